@@ -1,0 +1,1 @@
+"""SMTP out: from a claimed job to one verdict per recipient."""

@@ -1,0 +1,1 @@
+"""SMTP in: a server without I/O and the thin shell around it."""

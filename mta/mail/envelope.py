@@ -1,0 +1,51 @@
+"""The envelope: MAIL FROM and RCPT TOs with their DSN parameters (RFC 5321 2.3.1, RFC 3461)."""
+
+from enum import IntFlag
+
+import msgspec
+
+from mta.mail.address import domain_of
+
+
+class Notify(IntFlag):
+    """NOTIFY of RFC 3461 4.1. UNSET means the parameter was not given: failures and delays are told."""
+
+    UNSET = 0
+    NEVER = 1
+    SUCCESS = 2
+    FAILURE = 4
+    DELAY = 8
+
+    def wants(self, what: "Notify") -> bool:
+        """Tell whether a DSN of kind `what` (SUCCESS, FAILURE or DELAY) is wanted."""
+        if self is Notify.UNSET or self == 0:
+            return what in (Notify.FAILURE, Notify.DELAY)
+        return bool(self & what)
+
+
+class Recipient(msgspec.Struct, frozen=True, array_like=True):
+    """One RCPT TO: the address as given, NOTIFY, and ORCPT as it came (xtext intact, "" if absent)."""
+
+    address: str
+    notify: int = 0
+    orcpt: str = ""
+
+    @property
+    def domain(self) -> str:
+        """The recipient domain in lower case, as an A-label."""
+        return domain_of(self.address)
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """Who a message is from and for. `sender` is "" for the null reverse-path.
+
+    `ret` is "", "FULL" or "HDRS"; `envid` is xtext as it came. `eight_bit` is BODY=8BITMIME (or 8-bit
+    content seen), `smtputf8` the parameter of RFC 6531.
+    """
+
+    sender: str
+    recipients: tuple[Recipient, ...]
+    eight_bit: bool = False
+    smtputf8: bool = False
+    ret: str = ""
+    envid: str = ""

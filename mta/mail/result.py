@@ -1,0 +1,60 @@
+"""What an attempt came to: one verdict per recipient, and what the events say about the attempt."""
+
+from enum import StrEnum
+
+import msgspec
+
+from mta.mail.reply import Reply
+
+
+class Verdict(StrEnum):
+    """The three ends of an attempt for one recipient. What nobody understands is DEFERRED."""
+
+    DELIVERED = "delivered"
+    DEFERRED = "deferred"
+    FAILED = "failed"
+
+
+class Scope(StrEnum):
+    """Whom a verdict speaks of; limits and lessons are kept by it."""
+
+    RECIPIENT = "recipient"
+    MESSAGE = "message"
+    HOST = "host"
+    SITE = "site"
+    US = "us"
+
+
+class Result(msgspec.Struct, frozen=True):
+    """The verdict for one recipient and the reply that gave it.
+
+    `remote` tells whether `reply` was spoken by the next hop (False: it is our own words, as for a DNS
+    failure). `relayed` means delivered to a next hop that does not do DSN (RFC 3461 5.2.3).
+    """
+
+    verdict: Verdict
+    reply: Reply
+    scope: Scope = Scope.RECIPIENT
+    remote: bool = True
+    relayed: bool = False
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt for one entry: `results` in the order of the job's recipients.
+
+    `relay` is `host[address]:port` of the last peer spoken to, "" when none was reached. `counted` is
+    False when the attempt failed before anybody could be asked (DNS out): it costs no step of the
+    retry schedule. `retry_after` is the peer's own "try again in", in seconds. Times are absolute
+    seconds by the queue's clock.
+    """
+
+    results: tuple[Result, ...]
+    started_at: float
+    ended_at: float
+    relay: str = ""
+    source: str = ""
+    tls: str = ""
+    policy: str = ""
+    signed: str = ""
+    counted: bool = True
+    retry_after: float | None = None

@@ -1,0 +1,1 @@
+"""The durable store: what a `250` or a `202` promises lives here."""

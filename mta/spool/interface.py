@@ -1,0 +1,187 @@
+"""The spool in the words of the queue: what every implementation promises (tests/contract).
+
+Every call is awaitable and durable on return; `now` and ids come from the caller. No cursor, no
+transaction and no key crosses this interface, because a second implementation (PostgreSQL) will stand
+behind it. A call that is cancelled has happened or has not; it is never half done.
+
+Failures are three, all SpoolError: Refused (nothing was stored), Uncertain (it may have been stored) and
+Unavailable (nothing was tried; the spool is closed, sick or has no room).
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from mta.mail.event import Event
+from mta.spool.records import Claim, Entry, Message, Segment
+
+
+class SpoolError(Exception):
+    """The spool did not do what it was asked."""
+
+
+class Refused(SpoolError):
+    """Nothing was stored, and the same call would fail again."""
+
+
+class Uncertain(SpoolError):
+    """The commit failed half-way: the change may or may not be stored."""
+
+
+class Unavailable(SpoolError):
+    """Nothing was tried: the spool is closed or has failed and not been checked since."""
+
+
+class Full(Unavailable):
+    """Nothing was tried: the room left is the reserve for deliveries and outcomes."""
+
+
+class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
+    """A message to be stored whole: record, entries, the event that says so, content not yet stored.
+
+    `content` is what the last segment of the record refers to when it was not committed as it arrived.
+    An acceptance without entries (all recipients dropped) stores its events alone.
+    """
+
+    message: Message
+    entries: tuple[Entry, ...]
+    events: tuple[Event, ...]
+    content: bytes = b""
+
+
+class Due(msgspec.Struct, frozen=True):
+    """An entry that may be claimed, and the message it belongs to."""
+
+    entry: Entry
+    message: Message
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """A claimed entry's next state (an entry with nobody waiting has ended and is removed with its last
+    sibling's message), the events that tell of it, and the DSNs accepted with it."""
+
+    entry: Entry
+    claim: Claim
+    events: tuple[Event, ...]
+    acceptances: tuple[Acceptance, ...] = ()
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of an entry nobody has claimed: `before` must be what is stored, or nothing happens."""
+
+    before: Entry
+    after: Entry
+    events: tuple[Event, ...] = ()
+    acceptances: tuple[Acceptance, ...] = ()
+
+
+class Space(msgspec.Struct, frozen=True):
+    """Octets: what can still be written, what the reserve keeps back, what the file holds."""
+
+    free: int
+    reserve: int
+    used: int
+
+    @property
+    def accepting(self) -> bool:
+        """Whether new mail may come in."""
+        return self.free > self.reserve
+
+
+class ContentWriter(Protocol):
+    """Large content, committed as it arrives; collected by the spool if never referred to."""
+
+    async def write(self, data: bytes) -> None:
+        """Add to the content. Durable on return."""
+
+    async def finish(self) -> Segment:
+        """End the content and name it; accept a message that refers to it within an hour."""
+
+    async def abort(self) -> None:
+        """Give the content up."""
+
+
+class Spool(Protocol):
+    """The durable store. See the module's text for what holds of every call."""
+
+    async def accept(self, acceptances: Sequence[Acceptance]) -> int:
+        """Store all of the messages or none; return the log position of the last event."""
+
+    def store_content(self) -> ContentWriter:
+        """Begin content that is committed as it arrives (over 256 KiB)."""
+
+    async def due(self, now: float, limit: int, skip: frozenset[str]) -> list[Due]:
+        """Read up to `limit` unclaimed entries due at `now`, in due order within a lane, tenants in turn.
+
+        Entry ids in `skip` (claims on their way) are passed over.
+        """
+
+    async def next_due_at(self, now: float) -> float | None:
+        """Return a time not later than the first due time after `now`; None when nothing waits."""
+
+    async def claim(self, entry: Entry, claim: Claim) -> bool:
+        """Take an entry for an attempt; False if it changed, was claimed or is gone."""
+
+    async def claims(self) -> list[tuple[Entry, Claim]]:
+        """List what is in flight, for a restart."""
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Store an attempt's outcome; False (and no change) if the claim is not the stored one."""
+
+    async def change(self, change: Change) -> bool:
+        """Change an entry nobody has claimed; False (and no change) if it is claimed or not as before."""
+
+    async def timers(self, now: float, limit: int) -> list[Due]:
+        """Read unclaimed entries whose timer has come, earliest first."""
+
+    async def content(self, message: Message, limit: int | None = None) -> bytes:
+        """Read a message's content, or its first `limit` octets; SpoolError if it fails its seal."""
+
+    async def message(self, message_id: str) -> Message | None:
+        """Read a message's record."""
+
+    async def entry(self, entry_id: str) -> Entry | None:
+        """Read an entry."""
+
+    async def entries(self, message_id: str) -> list[tuple[Entry, Claim | None]]:
+        """Read the entries of a message, with their claims."""
+
+    def walk_entries(self) -> AsyncIterator[tuple[Entry, Claim | None]]:
+        """Walk all entries, a bounded number at a time; not a snapshot."""
+
+    async def next_epoch(self) -> int:
+        """Make this caller the owner of deliveries: a new epoch, greater than any before."""
+
+    async def events_after(self, position: int, limit: int) -> list[tuple[int, Event]]:
+        """Read the log's tail in commit order, after `position`."""
+
+    async def discard_events(self, position: int) -> None:
+        """Forget events up to `position`: they are safe in a segment."""
+
+    async def log_end(self) -> int:
+        """Return the position of the last event, 0 before the first."""
+
+    async def get_record(self, kind: str, name: str) -> bytes | None:
+        """Read a named record (tenants, keys, credentials, domains, cursors)."""
+
+    async def put_record(self, kind: str, name: str, value: bytes, *, replace: bool) -> bool:
+        """Store a named record; False (and no change) if it exists and `replace` is not set."""
+
+    async def delete_record(self, kind: str, name: str) -> bool:
+        """Remove a named record; False if there was none."""
+
+    async def list_records(self, kind: str) -> list[tuple[str, bytes]]:
+        """Read all records of a kind, by name."""
+
+    async def collect(self, now: float) -> int:
+        """Remove a bounded amount of content that nothing refers to; return how many pages went."""
+
+    def space(self) -> Space:
+        """Tell the room that is left, at most a second old."""
+
+    def healthy(self) -> bool:
+        """Tell whether this process can commit."""
+
+    async def close(self) -> None:
+        """Finish what was begun, then close."""

@@ -1,0 +1,1 @@
+"""The spool in one LMDB environment: the only package that imports lmdb."""

@@ -1,0 +1,138 @@
+"""What the spool stores of a message: typed records, arrays on disk, a version first.
+
+New fields go to the end with a default, so that older records can still be read. Times are absolute
+seconds. Text fields come from outside; they are values, never keys.
+"""
+
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+from mta.mail.envelope import Recipient
+
+
+class MessageClass(IntEnum):
+    """How urgent a message is against others of its tenant."""
+
+    HIGH = 0
+    NORMAL = 1
+    BULK = 2
+
+
+class Origin(StrEnum):
+    """The door a message came in by."""
+
+    SUBMISSION = "submission"
+    RELAY = "relay"
+    HTTP = "http"
+    DSN = "dsn"
+
+
+class State(IntEnum):
+    """The state of one recipient. All but QUEUED are ends (promise 3)."""
+
+    QUEUED = 0
+    DELIVERED = 1
+    BOUNCED = 2
+    EXPIRED = 3
+    DROPPED = 4
+    CANCELLED = 5
+
+
+class Segment(msgspec.Struct, frozen=True, array_like=True):
+    """A stretch of content in the spool: `size` octets under id `content`, sealed with `key`."""
+
+    content: bytes
+    size: int
+    key: bytes
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """What is known of a message beside its recipients. Lives until its last entry has ended."""
+
+    version: int = 1
+    id: str
+    tenant: str
+    sender: str
+    origin: Origin
+    message_class: MessageClass = MessageClass.NORMAL
+    accepted_at: float
+    release_at: float
+    expires_at: float
+    segments: tuple[Segment, ...]
+    eight_bit: bool = False
+    smtputf8: bool = False
+    ret: str = ""
+    envid: str = ""
+    sign_domain: str = ""
+    header_message_id: str = ""
+    request: str = ""
+    categories: tuple[str, ...] = ()
+    custom_args: dict[str, str] = msgspec.field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Octets of content."""
+        return sum(segment.size for segment in self.segments)
+
+
+class Timer(IntEnum):
+    """What is to be done with an entry at its `timer_at`, whatever else it waits for."""
+
+    DELAY_NOTICE = 1
+    EXPIRY = 2
+
+
+class RecipientState(msgspec.Struct, frozen=True, array_like=True):
+    """One recipient of an entry and how it stands."""
+
+    recipient: Recipient
+    state: State = State.QUEUED
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """One message for one destination domain, at most 50 recipients: the unit of work and of fairness.
+
+    `attempts` counts those begun; `steps` those that cost a step of the retry schedule; `events` the
+    events told of this entry so far (the next one's number). `last_reply` explains the wait.
+    """
+
+    version: int = 1
+    message: str
+    number: int
+    tenant: str
+    message_class: MessageClass
+    domain: str
+    recipients: tuple[RecipientState, ...]
+    due_at: float
+    expires_at: float
+    timer_at: float
+    timer: Timer = Timer.EXPIRY
+    attempts: int = 0
+    steps: int = 0
+    events: int = 0
+    last_reply: str = ""
+    last_relay: str = ""
+    last_attempt_at: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """The entry id."""
+        return f"{self.message}.{self.number}"
+
+    @property
+    def waiting(self) -> tuple[RecipientState, ...]:
+        """The recipients whose state is not an end yet."""
+        return tuple(each for each in self.recipients if each.state is State.QUEUED)
+
+
+class Claim(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """Who works on an entry: the owner's epoch, the attempt's number, and when it is due should we die."""
+
+    version: int = 1
+    epoch: int
+    attempt: int
+    retry_at: float
+
+
+RECIPIENTS_PER_ENTRY = 50

@@ -1,0 +1,1 @@
+"""The HTTP door: one package per dialect, each a translator to a Submission."""
