@@ -1,23 +1,38 @@
 """The configuration: YAML into typed settings, with every error at once as `file:line:column: key: what`.
 
 `config/fairlead.yaml` documents each key with its default; scripts/check_config proves that it equals
-this file. Durations and times are seconds, sizes are octets.
+this file. Durations and times are seconds, sizes are octets. A key without a value keeps its default.
+Under systemd a credential named `spool.key` or `dkim.key` comes before the configured key file.
 """
 
 import ipaddress
 import os
 import re
 import socket
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    StrictBool,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from mta.mail.address import a_label, is_domain
+from mta.marks import MarkedYaml
 
-SAMPLE = "/etc/fairlead/fairlead.yaml"
+USUAL_FILE = Path("/etc/fairlead/fairlead.yaml")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(|KiB|MiB|GiB|TiB|%)")
+_HOST = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%]*")
+_UNIX_PATH_LIMIT = 107  # sockaddr_un
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 
@@ -51,26 +66,34 @@ class UnixPath(BaseModel):
 
 
 def _host_port(value: object) -> object:
-    if not isinstance(value, str):
+    if isinstance(value, HostPort):
         return value
-    host, colon, port = value.rpartition(":")
+    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not colon or not host or not port.isascii() or not port.isdigit() or not int(port) < 65536:
+    if not colon or not _HOST.fullmatch(host) or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ValueError("must be host:port")
     return HostPort(host=host, port=int(port))
 
 
 def _listen_address(value: object) -> object:
-    if isinstance(value, str) and value.startswith("unix:"):
-        if not value.startswith("unix:/"):
-            raise ValueError("must be host:port or unix:/absolute/path")
-        return UnixPath(path=value.removeprefix("unix:"))
-    return _host_port(value)
+    if isinstance(value, UnixPath):
+        return value
+    if isinstance(value, str) and value.startswith("unix:/"):
+        path = value.removeprefix("unix:")
+        if len(os.fsencode(path)) > _UNIX_PATH_LIMIT:
+            raise ValueError(f"is longer than the {_UNIX_PATH_LIMIT} octets that a unix socket's path can have")
+        return UnixPath(path=path)
+    try:
+        return _host_port(value)
+    except ValueError:
+        raise ValueError("must be host:port or unix:/absolute/path") from None
 
 
 def _network(value: object) -> object:
     if isinstance(value, str):
         return ipaddress.ip_network(value, strict=False)
+    if not isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        raise ValueError("must be a network such as 192.0.2.0/24")  # noqa: TRY004 - pydantic reports ValueError alone
     return value
 
 
@@ -84,10 +107,9 @@ def _octets(value: object) -> object:
 
 
 def _reserve(value: object) -> object:
-    if isinstance(value, str):
-        found = _SIZE.fullmatch(value.strip())
-        if found is None or (found[2] == "%" and float(found[1]) > 90):
-            raise ValueError("must be a size such as 1GiB, or a share of the file system such as 10%")
+    found = _SIZE.fullmatch(str(value).strip())
+    if found is None or (found[2] == "%" and float(found[1]) > 90):
+        raise ValueError("must be a size such as 1GiB, or a share of the file system such as 10%")
     return value
 
 
@@ -99,26 +121,64 @@ def _domain_pattern(value: str) -> str:
     if value == "*":
         return value
     name = value.removeprefix("*.")
-    normal = a_label(name)
+    return value[: len(value) - len(name)] + _domain(name, "must be a domain, *.domain or *")
+
+
+def _domain(value: str, what: str = "must be a domain name") -> str:
+    normal = a_label(value)
     if not is_domain(normal):
-        raise ValueError("must be a domain, *.domain or *")
-    return value[: len(value) - len(name)] + normal
+        raise ValueError(what)
+    return normal
+
+
+def _absolute(value: Path) -> Path:
+    if not value.is_absolute():
+        raise ValueError("must be an absolute path")
+    return value
 
 
 type_network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = Annotated[HostPort, BeforeValidator(_host_port)]
 ListenAddress = Annotated[HostPort | UnixPath, BeforeValidator(_listen_address)]
 Network = Annotated[type_network, BeforeValidator(_network)]
-Octets = Annotated[int, BeforeValidator(_octets), Field(ge=0)]
+Octets = Annotated[int, BeforeValidator(_octets), Field(ge=0, strict=True)]
 Reserve = Annotated[str | int, BeforeValidator(_reserve)]
-Seconds = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-DomainPattern = Annotated[str, BeforeValidator(_domain_pattern)]
+Seconds = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
+DomainName = Annotated[str, AfterValidator(_domain)]
+DomainPattern = Annotated[str, AfterValidator(_domain_pattern)]
+Place = Annotated[Path, AfterValidator(_absolute)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    @classmethod
+    def _between(cls, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Check rules between settings as given, of whatever type: yield the key and what is wrong."""
+        del given
+        yield from ()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _all_errors(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        # A validator of mode "after" would keep silent as long as any single setting is wrong.
+        found: list[InitErrorDetails] = []
+        made: Self | None = None
+        try:
+            made = handler(given)
+        except ValidationError as error:
+            found = [_again(each) for each in error.errors(include_url=False)]
+        if isinstance(given, Mapping):
+            for key, what in cls._between(given):
+                found.append(
+                    {"type": PydanticCustomError("between", "{what}", {"what": what}), "loc": (key,), "input": 0}
+                )
+        if made is None or found:
+            raise ValidationError.from_exception_data(cls.__name__, found)
+        return made
 
 
 class Listener(_Section):
@@ -133,16 +193,17 @@ class Listener(_Section):
     bare_newlines: Literal["refuse", "fix"] = "refuse"
     long_lines: Literal["pass", "refuse"] = "pass"
 
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.kind == "relay":
-            if self.tenant is None:
-                raise ValueError("a relay listener needs a tenant")
-            if not self.networks and isinstance(self.address, HostPort):
-                raise ValueError("a relay listener needs the networks it trusts")
-        elif self.tenant is not None or self.networks:
-            raise ValueError("tenant and networks are for relay listeners")
-        return self
+    @classmethod
+    def _between(cls, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        if given.get("kind") == "relay":
+            if given.get("tenant") is None:
+                yield "tenant", "a relay listener needs a tenant"
+            if not given.get("networks") and not str(given.get("address")).startswith("unix:"):
+                yield "networks", "a relay listener needs the networks it trusts"
+        elif given.get("kind") == "submission":
+            for key in ("tenant", "networks"):
+                if given.get(key):
+                    yield key, "is for relay listeners: submission clients say who they are"
 
 
 class Http(_Section):
@@ -154,14 +215,12 @@ class Http(_Section):
 class Tls(_Section):
     """Our own certificate (PEM, chain included) for listeners with TLS."""
 
-    certificate: Path | None = None
-    key: Path | None = None
+    certificate: Place | None = None
+    key: Place | None = None
 
-    @model_validator(mode="after")
-    def _both(self) -> Self:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key go together")
-        return self
+    @classmethod
+    def _between(cls, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from _together(given, "certificate", "key")
 
 
 class Dns(_Section):
@@ -176,7 +235,7 @@ class Retry(_Section):
 
     intervals: Annotated[tuple[Seconds, ...], Field(min_length=1)] = (30, 300, 1800, 7200, 18000)
     lifetime: Seconds = 72 * 3600.0
-    jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    jitter: Annotated[float, Field(ge=0, le=0.5, strict=True)] = 0.1
     delay_notice: Seconds = 4 * 3600.0
 
 
@@ -186,21 +245,28 @@ class Route(_Section):
     domains: Annotated[tuple[DomainPattern, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
     relay: Annotated[tuple[Address, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
     tls: Literal["none", "opportunistic", "require", "verify", "implicit"] = "opportunistic"
-    username: str | None = None
-    password_file: Path | None = None
+    username: Annotated[str, Field(min_length=1)] | None = None
+    password_file: Place | None = None
 
-    @model_validator(mode="after")
-    def _both(self) -> Self:
-        if (self.username is None) != (self.password_file is None):
-            raise ValueError("username and password_file go together")
-        if self.username is not None and self.tls in ("none", "opportunistic"):
-            local = all(_is_loopback(each.host) for each in self.relay)
-            if not local:
-                raise ValueError("AUTH needs tls: require, verify or implicit")
-        return self
+    @classmethod
+    def _between(cls, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from _together(given, "username", "password_file")
+        hops = _one_or_more(given.get("relay"))
+        clear = given.get("tls", "opportunistic") in ("none", "opportunistic")
+        away = isinstance(hops, list | tuple) and not all(_is_loopback(str(each)) for each in hops)
+        if given.get("username") is not None and clear and away:
+            yield "tls", "AUTH needs require, verify or implicit"
 
 
-def _is_loopback(host: str) -> bool:
+def _together(given: Mapping[str, Any], one: str, other: str) -> Iterator[tuple[str, str]]:
+    """Two settings that mean nothing alone."""
+    for present, absent in ((one, other), (other, one)):
+        if given.get(present) is not None and given.get(absent) is None:
+            yield present, f"needs {absent} too"
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -210,13 +276,13 @@ def _is_loopback(host: str) -> bool:
 class Delivery(_Section):
     """SMTP out. Time-outs are those of RFC 5321 4.5.3.2."""
 
-    port: Annotated[int, Field(ge=1, le=65535)] = 25
+    port: Port = 25
     connections: Count = 200
     connections_per_site: Count = 20
     deliveries_per_connection: Count = 1000
     idle: Seconds = 10.0
-    ca_file: Path | None = None
-    allow_private_targets: bool = False
+    ca_file: Place | None = None
+    allow_private_targets: StrictBool = False
     connect_timeout: Seconds = 30.0
     greeting_timeout: Seconds = 300.0
     command_timeout: Seconds = 300.0
@@ -250,7 +316,7 @@ class Roles(_Section):
 class SpoolSettings(_Section):
     """The durable store. Without `key_file` a key is made in state_dir/keys."""
 
-    key_file: Path | None = None
+    key_file: Place | None = None
     reserve: Reserve = "1GiB"
     map_size: Annotated[Octets, Field(ge=1 << 20)] = 1 << 40
 
@@ -258,7 +324,7 @@ class SpoolSettings(_Section):
 class Dkim(_Section):
     """The private half that opens sealed DKIM keys; only the delivery role reads it."""
 
-    key_file: Path | None = None
+    key_file: Place | None = None
 
 
 class Log(_Section):
@@ -274,8 +340,8 @@ _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"
 class Config(_Section):
     """All settings. Made by `load`; frozen."""
 
-    hostname: Annotated[str, Field(min_length=1, max_length=253)] = Field(default_factory=socket.getfqdn)
-    state_dir: Path = Path("/var/lib/fairlead")
+    hostname: DomainName = Field(default_factory=socket.getfqdn)
+    state_dir: Place = Path("/var/lib/fairlead")
     listeners: tuple[Listener, ...] = (
         Listener(address=HostPort(host="127.0.0.1", port=2525), kind="relay", networks=_LOOPBACK, tenant="default"),
         Listener(address=HostPort(host="127.0.0.1", port=2587), kind="submission"),
@@ -292,11 +358,16 @@ class Config(_Section):
     dkim: Dkim = Dkim()
     log: Log = Log()
 
-    @model_validator(mode="after")
-    def _certificate(self) -> Self:
-        if self.tls.certificate is None and any(each.tls != "none" for each in self.listeners):
-            raise ValueError("a listener with tls needs tls.certificate and tls.key")
-        return self
+    @classmethod
+    def _between(cls, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        listeners = given.get("listeners")
+        listeners = listeners if isinstance(listeners, list | tuple) else ()
+        with_tls = any(_part(each, "tls") in ("starttls", "implicit") for each in listeners)
+        if with_tls and _part(given.get("tls"), "certificate") is None:
+            yield "tls", "a listener with tls needs tls.certificate and tls.key"
+        addresses = [str(_part(each, "address")) for each in (*listeners, given.get("http"))]
+        for address in {each for each in addresses if addresses.count(each) > 1 and not each.endswith(":0")}:
+            yield "listeners", f"{address} is given twice"
 
     @property
     def run_dir(self) -> Path:
@@ -316,87 +387,60 @@ class Config(_Section):
     @property
     def spool_key_file(self) -> Path:
         """Keys that seal the spool."""
-        return self.spool.key_file or self.state_dir / "keys" / "spool.key"
+        return _credential("spool.key") or self.spool.key_file or self.state_dir / "keys" / "spool.key"
 
     @property
     def dkim_key_file(self) -> Path:
         """The key that opens sealed DKIM keys."""
-        return self.dkim.key_file or self.state_dir / "keys" / "dkim.key"
+        return _credential("dkim.key") or self.dkim.key_file or self.state_dir / "keys" / "dkim.key"
 
 
-class _Marks:
-    """Where each key path of a YAML document stands."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.at: dict[tuple[str | int, ...], tuple[int, int]] = {}
-        self.problems: list[str] = []
-
-    def problem(self, path: tuple[str | int, ...], what: str) -> str:
-        known = path
-        while known and known not in self.at:
-            known = known[:-1]
-        line, column = self.at.get(known, (1, 1))
-        key = ".".join(str(part) for part in path)
-        return f"{self.name}:{line}:{column}: {key + ': ' if key else ''}{what}"
-
-    def read(self, node: yaml.Node, path: tuple[str | int, ...] = ()) -> Any:
-        self.at.setdefault(path, (node.start_mark.line + 1, node.start_mark.column + 1))
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.read(item, (*path, number)) for number, item in enumerate(node.value)]
-        return _SCALARS.construct_object(node)
-
-    def _mapping(self, node: yaml.MappingNode, path: tuple[str | int, ...]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = str(key_node.value)
-            here = (*path, key)
-            mark = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-            if key in found:
-                self.problems.append(f"{self.name}:{mark[0]}:{mark[1]}: {'.'.join(map(str, here))}: given twice")
-                continue
-            self.at[here] = mark
-            found[key] = self.read(value_node, here)
-        return found
+def _part(section: object, key: str) -> object:
+    return section.get(key) if isinstance(section, Mapping) else getattr(section, key, None)
 
 
-_SCALARS = yaml.SafeLoader("")
+def _credential(name: str) -> Path | None:
+    """Find what systemd handed to this unit by LoadCredential=."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(folder, name) if folder else None
+    return path if path is not None and path.exists() else None
+
+
+def _again(error: ErrorDetails) -> InitErrorDetails:
+    """Make an error ready to be raised once more from the section around it."""
+    return {
+        "type": PydanticCustomError(error["type"], "{what}", {"what": error["msg"].removeprefix("Value error, ")}),
+        "loc": error["loc"],
+        "input": error["input"],
+    }
+
+
+_WORDS = {
+    "extra_forbidden": "no such setting",
+    "missing": "is required",
+    "model_type": "must be a mapping of settings",
+    "path_type": "must be an absolute path",
+    "too_short": "needs at least one",
+    "tuple_type": "must be a list",
+}
 
 
 def parse(text: str, name: str) -> Config:
     """Read settings from YAML; ConfigError with all problems. `name` is what problems call the file."""
-    marks = _Marks(name)
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = marks.read(node) if node is not None else {}
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        at = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
-        raise ConfigError([f"{name}:{at}: {error.problem or error.context}"]) from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError([f"{name}:1:1: not YAML: {str(error).splitlines()[0]}"]) from None
-    if not isinstance(values, dict):
-        raise ConfigError([f"{name}:1:1: must be a mapping of settings"])
-    try:
-        config = Config.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(marks.problems + _problems(error, marks)) from None
-    if marks.problems:
-        raise ConfigError(marks.problems)
+    marked = MarkedYaml(text)
+    problems = set(marked.problems)
+    if not isinstance(marked.values, dict):
+        problems.add(marked.problem((), "must be a mapping of settings"))
+    else:
+        try:
+            config = Config.model_validate(marked.values)
+        except ValidationError as error:
+            for each in error.errors(include_url=False):
+                what = _WORDS.get(each["type"]) or each["msg"].replace("Input should be", "must be")
+                problems.add(marked.problem(each["loc"], what))
+    if problems:
+        raise ConfigError([f"{name}:{at.line}:{at.column}: {what}" for at, what in sorted(problems)])
     return config
-
-
-def _problems(error: ValidationError, marks: _Marks) -> list[str]:
-    found: dict[str, None] = {}
-    for each in error.errors():
-        path = tuple(part for part in each["loc"] if part not in ("HostPort", "UnixPath"))
-        what = each["msg"].removeprefix("Value error, ")
-        if each["type"] == "extra_forbidden":
-            what = "no such setting"
-        found[marks.problem(path, what)] = None
-    return list(found)
 
 
 def load(path: Path) -> Config:
@@ -414,5 +458,4 @@ def find(given: str | None) -> Path | None:
     named = given or os.environ.get("FAIRLEAD_CONFIG")
     if named:
         return Path(named)
-    usual = Path(SAMPLE)
-    return usual if usual.exists() else None
+    return USUAL_FILE if USUAL_FILE.exists() else None

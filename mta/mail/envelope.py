@@ -18,7 +18,7 @@ class Notify(IntFlag):
 
     def wants(self, what: "Notify") -> bool:
         """Tell whether a DSN of kind `what` (SUCCESS, FAILURE or DELAY) is wanted."""
-        if self is Notify.UNSET or self == 0:
+        if not self:
             return what in (Notify.FAILURE, Notify.DELAY)
         return bool(self & what)
 

@@ -8,13 +8,13 @@ Failures are three, all SpoolError: Refused (nothing was stored), Uncertain (it 
 Unavailable (nothing was tried; the spool is closed, sick or has no room).
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Protocol
 
 import msgspec
 
 from mta.mail.event import Event
-from mta.spool.records import Claim, Entry, Message, Segment
+from mta.spool.records import Claim, Entry, Lane, Message, Segment
 
 
 class SpoolError(Exception):
@@ -40,7 +40,7 @@ class Full(Unavailable):
 class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     """A message to be stored whole: record, entries, the event that says so, content not yet stored.
 
-    `content` is what the last segment of the record refers to when it was not committed as it arrived.
+    `content` follows the record's segments (those committed as they arrived); the spool makes a segment of it.
     An acceptance without entries (all recipients dropped) stores its events alone.
     """
 
@@ -58,18 +58,23 @@ class Due(msgspec.Struct, frozen=True):
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """A claimed entry's next state (an entry with nobody waiting has ended and is removed with its last
-    sibling's message), the events that tell of it, and the DSNs accepted with it."""
+    """What an attempt came to: the entry's next state, the events that tell of it, DSNs accepted with it.
 
+    An entry with nobody waiting has ended: it is removed, and its message with its last sibling.
+    `entry.timer_at` is as it was.
+    """
+
+    message: Message
     entry: Entry
     claim: Claim
-    events: tuple[Event, ...]
+    events: tuple[Event, ...] = ()
     acceptances: tuple[Acceptance, ...] = ()
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """A change of an entry nobody has claimed: `before` must be what is stored, or nothing happens."""
 
+    message: Message
     before: Entry
     after: Entry
     events: tuple[Event, ...] = ()
@@ -111,19 +116,22 @@ class Spool(Protocol):
     def store_content(self) -> ContentWriter:
         """Begin content that is committed as it arrives (over 256 KiB)."""
 
-    async def due(self, now: float, limit: int, skip: frozenset[str]) -> list[Due]:
-        """Read up to `limit` unclaimed entries due at `now`, in due order within a lane, tenants in turn.
+    async def lanes(self, now: float, limit: int) -> list[Lane]:
+        """List up to `limit` lanes that have work due at `now`, tenants in turn, each's longest waiting first."""
+
+    async def heads(self, lane: Lane, now: float, limit: int, skip: Collection[str]) -> list[Due]:
+        """Read up to `limit` unclaimed entries of a lane due at `now`, in due order.
 
         Entry ids in `skip` (claims on their way) are passed over.
         """
 
-    async def next_due_at(self, now: float) -> float | None:
-        """Return a time not later than the first due time after `now`; None when nothing waits."""
+    async def next_due_at(self) -> float | None:
+        """Return a time not later than the first due time of all; None when nothing waits."""
 
     async def claim(self, entry: Entry, claim: Claim) -> bool:
         """Take an entry for an attempt; False if it changed, was claimed or is gone."""
 
-    async def claims(self) -> list[tuple[Entry, Claim]]:
+    async def claims(self) -> list[tuple[Due, Claim]]:
         """List what is in flight, for a restart."""
 
     async def settle(self, settlement: Settlement) -> bool:
@@ -134,6 +142,9 @@ class Spool(Protocol):
 
     async def timers(self, now: float, limit: int) -> list[Due]:
         """Read unclaimed entries whose timer has come, earliest first."""
+
+    async def next_timer_at(self) -> float | None:
+        """Return when the first timer comes; None when there is none."""
 
     async def content(self, message: Message, limit: int | None = None) -> bytes:
         """Read a message's content, or its first `limit` octets; SpoolError if it fails its seal."""

@@ -5,6 +5,7 @@ seconds. Text fields come from outside; they are values, never keys.
 """
 
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -48,7 +49,10 @@ class Segment(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """What is known of a message beside its recipients. Lives until its last entry has ended."""
+    """What is known of a message beside its recipients. Lives until its last entry has ended.
+
+    `entries` is how many it began with. `release_at` is when its lifetime starts (acceptance or send time).
+    """
 
     version: int = 1
     id: str
@@ -60,6 +64,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     release_at: float
     expires_at: float
     segments: tuple[Segment, ...]
+    entries: int
     eight_bit: bool = False
     smtputf8: bool = False
     ret: str = ""
@@ -94,7 +99,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """One message for one destination domain, at most 50 recipients: the unit of work and of fairness.
 
     `attempts` counts those begun; `steps` those that cost a step of the retry schedule; `events` the
-    events told of this entry so far (the next one's number). `last_reply` explains the wait.
+    events told of this entry so far (the next one's number). `last_reply` explains the wait. The spool
+    counts `revision` up with every change.
     """
 
     version: int = 1
@@ -114,11 +120,17 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     last_reply: str = ""
     last_relay: str = ""
     last_attempt_at: float = 0.0
+    revision: int = 0
 
     @property
     def id(self) -> str:
         """The entry id."""
         return f"{self.message}.{self.number}"
+
+    @property
+    def lane(self) -> "Lane":
+        """Where it waits."""
+        return Lane(self.tenant, self.message_class, self.domain)
 
     @property
     def waiting(self) -> tuple[RecipientState, ...]:
@@ -133,6 +145,14 @@ class Claim(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     epoch: int
     attempt: int
     retry_at: float
+
+
+class Lane(NamedTuple):
+    """What a tenant has waiting of one class for one destination domain."""
+
+    tenant: str
+    message_class: MessageClass
+    domain: str
 
 
 RECIPIENTS_PER_ENTRY = 50

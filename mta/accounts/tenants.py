@@ -1,0 +1,52 @@
+"""Tenants: whom a message belongs to. Keys, credentials and domains name one that exists.
+
+A tenant's name stands in every message and event of its, so it never changes and is never removed.
+"""
+
+import re
+
+import msgspec
+
+from mta.spool.interface import Spool
+
+KIND = "tenant"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as config.Name: listeners name tenants too
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class AccountError(ValueError):
+    """What was asked cannot be done and nothing changed; the message says why, in words fit for a reply."""
+
+
+class Tenant(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """A tenant as it is stored. New fields go to the end."""
+
+    version: int = 1
+    name: str
+    created_at: float
+
+
+_decode = msgspec.msgpack.Decoder(Tenant).decode
+
+
+async def create(spool: Spool, name: str, now: float) -> bool:
+    """Create a tenant; False (and no change) if it exists, AccountError if the name is not fit to be one."""
+    if not _NAME.fullmatch(name):
+        raise AccountError("a tenant's name is 1 to 64 letters, digits, dots, hyphens and underscores")
+    return await spool.put_record(KIND, name, _encode(Tenant(name=name, created_at=now)), replace=False)
+
+
+async def exists(spool: Spool, name: str) -> bool:
+    """Tell whether there is a tenant of this name."""
+    return _NAME.fullmatch(name) is not None and await spool.get_record(KIND, name) is not None
+
+
+async def require(spool: Spool, name: str) -> None:
+    """Raise AccountError unless there is a tenant of this name."""
+    if not await exists(spool, name):
+        raise AccountError(f"there is no tenant {name[:64]!r}")
+
+
+async def list_all(spool: Spool) -> list[Tenant]:
+    """Return all tenants, by name."""
+    return [_decode(value) for _, value in await spool.list_records(KIND)]

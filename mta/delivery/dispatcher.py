@@ -1,0 +1,155 @@
+"""The loop of the delivery role: lanes with due work get workers, a worker one connection's worth of jobs.
+
+A worker takes its next job when the outcome of the previous one is committed, so that a crash repeats at
+most one SMTP transaction a connection (promise 2).
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Protocol
+
+from mta.clock import Clock
+from mta.config import Delivery
+from mta.mail.result import Outcome
+from mta.queue.job import Job
+from mta.queue.queue import Queue
+from mta.queue.scheduler import Scheduler
+from mta.spool.interface import Spool, SpoolError
+from mta.spool.records import Lane
+
+log = logging.getLogger(__name__)
+
+COLLECT_INTERVAL = 60.0  # seconds between looks for content that nothing refers to
+SETTLE_RETRY = 1.0  # seconds between attempts to store an outcome while the spool is sick
+
+
+class Attempts(Protocol):
+    """What makes the attempts; mta.delivery.attempt.Attempter."""
+
+    async def attempt(self, job: Job) -> Outcome:
+        """Make one attempt; never raises."""
+
+
+class Dispatcher:
+    """Hands due entries to workers, within the connection limits of the process and of each lane."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        queue: Queue,
+        attempts: Attempts,
+        settings: Delivery,
+        clock: Clock,
+        *,
+        poll: float = 1.0,
+    ) -> None:
+        """`poll` is the safety poll: how long a lost ring of the doorbell can cost, in seconds."""
+        self._spool = spool
+        self._queue = queue
+        self._attempts = attempts
+        self._settings = settings
+        self._clock = clock
+        self._poll = poll
+        self._scheduler = Scheduler(spool, queue, clock)
+        self._bell = asyncio.Event()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._at_work: Counter[Lane] = Counter()
+        self._crowded = False
+        self._stopping = False
+        self._owner = False
+        self._collected_at = clock.monotonic()
+
+    @property
+    def in_flight(self) -> int:
+        """How many attempts are under way."""
+        return len(self._workers)
+
+    def ring(self) -> None:
+        """Look again: there may be work."""
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Deliver until stopped. Durable state alone says what is to be done, so this can die at any point."""
+        while not self._stopping:
+            self._bell.clear()
+            try:
+                if not self._owner:
+                    await self._take_over()
+                await self._turn()
+                pause = await self._pause()
+            except SpoolError as error:  # while the spool is sick nothing new is started
+                log.error("delivery=waiting error=%s", error)
+                pause = self._poll
+            await self._clock.wait(self._bell, pause)
+
+    async def stop(self) -> None:
+        """Start nothing more and wait for the attempts under way; the caller bounds the wait."""
+        self._stopping = True
+        self._bell.set()
+        while self._workers:
+            await asyncio.wait(self._workers)
+
+    async def _take_over(self) -> None:
+        given_back = await self._queue.take_over()
+        self._owner = True
+        if given_back:
+            log.warning("deliveries=taken-over given_back=%d reason=owner-died-in-flight", given_back)
+
+    async def _turn(self) -> None:
+        if await self._queue.run_timers():
+            self._bell.set()  # there may be more
+        for lane in await self._scheduler.due_lanes():
+            await self._staff(lane)
+        if self._clock.monotonic() - self._collected_at >= COLLECT_INTERVAL:
+            self._collected_at = self._clock.monotonic()
+            await self._spool.collect(self._clock.now())
+
+    async def _staff(self, lane: Lane) -> None:
+        free = self._settings.connections - len(self._workers)
+        self._crowded = free <= 0
+        wanted = min(free, self._settings.connections_per_site - self._at_work[lane])
+        if wanted <= 0 or self._stopping:
+            return
+        for _ in range(await self._scheduler.waiting(lane, wanted)):
+            task = asyncio.create_task(self._work(lane), name=f"deliver {lane.domain}")
+            self._at_work[lane] += 1
+            self._workers.add(task)
+            task.add_done_callback(self._workers.discard)
+
+    async def _work(self, lane: Lane) -> None:
+        """Make attempts for one lane, one after the other, until it has nothing due or others need the slot."""
+        try:
+            while not self._stopping and (job := await self._scheduler.next_job(lane)) is not None:
+                outcome = await self._attempts.attempt(job)
+                await self._settle(job, outcome)
+                self._scheduler.done(job)
+                if self._crowded:
+                    break
+        except SpoolError as error:
+            log.error("lane=%s doing=wait error=%s", lane.domain, error)
+        except Exception:  # a background loop's boundary: a defect met in one lane must not stop the others
+            log.exception("lane=%s doing=leave", lane.domain)
+        finally:
+            self._at_work[lane] -= 1
+            if not self._at_work[lane]:
+                del self._at_work[lane]
+                self._scheduler.leave(lane)
+            self._bell.set()
+
+    async def _settle(self, job: Job, outcome: Outcome) -> None:
+        """Store an outcome, however long the spool is sick: what was delivered must not be sent again."""
+        while True:
+            try:
+                await self._queue.settle(job, outcome)
+            except SpoolError as error:
+                log.error("entry=%s doing=retry-settle error=%s", job.entry.id, error)
+                await asyncio.sleep(SETTLE_RETRY)
+            else:
+                return
+
+    async def _pause(self) -> float:
+        at = await self._scheduler.next_at()
+        if at is None or self._crowded:
+            return self._poll
+        return min(self._poll, max(0.01, at - self._clock.now()))

@@ -1,0 +1,308 @@
+"""DKIM signatures (RFC 6376, RFC 8463), made at each attempt and never stored.
+
+The pure half says what is signed: header fields and body in relaxed form, in time linear in the message
+whatever it holds. `Signer` has the keys: it opens them once, looks for changes of the domain's record at
+most once a second, and makes RSA signatures on threads, because `cryptography` lets go of the GIL there.
+
+A domain signs for its tenant alone, which is asked again here (promise 9). Lines of content end with
+CRLF; SMTP out sends nothing else, so nothing else needs a signature that holds.
+"""
+
+import asyncio
+import hashlib
+import logging
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from mta.accounts import dkim_keys, domains
+from mta.accounts.dkim_keys import PrivateKey
+from mta.clock import Clock
+from mta.spool.interface import Spool, SpoolError
+from mta.spool.records import Message
+from mta.spool.sealing import SealBroken
+
+log = logging.getLogger(__name__)
+
+# named once more than they stand there, so that nobody can add one (RFC 6376 8.15)
+_OVERSIGNED = (b"from", b"to", b"subject", b"date")
+_SIGNED = frozenset(_OVERSIGNED) | {
+    b"cc",
+    b"content-transfer-encoding",
+    b"content-type",
+    b"in-reply-to",
+    b"list-archive",
+    b"list-help",
+    b"list-id",
+    b"list-owner",
+    b"list-post",
+    b"list-subscribe",
+    b"list-unsubscribe",
+    b"list-unsubscribe-post",
+    b"message-id",
+    b"mime-version",
+    b"references",
+    b"reply-to",
+    b"sender",
+}
+SIGNED_FIELDS_LIMIT = 500  # each is named in the signature, and no honest message has as many
+_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")  # RFC 5322 3.6.8, with the blanks of RFC 5322 4.5.8
+_BLANKS = re.compile(rb"  +")
+_PIECE = 64 * 1024  # octets of body canonicalised in one go: what may hold up the event loop or the GIL
+_LINE = 72
+_CHECK_INTERVAL = 1.0
+_DOMAINS_CACHED = 4096
+
+
+class SigningError(Exception):
+    """There are keys that cannot be read or opened: the attempt is deferred (scope us), not sent unsigned."""
+
+
+class Signed(NamedTuple):
+    """Signature fields to put before the content (b"": none), and `domain:selectors` or why there are none."""
+
+    header: bytes
+    note: str
+
+
+class SignedFields(NamedTuple):
+    """What the h= tag names, and the fields it means in relaxed form, in its order."""
+
+    names: tuple[bytes, ...]
+    relaxed: bytes
+
+
+class _Key(NamedTuple):
+    selector: str
+    private: PrivateKey
+
+
+class _Domain(NamedTuple):
+    """A sender domain's record as last seen (None: not registered), its keys opened, or why they cannot be."""
+
+    record: bytes | None
+    tenant: str = ""
+    keys: tuple[_Key, ...] = ()
+    trouble: str = ""
+
+
+class _Unsignable(Exception):
+    """The header cannot be signed; the message says why."""
+
+
+class Signer:
+    """Signs messages with the keys of their sender domains."""
+
+    def __init__(self, spool: Spool, private: X25519PrivateKey, clock: Clock, threads: int = 2) -> None:
+        self._spool = spool
+        self._private = private
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="sign")
+        self._domains: dict[str, tuple[float, _Domain]] = {}  # with when they were checked; oldest check first
+
+    def close(self) -> None:
+        """Stop the signing threads when they have done what they are at."""
+        self._pool.shutdown()
+
+    async def sign(self, message: Message, content: bytes) -> Signed:
+        """Sign `content` for the message's sender domain with every key the domain has.
+
+        Unsigned, with the reason in the note, when there is no key to sign with or the header is
+        malformed. SigningError when there are keys but they cannot be had.
+        """
+        name = message.sign_domain
+        if not name:
+            return Signed(b"", "no sender domain")
+        domain = await self._domain(name)
+        if domain.record is None:
+            return Signed(b"", f"{name} is not registered")
+        if domain.tenant not in (message.tenant, ""):
+            return Signed(b"", f"{name} belongs to another tenant")
+        if domain.trouble:
+            raise SigningError(domain.trouble)
+        if not domain.keys:
+            return Signed(b"", f"no key for {name}")
+        header_end, body_start = split(content)
+        try:
+            fields = signed_fields(content[:header_end])
+        except _Unsignable as reason:
+            return Signed(b"", str(reason))
+        header = await self._signatures(name, domain.keys, fields, await self._body_hash(content, body_start))
+        return Signed(header, f"{name}:{','.join(key.selector for key in domain.keys)}")
+
+    async def _body_hash(self, content: bytes, start: int) -> bytes:
+        if len(content) - start <= _PIECE:
+            return body_hash(content, start)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, body_hash, content, start)
+
+    async def _signatures(self, domain: str, keys: Sequence[_Key], fields: SignedFields, body: bytes) -> bytes:
+        at = int(self._clock.now())
+        unsigned = [signature_field(domain, key.selector, key.private, at, fields.names, body) for key in keys]
+        digests = [_digest(fields, field) for field in unsigned]
+        privates = [key.private for key in keys]
+        if any(isinstance(each, RSAPrivateKey) for each in privates):
+            values = await asyncio.get_running_loop().run_in_executor(self._pool, _sign, privates, digests)
+        else:
+            values = _sign(privates, digests)
+        return b"".join(field + _folded(value) + b"\r\n" for field, value in zip(unsigned, values, strict=True))
+
+    async def _domain(self, name: str) -> _Domain:
+        now = self._clock.monotonic()
+        checked_at, known = self._domains.get(name, (-_CHECK_INTERVAL, None))
+        if known is not None and now - checked_at < _CHECK_INTERVAL:
+            return known
+        try:
+            record = await self._spool.get_record(domains.KIND, name)
+        except (SpoolError, SealBroken) as error:
+            raise SigningError(f"the record of {name} cannot be read") from error
+        if known is None or known.record != record:
+            known = _opened(record, self._private)
+        self._domains.pop(name, None)
+        self._domains[name] = now, known
+        if len(self._domains) > _DOMAINS_CACHED:
+            del self._domains[next(iter(self._domains))]
+        return known
+
+
+def _opened(record: bytes | None, private: X25519PrivateKey) -> _Domain:
+    if record is None:
+        return _Domain(None)
+    try:
+        domain = domains.decode(record)
+    except msgspec.DecodeError as error:
+        log.error("the record of a sender domain cannot be read: %s", error)
+        return _Domain(record, trouble="the record of the sender domain cannot be read")
+    try:
+        keys = [
+            _Key(each.name, dkim_keys.unseal(each.sealed, private, domain.name, each.name)) for each in domain.selectors
+        ]
+    except SealBroken as error:
+        log.error("domain=%s cannot sign: %s", domain.name, error)
+        return _Domain(record, domain.tenant, trouble=str(error))
+    return _Domain(record, domain.tenant, tuple(keys))
+
+
+def _sign(keys: Sequence[PrivateKey], digests: Sequence[bytes]) -> list[bytes]:
+    # RFC 8463 3: Ed25519 signs the SHA-256 digest as if it were the message
+    return [
+        key.sign(digest, PKCS1v15(), Prehashed(SHA256())) if isinstance(key, RSAPrivateKey) else key.sign(digest)
+        for key, digest in zip(keys, digests, strict=True)
+    ]
+
+
+def split(content: bytes) -> tuple[int, int]:
+    """Return where the header ends (behind its last CRLF) and where the body starts."""
+    if content.startswith(b"\r\n"):
+        return 0, 2
+    end = content.find(b"\r\n\r\n")
+    return (end + 2, end + 4) if end >= 0 else (len(content), len(content))
+
+
+def signed_fields(header: bytes) -> SignedFields:
+    """Choose the fields to sign and bring them into relaxed form (RFC 6376 3.4.2).
+
+    Fields of one name are taken from the bottom up (RFC 6376 5.4.2).
+    """
+    names: list[bytes] = []
+    relaxed: list[bytes] = []
+    lines = header.replace(b"\r\n ", b" ").replace(b"\r\n\t", b" ").removesuffix(b"\r\n").split(b"\r\n")
+    for line in reversed(lines):
+        field = _FIELD.match(line)
+        if field is None:
+            raise _Unsignable("malformed header")
+        name = field[1].lower()
+        if name in _SIGNED:
+            names.append(name)
+            relaxed.append(b"%b:%b\r\n" % (name, _single_blanks(line[field.end() :]).strip(b" ")))
+    if b"from" not in names:  # RFC 6376 5.4: it must be signed
+        raise _Unsignable("no From field")
+    if len(names) > SIGNED_FIELDS_LIMIT:
+        raise _Unsignable(f"more than {SIGNED_FIELDS_LIMIT} header fields to sign")
+    return SignedFields((*names, *_OVERSIGNED), b"".join(relaxed))
+
+
+def body_hash(content: bytes, start: int) -> bytes:
+    """Return the SHA-256 of the body from `start` in relaxed form (RFC 6376 3.4.4)."""
+    digest = hashlib.sha256()
+    line_ends = 0  # seen and not hashed yet: those at the very end count for one, or none without any text
+    text_seen = False
+    for piece in _pieces(content, start):
+        lines = _single_blanks(piece).replace(b" \r\n", b"\r\n").removesuffix(b" ")
+        text = _without_line_ends(lines)
+        if text:
+            digest.update(b"\r\n" * line_ends)
+            digest.update(text)
+            line_ends, text_seen = 0, True
+        line_ends += (len(lines) - len(text)) // 2
+    if text_seen:
+        digest.update(b"\r\n")
+    return digest.digest()
+
+
+def _pieces(content: bytes, start: int) -> Iterator[bytes]:
+    """Cut content behind line ends into pieces of at most _PIECE octets; a longer line is one piece."""
+    while len(content) - start > _PIECE:
+        cut = content.rfind(b"\r\n", start, start + _PIECE)
+        if cut < 0:
+            cut = content.find(b"\r\n", start + _PIECE - 1)
+        if cut < 0:
+            break
+        yield content[start : cut + 2]
+        start = cut + 2
+    yield content[start:]
+
+
+def _without_line_ends(lines: bytes) -> bytes:
+    text = lines.rstrip(b"\r\n")
+    tail = lines[len(text) :]
+    # a tail of CR and LF has no blanks, so they can stand for its CRLFs: a bare CR or LF is text
+    return text + tail.replace(b"\r\n", b" ").rstrip(b" ").replace(b" ", b"\r\n")
+
+
+def _single_blanks(text: bytes) -> bytes:
+    return _BLANKS.sub(b" ", text.replace(b"\t", b" "))
+
+
+def signature_field(domain: str, selector: str, key: PrivateKey, at: int, names: Sequence[bytes], body: bytes) -> bytes:
+    """Write a DKIM-Signature field up to its empty b= tag (RFC 6376 3.5)."""
+    algorithm = b"rsa-sha256" if isinstance(key, RSAPrivateKey) else b"ed25519-sha256"
+    lines = (
+        b"DKIM-Signature: v=1; a=%b; c=relaxed/relaxed; t=%d;" % (algorithm, at),
+        b"d=%b;" % domain.encode("ascii"),
+        b"s=%b;" % selector.encode("ascii"),
+        b"h=" + b":\r\n\t".join(b":".join(group) for group in _groups(names)) + b";",
+        b"bh=%b;" % b64encode(body),
+        b"b=",
+    )
+    return b"\r\n\t".join(lines)
+
+
+def _groups(names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Divide names into lines; a single one may be longer."""
+    first = width = 0
+    for number, name in enumerate(names):
+        if width + len(name) > _LINE and number > first:
+            yield names[first:number]
+            first, width = number, 0
+        width += len(name) + 1
+    yield names[first:]
+
+
+def _digest(fields: SignedFields, field: bytes) -> bytes:
+    # RFC 6376 3.7: the signature field itself comes last, with b= empty and without a CRLF
+    value = _single_blanks(field.partition(b":")[2].replace(b"\r\n", b"")).strip(b" ")
+    return hashlib.sha256(fields.relaxed + b"dkim-signature:" + value).digest()
+
+
+def _folded(value: bytes) -> bytes:
+    text = b64encode(value)
+    return b"\r\n\t".join(text[start : start + _LINE] for start in range(0, len(text), _LINE))

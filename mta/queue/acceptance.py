@@ -1,0 +1,114 @@
+"""A submission as the spool stores it: records, entries and the event, made without I/O."""
+
+import msgspec
+
+from mta.mail.event import Event, EventType, event_id
+from mta.mail.envelope import Notify, Recipient
+from mta.queue.submission import Submission
+from mta.spool.interface import Acceptance
+from mta.spool.records import (
+    RECIPIENTS_PER_ENTRY,
+    Entry,
+    Message,
+    RecipientState,
+    Timer,
+)
+
+
+class Lifetimes(msgspec.Struct, frozen=True):
+    """Seconds from release: until recipients expire, and until the sender is told of a delay."""
+
+    expiry: float
+    delay_notice: float
+
+
+def acceptance(submission: Submission, now: float, lifetimes: Lifetimes) -> Acceptance:
+    """Make what the spool stores of a submission: one entry for 50 recipients of one domain at most."""
+    envelope = submission.envelope
+    groups = _groups(envelope.recipients)
+    expires_at = now + lifetimes.expiry
+    message = Message(
+        id=submission.id,
+        tenant=submission.tenant,
+        sender=envelope.sender,
+        origin=submission.origin,
+        message_class=submission.message_class,
+        accepted_at=now,
+        release_at=now,
+        expires_at=expires_at,
+        segments=submission.stored,
+        entries=len(groups),
+        eight_bit=envelope.eight_bit,
+        smtputf8=envelope.smtputf8,
+        ret=envelope.ret,
+        envid=envelope.envid,
+        sign_domain=submission.sign_domain,
+        header_message_id=submission.header_message_id,
+        request=submission.request,
+        categories=submission.categories,
+        custom_args=submission.custom_args,
+    )
+    entries = tuple(
+        _entry(message, number, domain, recipients, lifetimes)
+        for number, (domain, recipients) in enumerate(groups, start=1)
+    )
+    return Acceptance(
+        message=message, entries=entries, events=(_accepted(submission, message, now),), content=submission.content
+    )
+
+
+def _groups(recipients: tuple[Recipient, ...]) -> list[tuple[str, tuple[Recipient, ...]]]:
+    if len(recipients) == 1:
+        return [(recipients[0].domain, recipients)]
+    by_domain: dict[str, list[Recipient]] = {}
+    for each in recipients:
+        by_domain.setdefault(each.domain, []).append(each)
+    return [
+        (domain, tuple(several[first : first + RECIPIENTS_PER_ENTRY]))
+        for domain, several in by_domain.items()
+        for first in range(0, len(several), RECIPIENTS_PER_ENTRY)
+    ]
+
+
+def _entry(
+    message: Message, number: int, domain: str, recipients: tuple[Recipient, ...], lifetimes: Lifetimes
+) -> Entry:
+    tells_delay = (
+        bool(message.sender)
+        and lifetimes.delay_notice < lifetimes.expiry
+        and any(Notify(each.notify).wants(Notify.DELAY) for each in recipients)
+    )
+    return Entry(
+        message=message.id,
+        number=number,
+        tenant=message.tenant,
+        message_class=message.message_class,
+        domain=domain,
+        recipients=tuple(RecipientState(each) for each in recipients),
+        due_at=message.release_at,
+        expires_at=message.expires_at,
+        timer_at=message.release_at + lifetimes.delay_notice if tells_delay else message.expires_at,
+        timer=Timer.DELAY_NOTICE if tells_delay else Timer.EXPIRY,
+    )
+
+
+def _accepted(submission: Submission, message: Message, now: float) -> Event:
+    envelope = submission.envelope
+    return Event(
+        id=event_id(message.id, 0, 1),
+        type=EventType.ACCEPTED,
+        at=now,
+        tenant=message.tenant,
+        message=message.id,
+        sender=message.sender,
+        recipients=tuple(each.address for each in envelope.recipients),
+        size=len(submission.content) + sum(each.size for each in submission.stored),
+        origin=message.origin,
+        client=submission.client,
+        message_class=message.message_class.name.lower(),
+        signed=submission.sign_domain,
+        request=submission.request,
+        categories=submission.categories,
+        custom_args=submission.custom_args,
+        note=submission.note,
+    )

@@ -1,0 +1,197 @@
+"""The one door in and the one place out: accept, claim, settle.
+
+Every change of a message's state goes through here and is one transaction with the events that tell it
+and the DSNs that report it. What becomes of an entry is decided in transitions.py, when in retry.py.
+"""
+
+import logging
+import random as _random
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from mta.clock import Clock
+from mta.config import Retry
+from mta.mail.envelope import Envelope, Notify, Recipient
+from mta.mail.event import Event, EventType
+from mta.mail.event_line import outcome_line
+from mta.mail.ids import new_message_id
+from mta.mail.result import Outcome
+from mta.queue import transitions
+from mta.queue.acceptance import Lifetimes, acceptance
+from mta.queue.job import Job
+from mta.queue.reports import Report, report_content
+from mta.queue.retry import CONFIRM, WallJumps, retry_interval
+from mta.queue.submission import Receipt, Submission
+from mta.queue.transitions import Reported, Transition
+from mta.spool.interface import Acceptance, Change, Due, Settlement, Spool
+from mta.spool.records import Claim, Entry, Message, Origin, Timer
+
+log = logging.getLogger(__name__)
+
+_TIMERS_AT_ONCE = 500
+
+
+class Queue:
+    """The queue of one installation, as seen by one process; all of them share the spool."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        clock: Clock,
+        hostname: str,
+        retry: Retry,
+        ring: Callable[[], None],
+        random: Callable[[], float] = _random.random,
+    ) -> None:
+        """Use `ring` to tell the delivery role that there is work; a lost ring costs a second at most."""
+        self._spool = spool
+        self._clock = clock
+        self._hostname = hostname
+        self._retry = retry
+        self._ring = ring
+        self._random = random
+        self._lifetimes = Lifetimes(expiry=retry.lifetime, delay_notice=retry.delay_notice)
+        self._jumps = WallJumps(started_at=clock.now(), wall=clock.now(), monotonic=clock.monotonic())
+        self._epoch = 0
+
+    async def accept(self, *submissions: Submission) -> list[Receipt]:
+        """Take responsibility for all of the submissions or none: durable on return.
+
+        SpoolError tells why not: Full, Unavailable, Refused (nothing stored) or Uncertain.
+        """
+        now = self._clock.now()
+        position = await self._spool.accept([acceptance(each, now, self._lifetimes) for each in submissions])
+        self._ring()
+        return [Receipt(each.id, position) for each in submissions]
+
+    # For the delivery role, of which there is one.
+
+    async def take_over(self) -> int:
+        """Become the owner of deliveries: give back what a predecessor had in flight; return how many.
+
+        An attempt of a process that died counts as made, and is due when it said it would be.
+        """
+        self._epoch = await self._spool.next_epoch()
+        given_back = 0
+        for due, claim in await self._spool.claims():
+            steps = due.entry.steps + 1
+            after = msgspec.structs.replace(due.entry, attempts=claim.attempt, steps=steps, due_at=claim.retry_at)
+            given_back += await self._spool.settle(Settlement(message=due.message, entry=after, claim=claim))
+        return given_back
+
+    async def claim(self, due: Due) -> Job | None:
+        """Put an attempt on record before anything is dialled; None if the entry changed meanwhile."""
+        entry = due.entry
+        retry_at = self._clock.now() + retry_interval(self._retry, entry.steps + 1, self._random)
+        claim = Claim(epoch=self._epoch, attempt=entry.attempts + 1, retry_at=retry_at)
+        return Job(entry, due.message, claim) if await self._spool.claim(entry, claim) else None
+
+    async def settle(self, job: Job, outcome: Outcome) -> bool:
+        """Store what an attempt came to; False if the claim was no longer ours, and nothing changed."""
+        now = self._clock.now()
+        transition = transitions.attempted(job, outcome, now, self._retry, self._random)
+        transition, dsns = await self._reports(job.message, transition, now)
+        settled = await self._spool.settle(
+            Settlement(
+                message=job.message, entry=transition.after, claim=job.claim, events=transition.events, acceptances=dsns
+            )
+        )
+        if not settled:
+            log.warning("entry=%s attempt=%d settled=no reason=stale-claim", job.entry.id, job.claim.attempt)
+            return False
+        self._tell(transition.events, dsns)
+        return True
+
+    async def run_timers(self) -> int:
+        """Do what is due by the entries' own timers: delay notices and expiry. Return how many were due."""
+        now = self._clock.now()
+        jumped = self._jumps.observe(now, self._clock.monotonic())
+        if jumped:
+            log.warning("clock=jumped seconds=%.0f deadlines=moved-with-it", jumped)
+        due = await self._spool.timers(now, _TIMERS_AT_ONCE)
+        for each in due:
+            await self._run_timer(each, now)
+        return len(due)
+
+    async def _run_timer(self, due: Due, now: float) -> None:
+        entry, message = due.entry, due.message
+        if entry.timer is Timer.DELAY_NOTICE:
+            transition = transitions.delay_noticed(message, entry)
+        elif self._jumps.expired(
+            released_at=message.release_at, expires_at=entry.expires_at, last_attempt_at=entry.last_attempt_at
+        ):
+            transition = transitions.expired(message, entry, now)
+        else:
+            transition = Transition(after=msgspec.structs.replace(entry, timer_at=now + CONFIRM))
+        await self._change(due, transition, now)
+
+    # For operators, from any process.
+
+    async def retry(self, entry: Entry, message: Message) -> bool:
+        """Make an entry due now; False if it is in flight or has changed."""
+        after = msgspec.structs.replace(entry, due_at=self._clock.now())
+        changed = await self._spool.change(Change(message=message, before=entry, after=after))
+        self._ring()
+        return changed
+
+    async def drop(self, entry: Entry, message: Message, reason: str) -> bool:
+        """End an entry without delivery or DSN; False if it is in flight or has changed."""
+        now = self._clock.now()
+        return await self._change(Due(entry, message), transitions.dropped(message, entry, now, reason), now)
+
+    async def _change(self, due: Due, transition: Transition, now: float) -> bool:
+        transition, dsns = await self._reports(due.message, transition, now)
+        changed = await self._spool.change(
+            Change(
+                message=due.message,
+                before=due.entry,
+                after=transition.after,
+                events=transition.events,
+                acceptances=dsns,
+            )
+        )
+        if changed:
+            self._tell(transition.events, dsns)
+        return changed
+
+    async def _reports(
+        self, message: Message, transition: Transition, now: float
+    ) -> tuple[Transition, tuple[Acceptance, ...]]:
+        """Add the DSNs that the transition asks for; never one to a null sender (RFC 3461 6.1)."""
+        if not message.sender or not (transition.failed or transition.delayed or transition.relayed):
+            return transition, ()
+        reported: tuple[tuple[Report, tuple[Reported, ...]], ...] = (
+            (Report.FAILED, transition.failed),
+            (Report.DELAYED, transition.delayed),
+            (Report.RELAYED, transition.relayed),
+        )
+        acceptances: list[Acceptance] = []
+        for kind, recipients in reported:
+            if recipients:
+                dsn = await self._dsn(message, kind, recipients, now)
+                acceptances.append(acceptance(dsn, now, self._lifetimes))
+                transition = transitions.told(message, transition, recipients, dsn.id, now)
+        return transition, tuple(acceptances)
+
+    async def _dsn(self, message: Message, kind: Report, recipients: Sequence[Reported], now: float) -> Submission:
+        dsn_id = new_message_id()
+        content, eight_bit, smtputf8 = await report_content(
+            self._spool, message, kind, recipients, dsn_id=dsn_id, hostname=self._hostname, now=now
+        )
+        sender = Recipient(message.sender, notify=int(Notify.NEVER))
+        return Submission(
+            id=dsn_id,
+            tenant=message.tenant,
+            envelope=Envelope(sender="", recipients=(sender,), eight_bit=eight_bit, smtputf8=smtputf8),
+            origin=Origin.DSN,
+            content=content,
+            note=f"{kind.value} report of {message.id}",
+        )
+
+    def _tell(self, events: Sequence[Event], dsns: Sequence[Acceptance]) -> None:
+        for event in events:
+            if event.type is not EventType.DSN_SENT:
+                log.info("%s", outcome_line(event))
+        if dsns:
+            self._ring()

@@ -1,0 +1,57 @@
+"""When a deferred entry is tried again, and when its time is over: pure functions on values.
+
+The schedule is features A4: intervals in turn, the last one over and over, each ± jitter.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from mta.config import Retry
+
+HINT_LIMIT = 6 * 3600.0  # seconds: a peer's "try again in" is believed up to here
+JUMP = 5.0  # seconds by which wall time may run ahead of monotonic time before it counts as a jump
+CONFIRM = 60.0  # seconds after which an expiry that lacked evidence is looked at again
+
+
+def retry_interval(retry: Retry, step: int, random: Callable[[], float], hint: float | None = None) -> float:
+    """Return the seconds to wait after the `step`-th counted attempt (from 1).
+
+    `random` gives numbers in [0, 1). A peer's `hint` is honoured where it is longer than a tenth of the
+    interval and within reason; it is never shortened by jitter.
+    """
+    interval = retry.intervals[min(max(step, 1), len(retry.intervals)) - 1]
+    if hint is not None and 0 < hint <= HINT_LIMIT:
+        return hint * (1 + retry.jitter * random())
+    return interval * (1 + retry.jitter * (2 * random() - 1))
+
+
+class WallJumps(msgspec.Struct):
+    """Watches the wall clock against the monotonic one, so that a clock that jumps expires nothing.
+
+    Expiry needs, besides the wall clock, that the time did pass: jumps seen since a message was accepted
+    are taken off, and a deadline that was already over when this process started needs an attempt since.
+    """
+
+    started_at: float
+    wall: float
+    monotonic: float
+    jumps: list[tuple[float, float]] = []
+
+    def observe(self, wall: float, monotonic: float) -> float:
+        """Note where the clocks stand; call at least once a minute. Return the size of a jump, or 0."""
+        jumped = (wall - self.wall) - (monotonic - self.monotonic)
+        before = self.wall
+        self.wall, self.monotonic = wall, monotonic
+        if abs(jumped) < JUMP:
+            return 0.0
+        self.jumps.append((before, jumped))
+        del self.jumps[:-64]
+        return jumped
+
+    def expired(self, *, released_at: float, expires_at: float, last_attempt_at: float) -> bool:
+        """Tell whether a deadline is over by the wall clock and by evidence."""
+        passed = self.wall - sum(size for before, size in self.jumps if before >= released_at)
+        if passed < expires_at:
+            return False
+        return expires_at > self.started_at or last_attempt_at >= self.started_at

@@ -1,0 +1,71 @@
+"""Which entry next: lanes with due work, and their heads, claimed one by one.
+
+In memory are the heads of lanes at work, never the backlog (promise 5).
+"""
+
+from collections import deque
+
+from mta.clock import Clock
+from mta.queue.job import Job
+from mta.queue.queue import Queue
+from mta.spool.interface import Due, Spool
+from mta.spool.records import Lane
+
+LANES = 4096
+HEADS_PER_LANE = 64
+
+
+class Scheduler:
+    """Reads ahead in the lanes that are at work and claims their heads."""
+
+    def __init__(self, spool: Spool, queue: Queue, clock: Clock) -> None:
+        self._spool = spool
+        self._queue = queue
+        self._clock = clock
+        self._heads: dict[Lane, deque[Due]] = {}
+        self._taken: set[str] = set()
+
+    async def due_lanes(self) -> list[Lane]:
+        """List lanes with due work, tenants in turn."""
+        return await self._spool.lanes(self._clock.now(), LANES)
+
+    async def waiting(self, lane: Lane, limit: int) -> int:
+        """Tell how many entries of a lane could be claimed now, counting to `limit`."""
+        return min(limit, len(await self._read_ahead(lane)))
+
+    async def next_job(self, lane: Lane) -> Job | None:
+        """Claim the next entry of a lane, durable on return; None when none is due."""
+        while heads := await self._read_ahead(lane):
+            due = heads.popleft()
+            job = None
+            try:
+                job = await self._queue.claim(due)
+            finally:
+                if job is None:
+                    self._taken.discard(due.entry.id)
+            if job is not None:
+                return job
+        return None
+
+    def done(self, job: Job) -> None:
+        """Forget a job that has been settled."""
+        self._taken.discard(job.entry.id)
+
+    def leave(self, lane: Lane) -> None:
+        """Forget what was read ahead in a lane that nobody works on any more."""
+        for due in self._heads.pop(lane, ()):
+            self._taken.discard(due.entry.id)
+
+    async def _read_ahead(self, lane: Lane) -> deque[Due]:
+        heads = self._heads.setdefault(lane, deque())
+        if not heads:
+            for due in await self._spool.heads(lane, self._clock.now(), HEADS_PER_LANE, self._taken):
+                if due.entry.id not in self._taken:
+                    self._taken.add(due.entry.id)
+                    heads.append(due)
+        return heads
+
+    async def next_at(self) -> float | None:
+        """Return when there may be something to do: the first due time or timer."""
+        times = [await self._spool.next_due_at(), await self._spool.next_timer_at()]
+        return min((each for each in times if each is not None), default=None)

@@ -1,0 +1,200 @@
+"""What becomes of an entry: pure functions from what happened to its next state and the events that tell it.
+
+Each returns a Transition; the queue stores it in one transaction and accepts the DSNs it asks for in
+the same one (promise 4).
+"""
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from mta.config import Retry
+from mta.mail.envelope import Notify
+from mta.mail.event import Event, EventType, event_id
+from mta.mail.reply import Reply
+from mta.mail.result import Outcome, Result, Verdict
+from mta.queue.job import Job
+from mta.queue.retry import retry_interval
+from mta.spool.records import Entry, Message, RecipientState, State, Timer
+
+EXPIRED_REPLY = Reply(550, "4.4.7", "delivery time expired")
+DELAYED_REPLY = Reply(450, "4.4.7", "delivery is delayed")
+
+
+class Reported(msgspec.Struct, frozen=True):
+    """A recipient that a DSN has to tell of. `remote` says whether the reply was the next hop's own."""
+
+    recipient: RecipientState
+    reply: Reply
+    remote: bool = True
+
+
+class Transition(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry's next state, its events, and who is to be told of what by DSN."""
+
+    after: Entry
+    events: tuple[Event, ...] = ()
+    failed: tuple[Reported, ...] = ()
+    delayed: tuple[Reported, ...] = ()
+    relayed: tuple[Reported, ...] = ()
+
+
+class _Telling:
+    """Makes the events of one entry: numbers run on from what was told before."""
+
+    def __init__(self, message: Message, entry: Entry, at: float) -> None:
+        self._message = message
+        self._entry = entry
+        self._at = at
+        self.number = entry.events
+        self.events: list[Event] = []
+
+    def tell(self, kind: EventType, recipient: str, *, seen: Outcome | None = None, **fields: object) -> None:
+        self.number += 1
+        about = {} if seen is None else _attempt_fields(seen)
+        event = Event(
+            id=event_id(self._message.id, self._entry.number, self.number),
+            type=kind,
+            at=self._at,
+            tenant=self._message.tenant,
+            message=self._message.id,
+            entry=self._entry.id,
+            recipient=recipient,
+            sender=self._message.sender,
+            request=self._message.request,
+            categories=self._message.categories,
+            custom_args=self._message.custom_args,
+            delay=max(0.0, self._at - self._message.accepted_at),
+        )
+        self.events.append(msgspec.structs.replace(event, **about, **fields))
+
+
+def _attempt_fields(outcome: Outcome) -> dict[str, str]:
+    return {
+        "relay": outcome.relay,
+        "source": outcome.source,
+        "tls": outcome.tls,
+        "policy": outcome.policy,
+        "signed": outcome.signed,
+    }
+
+
+_ENDS = {
+    Verdict.DELIVERED: (State.DELIVERED, EventType.DELIVERED),
+    Verdict.FAILED: (State.BOUNCED, EventType.BOUNCED),
+    Verdict.DEFERRED: (State.QUEUED, EventType.DEFERRED),
+}
+
+
+def attempted(job: Job, outcome: Outcome, now: float, retry: Retry, random: Callable[[], float]) -> Transition:
+    """Work out what an attempt came to, one event for each of the job's recipients."""
+    entry = job.entry
+    results = dict(zip((each.recipient for each in entry.waiting), outcome.results, strict=True))
+    steps = entry.steps + outcome.counted
+    retry_at = now + retry_interval(retry, steps, random, outcome.retry_after)
+    telling = _Telling(job.message, entry, now)
+    recipients: list[RecipientState] = []
+    failed: list[Reported] = []
+    relayed: list[Reported] = []
+    for each in entry.recipients:
+        result = results.get(each.recipient) if each.state is State.QUEUED else None
+        if result is None:
+            recipients.append(each)
+            continue
+        state, kind = _ENDS[result.verdict]
+        recipients.append(RecipientState(each.recipient, state))
+        waits = {"retry_at": retry_at} if state is State.QUEUED else {}
+        telling.tell(
+            kind,
+            each.recipient.address,
+            seen=outcome,
+            attempt=job.claim.attempt,
+            reply=str(result.reply),
+            status=result.reply.enhanced,
+            reason=result.scope.value,
+            **waits,
+        )
+        notify = Notify(each.recipient.notify)
+        if state is State.BOUNCED and notify.wants(Notify.FAILURE):
+            failed.append(Reported(each, result.reply, result.remote))
+        if state is State.DELIVERED and result.relayed and notify.wants(Notify.SUCCESS):
+            relayed.append(Reported(each, result.reply, result.remote))
+    last = _worst(outcome.results)
+    after = msgspec.structs.replace(
+        entry,
+        recipients=tuple(recipients),
+        due_at=retry_at,
+        attempts=job.claim.attempt,
+        steps=steps,
+        events=telling.number,
+        last_reply=str(last.reply)[:512] if last else "",
+        last_relay=outcome.relay,
+        last_attempt_at=now,
+    )
+    return Transition(after=after, events=tuple(telling.events), failed=tuple(failed), relayed=tuple(relayed))
+
+
+def _worst(results: Iterable[Result]) -> Result | None:
+    ranks = (Verdict.DEFERRED, Verdict.FAILED, Verdict.DELIVERED)
+    return min(results, key=lambda each: ranks.index(each.verdict), default=None)
+
+
+def expired(message: Message, entry: Entry, now: float) -> Transition:
+    """End the waiting recipients: their time is over."""
+    telling = _Telling(message, entry, now)
+    failed: list[Reported] = []
+    for each in entry.waiting:
+        telling.tell(
+            EventType.EXPIRED,
+            each.recipient.address,
+            attempt=entry.attempts,
+            relay=entry.last_relay,
+            reply=entry.last_reply,
+            status=EXPIRED_REPLY.enhanced,
+        )
+        if Notify(each.recipient.notify).wants(Notify.FAILURE):
+            text = f"{EXPIRED_REPLY.text}; last reply: {entry.last_reply}" if entry.last_reply else EXPIRED_REPLY.text
+            failed.append(Reported(each, EXPIRED_REPLY._replace(text=text), remote=False))
+    return _ended(entry, State.EXPIRED, telling, tuple(failed))
+
+
+def dropped(message: Message, entry: Entry, now: float, reason: str) -> Transition:
+    """End the waiting recipients on somebody's word. Nobody is told by DSN."""
+    telling = _Telling(message, entry, now)
+    for each in entry.waiting:
+        telling.tell(EventType.DROPPED, each.recipient.address, attempt=entry.attempts, reason=reason)
+    return _ended(entry, State.DROPPED, telling, ())
+
+
+def _ended(entry: Entry, state: State, telling: _Telling, failed: tuple[Reported, ...]) -> Transition:
+    recipients = tuple(
+        RecipientState(each.recipient, state) if each.state is State.QUEUED else each for each in entry.recipients
+    )
+    after = msgspec.structs.replace(entry, recipients=recipients, events=telling.number)
+    return Transition(after=after, events=tuple(telling.events), failed=failed)
+
+
+def delay_noticed(message: Message, entry: Entry) -> Transition:
+    """Move on from the delay notice to the deadline, naming those who want to be told (RFC 3461 4.1)."""
+    del message
+    delayed = tuple(
+        Reported(each, DELAYED_REPLY._replace(text=entry.last_reply or DELAYED_REPLY.text), remote=False)
+        for each in entry.waiting
+        if Notify(each.recipient.notify).wants(Notify.DELAY)
+    )
+    after = msgspec.structs.replace(entry, timer=Timer.EXPIRY, timer_at=entry.expires_at)
+    return Transition(after=after, delayed=delayed)
+
+
+def told(
+    message: Message, transition: Transition, reported: tuple[Reported, ...], dsn_id: str, now: float
+) -> Transition:
+    """Add the dsn_sent events for recipients that the DSN message `dsn_id` tells of."""
+    telling = _Telling(message, transition.after, now)
+    for each in reported:
+        telling.tell(EventType.DSN_SENT, each.recipient.recipient.address, dsn=dsn_id, status=each.reply.enhanced)
+    return msgspec.structs.replace(
+        transition,
+        after=msgspec.structs.replace(transition.after, events=telling.number),
+        events=transition.events + tuple(telling.events),
+    )

@@ -1,0 +1,134 @@
+"""The LMDB environment: opening, tables, format version, room.
+
+0.9 format (`lib_version=0`), default sync, never writemap: an acknowledged commit has been fsynced, and a
+full disk is an error and not a signal. The directory entries are fsynced before the first accept, which
+LMDB leaves to the file system. One Environment a process; several processes share the file.
+"""
+
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import lmdb
+
+from mta.spool.interface import Space, Unavailable
+
+if TYPE_CHECKING:
+    from lmdb import _StatDict
+
+FORMAT_VERSION = b"1"
+PAGE = 4096
+VALUE_LIMIT = 4080  # octets of a value that fit into one LMDB page with its header
+_MAX_READERS = 512
+
+
+class Table(StrEnum):
+    """The tables. Keys are ids, hashes and fixed-width numbers, never text from outside."""
+
+    CONTENT = "content"  # content id, page u32 -> sealed page
+    MESSAGES = "messages"  # message id, page u8 -> sealed Message
+    ENTRIES = "entries"  # message id, number u16, page u8 -> sealed Entry
+    DUE = "due"  # lane, due ms u64, message id, number -> nothing
+    WAKE = "wake"  # tenant, second u64, lane -> nothing: at or before the lane's first due time
+    CLAIMS = "claims"  # message id, number -> Claim
+    TIMERS = "timers"  # second u64, message id, number -> nothing
+    EVENTS = "events"  # sequence u64, page u8 -> sealed Event
+    RECORDS = "records"  # kind, name hash, page u8 -> sealed named record
+    LOOSE = "loose"  # content id -> pages u32, since u64: content that no message refers to (yet or any more)
+    META = "meta"  # name -> number: format version, last sequence, owner epoch
+
+
+class Environment:
+    """An open environment and its tables."""
+
+    def __init__(self, path: Path, *, map_size: int, reserve: str | int, sync: bool = True) -> None:
+        """Open or create; Unavailable when that cannot be done, with the reason.
+
+        `sync=False` exists for the control of the durability tests, which must lose mail with it.
+        """
+        self.path = path
+        self._reserve = reserve
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.env = lmdb.open(
+                str(path), map_size=map_size, max_dbs=len(Table), max_readers=_MAX_READERS, mode=0o600,
+                lib_version=0, sync=sync, metasync=sync, writemap=False, meminit=False,
+            )  # fmt: skip
+        except (lmdb.Error, OSError) as error:
+            raise Unavailable(f"spool {path}: {_reason(error)}") from None
+        try:
+            self._check_version()
+            self.tables: Mapping[Table, Any] = MappingProxyType(
+                {table: self.env.open_db(table.encode()) for table in Table}
+            )
+            self.env.reader_check()
+            self.env.sync(True)  # noqa: FBT003 - py-lmdb's signature
+            for directory in (path, path.parent):
+                _sync_directory(directory)
+        except (lmdb.Error, OSError) as error:
+            self.env.close()
+            raise Unavailable(f"spool {path}: {_reason(error)}") from None
+        except Unavailable:
+            self.env.close()
+            raise
+
+    def _check_version(self) -> None:
+        meta = self.env.open_db(Table.META.encode())
+        with self.env.begin(write=True) as txn:
+            found = txn.get(b"version", db=meta)
+            if found is None:
+                txn.put(b"version", FORMAT_VERSION, db=meta)
+        if found is not None and found != FORMAT_VERSION:
+            raise Unavailable(f"spool {self.path}: format version {found!r}, this program knows {FORMAT_VERSION!r}")
+
+    def space(self) -> Space:
+        """Measure the room: what the file system has free plus pages in the file that can be used again.
+
+        LMDB's file never shrinks, so only counting both tells a full spool from a drained one; a full map
+        is a full disk.
+        """
+        info = self.env.info()
+        with self.env.begin() as txn:
+            pages = sum(_pages(txn.stat(db)) for db in self.tables.values()) + _pages(txn.stat())
+        allocated = info["last_pgno"] + 1
+        reusable = max(0, allocated - pages - 2)
+        disk = os.statvfs(self.path)
+        room_in_map = info["map_size"] - allocated * PAGE
+        free = max(0, min(disk.f_bavail * disk.f_frsize, room_in_map)) + reusable * PAGE
+        return Space(free=free, reserve=reserve_octets(self._reserve, disk.f_blocks * disk.f_frsize), used=pages * PAGE)
+
+    def close(self) -> None:
+        """Close the environment; no transaction may be open in this process."""
+        self.env.close()
+
+
+def reserve_octets(reserve: str | int, total: int) -> int:
+    """Read a reserve: octets, `500MiB`, or a share of the file system such as `10%`."""
+    if isinstance(reserve, int):
+        return reserve
+    text = reserve.strip()
+    if text.endswith("%"):
+        return int(total * float(text[:-1]) / 100)
+    for unit, factor in (("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)):
+        if text.endswith(unit):
+            return int(float(text.removesuffix(unit)) * factor)
+    return int(text)
+
+
+def _pages(stat: "_StatDict") -> int:
+    return stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

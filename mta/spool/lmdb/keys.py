@@ -1,0 +1,102 @@
+"""How ids become LMDB keys: fixed widths, big-endian so that order is order, hashes for outside text."""
+
+from base64 import urlsafe_b64decode
+from functools import lru_cache
+from hashlib import blake2b
+
+from mta.mail.ids import message_id_text, split_entry_id
+from mta.spool.lmdb.environment import VALUE_LIMIT
+from mta.spool.records import Entry, Lane
+
+LANE_BYTES = 16
+TENANT_BYTES = 8
+ENTRY_BYTES = 18
+_KIND_BYTES = 4
+
+
+def message_key(message_id: str) -> bytes:
+    """16 octets of a known-good message id."""
+    return urlsafe_b64decode(message_id + "==")
+
+
+def entry_key(entry: Entry) -> bytes:
+    """Message id and number."""
+    return message_key(entry.message) + entry.number.to_bytes(2, "big")
+
+
+def entry_id_key(entry_id: str) -> bytes:
+    """The key of an entry id; ValueError if it is not one."""
+    message_id, number = split_entry_id(entry_id)
+    return message_key(message_id) + number.to_bytes(2, "big")
+
+
+def entry_id_text(key: bytes) -> str:
+    """The entry id of a key."""
+    return f"{message_id_text(key[:16])}.{int.from_bytes(key[16:18], 'big')}"
+
+
+@lru_cache(maxsize=16_384)
+def lane_key(lane: Lane) -> bytes:
+    """A hash, because tenant and domain are outside text."""
+    text = f"{lane.tenant}\0{int(lane.message_class)}\0{lane.domain}"
+    return blake2b(text.encode(), digest_size=LANE_BYTES, person=b"lane").digest()
+
+
+@lru_cache(maxsize=4096)
+def tenant_key(tenant: str) -> bytes:
+    """A hash of the tenant's name."""
+    return blake2b(tenant.encode(), digest_size=TENANT_BYTES, person=b"tenant").digest()
+
+
+def milliseconds(at: float) -> bytes:
+    """Absolute seconds as milliseconds, rounded down, 8 octets."""
+    return max(0, int(at * 1000)).to_bytes(8, "big")
+
+
+def seconds(at: float) -> bytes:
+    """Absolute seconds, rounded down, 8 octets."""
+    return max(0, int(at)).to_bytes(8, "big")
+
+
+def due_key(entry: Entry) -> bytes:
+    """Where an entry waits in its lane."""
+    return lane_key(entry.lane) + milliseconds(entry.due_at) + entry_key(entry)
+
+
+def wake_key(entry: Entry) -> bytes:
+    """The hint that finds the entry's lane: one key a lane and second, however many entries wait."""
+    return tenant_key(entry.tenant) + seconds(entry.due_at) + lane_key(entry.lane)
+
+
+def timer_key(entry: Entry) -> bytes:
+    """The deadline's own index: not before the timer's second."""
+    return (int(entry.timer_at) + 1).to_bytes(8, "big") + entry_key(entry)
+
+
+def kind_key(kind: str) -> bytes:
+    """The common beginning of the named records of a kind."""
+    return blake2b(kind.encode(), digest_size=_KIND_BYTES, person=b"kind").digest()
+
+
+def record_key(kind: str, name: str) -> bytes:
+    """The key of a named record."""
+    return kind_key(kind) + blake2b(name.encode(), digest_size=16, person=b"record").digest()
+
+
+def content_key(content_id: bytes, page: int) -> bytes:
+    """A page of content."""
+    return content_id + page.to_bytes(4, "big")
+
+
+def pieces(key: bytes, value: bytes) -> list[tuple[bytes, bytes]]:
+    """Cut a record into values of at most one page: key and piece number; each says how many there are."""
+    size = VALUE_LIMIT - 1
+    if len(value) <= size:
+        return [(key + b"\x00", b"\x01" + value)]
+    count = -(-len(value) // size)
+    if count > 255:
+        raise ValueError(f"record of {len(value)} octets")
+    mark = count.to_bytes(1, "big")
+    return [
+        (key + number.to_bytes(1, "big"), mark + value[number * size : (number + 1) * size]) for number in range(count)
+    ]

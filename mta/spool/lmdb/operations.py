@@ -1,0 +1,223 @@
+"""What accept, claim, settle and change do to the tables, as operations for the writer.
+
+Bytes are made here, on the loop; the returned function runs in the writer's thread: it checks first and
+then puts, so that a refused operation leaves nothing behind in its group.
+"""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from mta.mail.event import Event
+from mta.spool.interface import Acceptance, Change, Refused, Settlement
+from mta.spool.lmdb.content import DIRECT_PAGES, loose_value, page_count, page_keys, sealed_pages
+from mta.spool.lmdb.environment import Table
+from mta.spool.lmdb.keys import due_key, entry_key, message_key, pieces, timer_key, wake_key
+from mta.spool.lmdb.writer import Group
+from mta.spool.records import Claim, Entry, Message, Segment
+from mta.spool.sealing import Keyring, new_content_key
+
+encode = msgspec.msgpack.Encoder().encode
+Pairs = list[tuple[bytes, bytes]]
+
+
+class Prepared:
+    """The puts of acceptances, made ahead: pairs by table, and events that wait for their numbers."""
+
+    def __init__(self, keyring: Keyring, acceptances: Sequence[Acceptance]) -> None:
+        self._keyring = keyring
+        self.pairs: dict[Table, Pairs] = {}
+        self.events: list[Callable[[int], Pairs]] = []
+        self.adopted: list[bytes] = []
+        for each in acceptances:
+            self._add(each)
+
+    def _add(self, acceptance: Acceptance) -> None:
+        message = acceptance.message
+        self.events += [event_maker(self._keyring, event) for event in acceptance.events]
+        if not acceptance.entries:
+            return
+        self.adopted += [segment.content for segment in message.segments]
+        if acceptance.content:
+            segment = Segment(message_key(message.id), len(acceptance.content), new_content_key())
+            self._put(Table.CONTENT, sealed_pages(segment, acceptance.content))
+            message = msgspec.structs.replace(message, segments=(*message.segments, segment))
+        self._put(Table.MESSAGES, message_pairs(self._keyring, message))
+        for entry in acceptance.entries:
+            self._put(Table.ENTRIES, entry_pairs(self._keyring, entry))
+            self._put(Table.DUE, [(due_key(entry), revision(entry))])
+            self._put(Table.WAKE, [(wake_key(entry), b"")])
+            self._put(Table.TIMERS, [(timer_key(entry), b"")])
+
+    def _put(self, table: Table, pairs: Pairs) -> None:
+        self.pairs.setdefault(table, []).extend(pairs)
+
+    def check(self, group: Group) -> None:
+        """Refused unless the content that was committed as it arrived is still there."""
+        for content_id in self.adopted:
+            if group.get(Table.LOOSE, content_id) is None:
+                raise Refused("the content was given up before the message was accepted")
+
+    def put(self, group: Group) -> None:
+        """Add it all to the transaction but the events."""
+        for table, pairs in self.pairs.items():
+            group.put(table, pairs)
+        if self.adopted:
+            group.delete(Table.LOOSE, self.adopted)
+
+
+def accepting(keyring: Keyring, acceptances: Sequence[Acceptance]) -> Callable[[Group], int]:
+    """Store messages; the result is the position of the last event."""
+    prepared = Prepared(keyring, acceptances)
+
+    def change(group: Group) -> int:
+        prepared.check(group)
+        prepared.put(group)
+        return group.log(prepared.events)
+
+    return change
+
+
+def claiming(entry: Entry, claim: Claim) -> Callable[[Group], bool]:
+    """Take an entry if it waits just as it was read."""
+    key, due, row, seen = entry_key(entry), due_key(entry), encode(claim), revision(entry)
+
+    def change(group: Group) -> bool:
+        if group.get(Table.DUE, due) != seen:
+            return False
+        group.delete(Table.DUE, [due])
+        group.put(Table.CLAIMS, [(key, row)])
+        return True
+
+    return change
+
+
+def settling(keyring: Keyring, settlement: Settlement) -> Callable[[Group], bool]:
+    """Store an outcome if the claim is the stored one."""
+    after = _next_revision(settlement.entry)
+    key, owner = entry_key(after), encode(settlement.claim)
+    step = _Step(keyring, settlement.message, after, settlement.events, settlement.acceptances)
+
+    def change(group: Group) -> bool:
+        if group.get(Table.CLAIMS, key) != owner:
+            return False
+        step.check(group)
+        group.delete(Table.CLAIMS, [key])
+        step.put(group)
+        return True
+
+    return change
+
+
+def changing(keyring: Keyring, change: Change) -> Callable[[Group], bool]:
+    """Change an entry that waits just as it was read."""
+    before, after = change.before, _next_revision(change.after)
+    step = _Step(keyring, change.message, after, change.events, change.acceptances)
+    due, timer, seen = due_key(before), timer_key(before), revision(before)
+
+    def apply(group: Group) -> bool:
+        if group.get(Table.DUE, due) != seen:
+            return False
+        step.check(group)
+        group.delete(Table.DUE, [due])
+        group.delete(Table.TIMERS, [timer])
+        step.put(group)
+        if after.waiting:
+            group.put(Table.TIMERS, [(timer_key(after), b"")])
+        return True
+
+    return apply
+
+
+class _Step:
+    """An entry's next state: stored and put back into its lane, or ended and removed."""
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        message: Message,
+        after: Entry,
+        events: tuple[Event, ...],
+        acceptances: tuple[Acceptance, ...],
+    ) -> None:
+        self._message = message
+        self._after = after
+        self._accepted = Prepared(keyring, acceptances)
+        self._events = [event_maker(keyring, event) for event in events] + self._accepted.events
+        self._pairs = entry_pairs(keyring, after) if after.waiting else []
+
+    def check(self, group: Group) -> None:
+        self._accepted.check(group)
+
+    def put(self, group: Group) -> None:
+        self._accepted.put(group)
+        group.log(self._events)
+        after = self._after
+        if after.waiting:
+            replace_record(group, Table.ENTRIES, entry_key(after), self._pairs)
+            group.put(Table.DUE, [(due_key(after), revision(after))])
+            group.put(Table.WAKE, [(wake_key(after), b"")])
+            return
+        delete_record(group, Table.ENTRIES, entry_key(after))
+        group.delete(Table.TIMERS, [timer_key(after)])
+        if self._message.entries == 1 or not group.keys_from(Table.ENTRIES, message_key(after.message), 1):
+            remove_message(group, self._message)
+
+
+def remove_message(group: Group, message: Message) -> None:
+    """Remove a message whose entries have ended; much content is left to the collector."""
+    delete_record(group, Table.MESSAGES, message_key(message.id))
+    if sum(page_count(each.size) for each in message.segments) <= DIRECT_PAGES:
+        group.delete(Table.CONTENT, [key for each in message.segments for key in page_keys(each)])
+    else:
+        group.put(Table.LOOSE, [(each.content, loose_value(page_count(each.size), 0)) for each in message.segments])
+
+
+def replace_record(group: Group, table: Table, key: bytes, pairs: Pairs) -> None:
+    """Put a record over the one that is there, which may have had more pieces."""
+    first = group.get(table, key + b"\x00")
+    surplus = range(len(pairs), first[0]) if first is not None else range(0)
+    if surplus:
+        group.delete(table, [key + number.to_bytes(1, "big") for number in surplus])
+    group.put(table, pairs)
+
+
+def delete_record(group: Group, table: Table, key: bytes) -> bool:
+    """Remove a record in all its pieces; False if there was none."""
+    first = group.get(table, key + b"\x00")
+    if first is None:
+        return False
+    group.delete(table, [key + number.to_bytes(1, "big") for number in range(first[0])])
+    return True
+
+
+def message_pairs(keyring: Keyring, message: Message) -> Pairs:
+    """A message record as it is stored."""
+    key = message_key(message.id)
+    return pieces(key, keyring.seal("messages", message.accepted_at, encode(message), key))
+
+
+def entry_pairs(keyring: Keyring, entry: Entry) -> Pairs:
+    """An entry as it is stored."""
+    key = entry_key(entry)
+    return pieces(key, keyring.seal("entries", entry.due_at, encode(entry), key))
+
+
+def event_maker(keyring: Keyring, event: Event) -> Callable[[int], Pairs]:
+    """An event as it will be stored once it has its number."""
+    plain = encode(event)
+
+    def make(number: int) -> Pairs:
+        key = number.to_bytes(8, "big")
+        return pieces(key, keyring.seal("events", event.at, plain, key))
+
+    return make
+
+
+def revision(entry: Entry) -> bytes:
+    """What a row of `due` says of its entry, so that a claim sees whether it changed."""
+    return entry.revision.to_bytes(4, "big")
+
+
+def _next_revision(entry: Entry) -> Entry:
+    return msgspec.structs.replace(entry, revision=entry.revision + 1)

@@ -1,0 +1,135 @@
+"""Sealing at rest: AES-256-GCM under keys derived from the spool key, one for each purpose and day.
+
+The key file holds one key a line (base64 of 32 octets); the first seals, all open. A sealed record is
+version, key mark, day, nonce, ciphertext and tag; its associated data binds it to its place, so that
+records cannot be swapped. Nonces are random: 2^32 records a purpose and day is far beyond one machine.
+Content is sealed under a random key of its own, which lives in the message's sealed record: dropping
+the record shreds the content. There the page number is the nonce.
+"""
+
+import hashlib
+import os
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from mta.spool.interface import SpoolError
+
+KEY_BYTES = 32
+TAG_BYTES = 16
+_VERSION = b"\x01"
+_MARK_BYTES = 4
+_NONCE_BYTES = 12
+_HEADER_BYTES = len(_VERSION) + _MARK_BYTES + 2 + _NONCE_BYTES
+SEAL_OVERHEAD = _HEADER_BYTES + TAG_BYTES
+_DAY = 86_400
+
+
+class SealBroken(SpoolError):
+    """Sealed data was changed, moved, or sealed under a key that is not in the key file."""
+
+
+class KeyFileError(Exception):
+    """The key file cannot be used; the message says which and why."""
+
+
+class Keyring:
+    """The spool's keys. Derives, caches and applies a subkey for each purpose and day."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._keys = {hashlib.sha256(key).digest()[:_MARK_BYTES]: key for key in keys}
+        self._sealing_mark = next(iter(self._keys))
+        self._cipher = lru_cache(maxsize=512)(self._derive)
+
+    def seal(self, purpose: str, at: float, plain: bytes, aad: bytes) -> bytes:
+        """Seal `plain` for its place `aad` under the subkey of the purpose and the day of `at`."""
+        day = (int(at) // _DAY) & 0xFFFF
+        nonce = os.urandom(_NONCE_BYTES)
+        cipher = self._cipher(self._sealing_mark, purpose, day)
+        return b"".join(
+            (_VERSION, self._sealing_mark, day.to_bytes(2, "big"), nonce, cipher.encrypt(nonce, plain, aad))
+        )
+
+    def open(self, purpose: str, sealed: bytes, aad: bytes) -> bytes:
+        """Open what `seal` made; SealBroken otherwise."""
+        if len(sealed) < SEAL_OVERHEAD or sealed[:1] != _VERSION:
+            raise SealBroken(f"{purpose}: not a sealed record")
+        mark = bytes(sealed[1:5])
+        if mark not in self._keys:
+            raise SealBroken(f"{purpose}: sealed under a key that is not in the key file")
+        cipher = self._cipher(mark, purpose, int.from_bytes(sealed[5:7], "big"))
+        try:
+            return cipher.decrypt(sealed[7:_HEADER_BYTES], sealed[_HEADER_BYTES:], aad)
+        except InvalidTag:
+            raise SealBroken(f"{purpose}: the record was changed or moved") from None
+
+    def _derive(self, mark: bytes, purpose: str, day: int) -> AESGCM:
+        info = b"fairlead\x00" + purpose.encode() + b"\x00" + day.to_bytes(2, "big")
+        return AESGCM(HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(self._keys[mark]))
+
+
+def new_content_key() -> bytes:
+    """Make the key of one stretch of content."""
+    return os.urandom(KEY_BYTES)
+
+
+def seal_page(cipher: AESGCM, number: int, plain: bytes, content_id: bytes) -> bytes:
+    """Seal page `number` of content; the key seals nothing else, so the number can be the nonce."""
+    return cipher.encrypt(number.to_bytes(_NONCE_BYTES, "big"), plain, content_id)
+
+
+def open_page(cipher: AESGCM, number: int, sealed: bytes, content_id: bytes) -> bytes:
+    """Open what `seal_page` made; SealBroken otherwise."""
+    try:
+        return cipher.decrypt(number.to_bytes(_NONCE_BYTES, "big"), sealed, content_id)
+    except InvalidTag:
+        raise SealBroken("content: a page was changed or moved") from None
+
+
+def load_keyring(path: Path) -> Keyring:
+    """Read a key file; KeyFileError when it is missing, unreadable by us, or not keys."""
+    try:
+        lines = path.read_text(encoding="ascii").split()
+        keys = [b64decode(line, validate=True) for line in lines]
+    except OSError as error:
+        raise KeyFileError(f"{path}: {error.strerror}") from None
+    except ValueError:
+        raise KeyFileError(f"{path}: not base64 keys") from None
+    if not keys or any(len(key) != KEY_BYTES for key in keys):
+        raise KeyFileError(f"{path}: each line must be the base64 of {KEY_BYTES} octets")
+    return Keyring(keys)
+
+
+def load_or_create_keyring(path: Path) -> Keyring:
+    """Read the key file, making one first (mode 0600, on disk before it is used) if there is none."""
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        staged = path.with_name(f".{path.name}.{os.getpid()}")
+        fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(fd, b64encode(os.urandom(KEY_BYTES)) + b"\n")
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        try:
+            os.link(staged, path)  # unlike rename, keeps the key that another process made just before
+        except FileExistsError:
+            pass
+        finally:
+            staged.unlink()
+        _sync_directory(path.parent)
+    return load_keyring(path)
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

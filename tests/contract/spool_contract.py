@@ -1,0 +1,335 @@
+"""What every spool must do: run by each implementation's own test module, which gives `open_spool`.
+
+`open_spool()` returns an open spool on the same durable state each time it is called within a test; two
+open at once are two processes' views.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+
+import msgspec
+import pytest
+
+from mta.mail.envelope import Recipient
+from mta.mail.event import Event, EventType, event_id
+from mta.mail.ids import new_message_id
+from mta.spool.interface import Acceptance, Change, Refused, Settlement, Spool
+from mta.spool.records import Claim, Entry, Message, MessageClass, Origin, RecipientState, State, Timer
+
+NOW = 1_800_000_000.0
+OpenSpool = Callable[[], Awaitable[Spool]]
+
+
+def a_message(
+    *,
+    domain: str = "example.org",
+    domains: tuple[str, ...] = (),
+    tenant: str = "acme",
+    due_at: float = NOW,
+    timer_at: float = NOW + 1000,
+    content: bytes = b"Subject: hello\r\n\r\nbody\r\n",
+    recipients: int = 1,
+) -> Acceptance:
+    names = domains or (domain,)
+    message = Message(
+        id=new_message_id(), tenant=tenant, sender="a@acme.test", origin=Origin.RELAY, accepted_at=NOW,
+        release_at=NOW, expires_at=NOW + 259_200, segments=(), entries=len(names),
+    )  # fmt: skip
+    entries = tuple(
+        Entry(
+            message=message.id,
+            number=number,
+            tenant=tenant,
+            message_class=MessageClass.NORMAL,
+            domain=name,
+            recipients=tuple(RecipientState(Recipient(f"user{n}@{name}")) for n in range(recipients)),
+            due_at=due_at,
+            expires_at=message.expires_at,
+            timer_at=timer_at,
+            timer=Timer.EXPIRY,
+        )  # fmt: skip
+        for number, name in enumerate(names, start=1)
+    )
+    return Acceptance(message=message, entries=entries, events=(an_event(message, 0),), content=content)
+
+
+def an_event(message: Message, entry: int, number: int = 1, kind: EventType = EventType.ACCEPTED) -> Event:
+    return Event(id=event_id(message.id, entry, number), type=kind, at=NOW, tenant=message.tenant, message=message.id)
+
+
+def ended(entry: Entry, state: State = State.DELIVERED) -> Entry:
+    recipients = tuple(RecipientState(each.recipient, state) for each in entry.recipients)
+    return msgspec.structs.replace(entry, recipients=recipients)
+
+
+CLAIM = Claim(epoch=1, attempt=1, retry_at=NOW + 30)
+
+
+async def the_head(spool: Spool, entry: Entry, now: float = NOW) -> tuple[Entry, Message]:
+    heads = await spool.heads(entry.lane, now, 100, ())
+    return next((due.entry, due.message) for due in heads if due.entry.id == entry.id)
+
+
+class SpoolContract:
+    """Promises of mta.spool.interface, one test each."""
+
+    @pytest.fixture
+    def open_spool(self) -> OpenSpool:
+        raise NotImplementedError
+
+    async def test_accepted_is_there_after_reopening(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        accepted = a_message(content=os.urandom(20_000))
+        position = await spool.accept([accepted])
+        await spool.close()
+        spool = await open_spool()
+        entry, message = await the_head(spool, accepted.entries[0])
+        assert await spool.content(message) == accepted.content
+        assert await spool.content(message, 5000) == accepted.content[:5000]
+        assert entry == accepted.entries[0]
+        assert await spool.log_end() == position == 1
+        await spool.close()
+
+    async def test_all_of_several_messages_or_none(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        good, bad = a_message(), a_message()
+        gone = spool.store_content()
+        await gone.write(b"x" * 10_000)
+        segment = await gone.finish()
+        taken = msgspec.structs.replace(good.message, segments=(segment,))
+        await spool.accept([msgspec.structs.replace(good, message=taken)])
+        stolen = msgspec.structs.replace(bad.message, segments=(segment,))
+        other = a_message()
+        with pytest.raises(Refused):
+            await spool.accept([other, msgspec.structs.replace(bad, message=stolen)])
+        assert await spool.message(other.message.id) is None
+        assert await spool.log_end() == 1
+        await spool.close()
+
+    async def test_a_hung_up_caller_does_not_undo_a_commit(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        accepted = a_message()
+        task = asyncio.create_task(spool.accept([accepted]))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await spool.accept([a_message()])
+        assert await spool.message(accepted.message.id) is not None
+        await spool.close()
+
+    async def test_large_content_is_committed_as_it_arrives(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        data = os.urandom(3_000_000)
+        writer = spool.store_content()
+        for start in range(0, len(data), 300_000):
+            await writer.write(data[start : start + 300_000])
+        segment = await writer.finish()
+        assert segment.size == len(data)
+        accepted = a_message(content=b"tail\r\n")
+        stored = msgspec.structs.replace(accepted.message, segments=(segment,))
+        await spool.accept([msgspec.structs.replace(accepted, message=stored)])
+        _, message = await the_head(spool, accepted.entries[0])
+        assert await spool.content(message) == data + b"tail\r\n"
+        await spool.close()
+
+    async def test_content_nobody_refers_to_is_collected_and_the_other_kept(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        kept = spool.store_content()
+        await kept.write(b"k" * 500_000)
+        segment = await kept.finish()
+        accepted = a_message(content=b"")
+        stored = msgspec.structs.replace(accepted.message, segments=(segment,))
+        await spool.accept([msgspec.structs.replace(accepted, message=stored)])
+        lost = spool.store_content()
+        await lost.write(b"l" * 500_000)
+        given_up = spool.store_content()
+        await given_up.write(b"g" * 500_000)
+        await given_up.abort()
+        assert await self.collect_all(spool, NOW) > 100  # what was given up goes at once
+        assert await self.collect_all(spool, NOW) == 0  # what may still be accepted stays
+        assert await self.collect_all(spool, NOW + 7200) > 100
+        _, message = await the_head(spool, accepted.entries[0])
+        assert await spool.content(message) == b"k" * 500_000
+        await spool.close()
+
+    async def collect_all(self, spool: Spool, now: float) -> int:
+        total = 0
+        while gone := await spool.collect(now):
+            total += gone
+        return total
+
+    async def test_an_entry_is_claimed_once(self, open_spool: OpenSpool) -> None:
+        spool, other = await open_spool(), None
+        accepted = a_message()
+        await spool.accept([accepted])
+        entry, _ = await the_head(spool, accepted.entries[0])
+        answers = await asyncio.gather(*(spool.claim(entry, CLAIM) for _ in range(5)))
+        assert sorted(answers) == [False, False, False, False, True]
+        assert await spool.heads(entry.lane, NOW + 1e6, 10, ()) == []
+        await spool.close()
+        other = await open_spool()
+        ((due, claim),) = await other.claims()
+        assert (due.entry, claim) == (entry, CLAIM)
+        await other.close()
+
+    async def test_a_stale_claim_settles_nothing(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        accepted = a_message()
+        await spool.accept([accepted])
+        entry, message = await the_head(spool, accepted.entries[0])
+        await spool.claim(entry, CLAIM)
+        event = an_event(message, 1, kind=EventType.DELIVERED)
+        for stale in (Claim(epoch=2, attempt=1, retry_at=NOW + 30), Claim(epoch=1, attempt=2, retry_at=NOW + 30)):
+            assert not await spool.settle(Settlement(message=message, entry=ended(entry), claim=stale, events=(event,)))
+        assert await spool.log_end() == 1
+        assert await spool.settle(Settlement(message=message, entry=ended(entry), claim=CLAIM, events=(event,)))
+        assert not await spool.settle(Settlement(message=message, entry=ended(entry), claim=CLAIM, events=(event,)))
+        assert [each.type for _, each in await spool.events_after(0, 10)] == ["accepted", "delivered"]
+        await spool.close()
+
+    async def test_a_message_goes_with_its_last_entry(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        accepted = a_message(domains=("one.test", "two.test", "three.test"))
+        await spool.accept([accepted])
+        for number, each in enumerate(accepted.entries):
+            entry, message = await the_head(spool, each)
+            assert await spool.content(message) == accepted.content
+            assert await spool.claim(entry, CLAIM)
+            assert await spool.settle(Settlement(message=message, entry=ended(entry), claim=CLAIM))
+            assert len(await spool.entries(message.id)) == 2 - number
+        assert await spool.message(accepted.message.id) is None
+        assert [each async for each in spool.walk_entries()] == []
+        assert await spool.timers(NOW + 1e7, 10) == []
+        await spool.close()
+
+    async def test_a_deferred_entry_waits_for_its_time(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        accepted = a_message(recipients=50)
+        await spool.accept([accepted])
+        entry, message = await the_head(spool, accepted.entries[0])
+        await spool.claim(entry, CLAIM)
+        later = msgspec.structs.replace(entry, due_at=NOW + 30, attempts=1, last_reply="451 4.7.1 later " + "x" * 400)
+        assert await spool.settle(Settlement(message=message, entry=later, claim=CLAIM))
+        assert await spool.heads(entry.lane, NOW + 29.9, 10, ()) == []
+        assert await spool.lanes(NOW + 29.9, 10) == []
+        assert await spool.lanes(NOW + 30, 10) == [entry.lane]
+        found, _ = await the_head(spool, entry, NOW + 30)
+        assert (found.attempts, found.last_reply) == (1, later.last_reply)
+        assert await spool.claims() == []
+        shorter = msgspec.structs.replace(found, recipients=found.recipients[:1], due_at=NOW + 60)
+        assert await spool.change(Change(message=message, before=found, after=shorter))
+        assert (await the_head(spool, entry, NOW + 60))[0].recipients == found.recipients[:1]
+        await spool.close()
+
+    async def test_a_change_needs_the_entry_unclaimed_and_as_it_was(self, open_spool: OpenSpool) -> None:
+        spool, other = await open_spool(), await open_spool()
+        accepted = a_message(timer_at=NOW + 100)
+        await spool.accept([accepted])
+        entry, message = await the_head(other, accepted.entries[0])
+        moved = msgspec.structs.replace(entry, timer_at=NOW + 500)
+        assert await other.change(Change(message=message, before=entry, after=moved))
+        assert not await spool.claim(entry, CLAIM)  # what it was read as is no more
+        assert not await spool.change(Change(message=message, before=entry, after=ended(entry)))
+        assert [due.entry.id for due in await spool.timers(NOW + 499, 10)] == []
+        assert [due.entry.id for due in await spool.timers(NOW + 501, 10)] == [entry.id]
+        fresh, _ = await the_head(spool, entry)
+        assert await spool.claim(fresh, CLAIM)
+        assert not await spool.change(Change(message=message, before=fresh, after=ended(fresh, State.DROPPED)))
+        assert await spool.timers(NOW + 501, 10) == []  # claimed: the attempt decides first
+        await spool.close()
+        await other.close()
+
+    async def test_lanes_come_tenants_in_turn_and_heads_in_due_order(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        flood = [a_message(domain=f"d{n}.test", tenant="flood") for n in range(20)]
+        late, early = a_message(tenant="light", due_at=NOW - 5), a_message(tenant="light", due_at=NOW - 10)
+        await spool.accept([*flood, late, early])
+        lanes = await spool.lanes(NOW, 4)
+        assert {lane.tenant for lane in lanes[:2]} == {"flood", "light"}
+        light = next(lane for lane in lanes if lane.tenant == "light")
+        heads = await spool.heads(light, NOW, 10, ())
+        assert [due.message.id for due in heads] == [early.message.id, late.message.id]
+        assert [due.message.id for due in await spool.heads(light, NOW, 10, {heads[0].entry.id})] == [late.message.id]
+        assert len(await spool.lanes(NOW, 100)) == 21
+        await spool.close()
+
+    async def test_every_waiting_entry_is_found_however_hints_went_stale(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        many = [a_message(due_at=NOW + n) for n in range(50)]
+        await spool.accept(many)
+        lane = many[0].entries[0].lane
+        for n in range(50):
+            assert await spool.lanes(NOW + n, 10) == [lane]
+            (head,) = await spool.heads(lane, NOW + n, 10, ())
+            assert (await spool.next_due_at() or 0) <= NOW + n
+            assert await spool.claim(head.entry, CLAIM)
+            assert await spool.settle(Settlement(message=head.message, entry=ended(head.entry), claim=CLAIM))
+            assert await spool.lanes(NOW + n, 10) == []
+        assert await spool.lanes(NOW + 1e6, 10) == []
+        assert await spool.next_due_at() is None
+        await spool.close()
+
+    async def test_a_dsn_is_accepted_with_what_it_reports(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        accepted, dsn = a_message(), a_message(domain="acme.test")
+        await spool.accept([accepted])
+        entry, message = await the_head(spool, accepted.entries[0])
+        stale = Claim(epoch=9, attempt=1, retry_at=0)
+        await spool.claim(entry, CLAIM)
+        assert not await spool.settle(Settlement(message=message, entry=ended(entry), claim=stale, acceptances=(dsn,)))
+        assert await spool.message(dsn.message.id) is None
+        assert await spool.settle(Settlement(message=message, entry=ended(entry), claim=CLAIM, acceptances=(dsn,)))
+        assert (await the_head(spool, dsn.entries[0]))[1].id == dsn.message.id
+        await spool.close()
+
+    async def test_the_log_is_gapless_over_processes_and_restarts(self, open_spool: OpenSpool) -> None:
+        spool, other = await open_spool(), await open_spool()
+        await asyncio.gather(*(each.accept([a_message()]) for each in (spool, other) * 20))
+        log = await spool.events_after(0, 1000)
+        assert [number for number, _ in log] == list(range(1, 41))
+        await other.discard_events(35)
+        assert [number for number, _ in await spool.events_after(0, 1000)] == [36, 37, 38, 39, 40]
+        await other.discard_events(40)
+        await spool.close()
+        await other.close()
+        spool = await open_spool()
+        assert await spool.log_end() == 40
+        assert await spool.accept([a_message()]) == 41
+        await spool.close()
+
+    async def test_epochs_grow(self, open_spool: OpenSpool) -> None:
+        spool, other = await open_spool(), await open_spool()
+        epochs = [await each.next_epoch() for each in (spool, other, spool)]
+        assert epochs == sorted(set(epochs))
+        await spool.close()
+        await other.close()
+
+    async def test_named_records(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        long = "n" * 5000
+        assert await spool.put_record("tenant", "b", b"1", replace=False)
+        assert not await spool.put_record("tenant", "b", b"2", replace=False)
+        assert await spool.put_record("tenant", long, os.urandom(30_000), replace=False)
+        assert await spool.put_record("tenant", long, b"short", replace=True)
+        assert await spool.put_record("key", "a", b"3", replace=True)
+        assert await spool.get_record("tenant", "b") == b"1"
+        assert await spool.get_record("tenant", "a") is None
+        assert await spool.list_records("tenant") == [("b", b"1"), (long, b"short")]
+        assert await spool.delete_record("tenant", "b")
+        assert not await spool.delete_record("tenant", "b")
+        assert await spool.get_record("key", "a") == b"3"
+        await spool.close()
+
+    async def test_wide_events_and_many_recipients_come_back_whole(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        accepted = a_message()
+        wide = msgspec.structs.replace(
+            accepted.events[0],
+            recipients=tuple(f"user{n}@example.org" for n in range(1000)),
+            custom_args={"k": "v" * 10_000},
+        )
+        await spool.accept([msgspec.structs.replace(accepted, events=(wide,))])
+        assert await spool.events_after(0, 10) == [(1, wide)]
+        await spool.close()

@@ -1,0 +1,211 @@
+"""The spool on LMDB: the contract, and what is LMDB's own."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from mta.clock import SystemClock
+from mta.spool.interface import Acceptance, Full, Refused, Settlement, Spool, SpoolError, Unavailable
+from mta.spool.lmdb.environment import VALUE_LIMIT, Table
+from mta.spool.lmdb.spool import LmdbSpool
+from mta.spool.lmdb.writer import Group
+from mta.spool.sealing import KeyFileError, Keyring, load_or_create_keyring
+from tests.contract.spool_contract import CLAIM, NOW, OpenSpool, SpoolContract, a_message, ended, the_head
+
+KEYS = [os.urandom(32)]
+
+
+class AtNow(SystemClock):
+    """A clock that stands at the contract's NOW."""
+
+    def now(self) -> float:
+        return NOW
+
+
+class Shared(LmdbSpool):
+    """py-lmdb allows one environment a process: a second view shares it and must not close it."""
+
+    def __init__(self, first: LmdbSpool) -> None:
+        self.__dict__.update(first.__dict__)
+
+    async def close(self) -> None:
+        pass
+
+
+def make(path: Path, **options: object) -> LmdbSpool:
+    settings = {"map_size": 1 << 30, "reserve": 0, **options}
+    return LmdbSpool(path, Keyring(KEYS), AtNow(), **settings)  # type: ignore[arg-type]
+
+
+class TestLmdbContract(SpoolContract):
+    @pytest.fixture
+    def open_spool(self, tmp_path: Path) -> OpenSpool:
+        opened: list[LmdbSpool] = []
+
+        async def open_one() -> Spool:
+            for each in opened:
+                if not each._writer._closing:
+                    return Shared(each)
+            opened.append(make(tmp_path / "spool"))
+            return opened[-1]
+
+        return open_one
+
+
+async def test_no_value_is_larger_than_a_page(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    await spool.accept([a_message(content=os.urandom(300_000), recipients=50)])
+    await spool.put_record("domain", "d", os.urandom(20_000), replace=False)
+    env = spool._writer.environment
+    with env.env.begin() as txn:
+        sizes = {table: [len(value) for _, value in txn.cursor(db)] for table, db in env.tables.items()}
+        overflow = {table: txn.stat(db)["overflow_pages"] for table, db in env.tables.items()}
+    assert all(max(found, default=0) <= VALUE_LIMIT for found in sizes.values())
+    assert overflow[Table.CONTENT] == len(sizes[Table.CONTENT])  # one page each, never a run of them
+    await spool.close()
+
+
+async def test_nothing_is_readable_at_rest(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    accepted = a_message(domain="canary-domain.test", tenant="canary-tenant", content=b"canary-content\r\n" * 9)
+    await spool.accept([accepted])
+    await spool.put_record("key", "canary-name", b"canary-value", replace=False)
+    await spool.close()
+    stored = (tmp_path / "data.mdb").read_bytes()
+    assert b"canary" not in stored
+    assert b"user0@" not in stored
+
+
+async def test_a_changed_or_moved_record_is_quarantined_and_the_others_flow(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    broken, whole = a_message(due_at=NOW - 1), a_message()
+    await spool.accept([broken, whole])
+    env = spool._writer.environment
+    entries = env.tables[Table.ENTRIES]
+    with env.env.begin(write=True) as txn:
+        first, second = [(key, value) for key, value in txn.cursor(entries)]
+        txn.put(first[0], second[1], db=entries)
+    heads = await spool.heads(whole.entries[0].lane, NOW, 10, ())
+    assert [due.message.id for due in heads] == [whole.message.id]
+    assert await spool.heads(whole.entries[0].lane, NOW, 10, ()) == heads
+    with pytest.raises(SpoolError, match="changed or moved"):
+        await spool.entry(broken.entries[0].id)
+    await spool.close()
+
+
+async def test_changed_content_is_not_read(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    accepted = a_message(content=os.urandom(9000))
+    await spool.accept([accepted])
+    _, message = await the_head(spool, accepted.entries[0])
+    env = spool._writer.environment
+    content = env.tables[Table.CONTENT]
+    with env.env.begin(write=True) as txn:
+        rows = [(bytes(key), bytes(value)) for key, value in txn.cursor(content)]
+        txn.put(rows[0][0], rows[1][1], db=content)
+    with pytest.raises(SpoolError, match="changed or moved"):
+        await spool.content(message)
+    await spool.close()
+
+
+async def test_one_bad_key_refuses_nobody_else(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+
+    def bad(group: Group) -> None:
+        group.put(Table.META, [(b"k" * 512, b"")])
+
+    def defect(group: Group) -> None:
+        raise ZeroDivisionError
+
+    accepted = [a_message() for _ in range(3)]
+    results = await asyncio.gather(
+        spool.accept(accepted[:1]),
+        spool._writer.submit(bad),
+        spool.accept(accepted[1:2]),
+        spool._writer.submit(defect),
+        spool.accept(accepted[2:]),
+        return_exceptions=True,
+    )
+    assert [isinstance(each, Refused) for each in results] == [False, True, False, True, False]
+    for each in accepted:
+        assert await spool.message(each.message.id) is not None
+    assert await spool.log_end() == 3
+    await spool.close()
+
+
+async def test_an_io_error_refuses_until_the_spool_was_reopened(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    await spool.accept([a_message()])
+
+    def fail(group: Group) -> None:
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(SpoolError, match="Input/output"):
+        await spool._writer.submit(fail)
+    assert not spool.healthy()
+    accepted = a_message()
+    await spool.accept([accepted])
+    assert spool.healthy()
+    assert (await the_head(spool, accepted.entries[0]))[1].id == accepted.message.id
+    await spool.close()
+
+
+async def test_the_reserve_refuses_new_mail_and_lets_outcomes_through(tmp_path: Path) -> None:
+    spool = make(tmp_path, map_size=6 << 20, reserve=2 << 20)
+    accepted: list[Acceptance] = []
+    with pytest.raises(Full):
+        while True:
+            accepted.append(a_message(content=os.urandom(60_000)))
+            await spool.accept(accepted[-1:])
+            spool._space_at = 0.0
+    accepted.pop()
+    assert len(accepted) > 20
+    assert not spool.space().accepting
+    for each in accepted:
+        entry, _ = await the_head(spool, each.entries[0])
+        assert await spool.claim(entry, CLAIM)
+        message = await spool.message(entry.message)
+        assert message is not None
+        assert await spool.settle(Settlement(message=message, entry=ended(entry), claim=CLAIM))
+    spool._space_at = 0.0
+    assert spool.space().accepting  # pages in the file that can be used again are room
+    await spool.accept([a_message()])
+    await spool.close()
+
+
+async def test_a_spool_of_another_version_is_refused(tmp_path: Path) -> None:
+    await make(tmp_path).close()
+    env = lmdb.open(str(tmp_path), max_dbs=20)
+    meta = env.open_db(b"meta")
+    with env.begin(write=True) as txn:
+        txn.put(b"version", b"999", db=meta)
+    env.close()
+    with pytest.raises(Unavailable, match="999"):
+        make(tmp_path)
+
+
+def test_a_directory_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unavailable, match="file"):
+        make(tmp_path / "file" / "spool")
+
+
+def test_keys_are_made_once_and_checked(tmp_path: Path) -> None:
+    path = tmp_path / "keys" / "spool.key"
+    ring = load_or_create_keyring(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    sealed = ring.seal("entries", NOW, b"plain", b"here")
+    again = load_or_create_keyring(path)
+    assert again.open("entries", sealed, b"here") == b"plain"
+    for purpose, aad, key in (("events", b"here", 0), ("entries", b"there", 0), ("entries", b"here", 1)):
+        opener = again if not key else Keyring([os.urandom(32)])
+        with pytest.raises(SpoolError):
+            opener.open(purpose, sealed, aad)
+    rotated = Keyring([os.urandom(32), *again._keys.values()])
+    assert rotated.open("entries", sealed, b"here") == b"plain"
+    path.write_text("not a key\n")
+    with pytest.raises(KeyFileError):
+        load_or_create_keyring(path)
