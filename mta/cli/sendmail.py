@@ -179,6 +179,8 @@ def compose(request: Request, text: bytes, hostname: str, caller: Caller) -> Let
     """
     fields, body = split_header(text)
     recipients = list(request.recipients)
+    if any(_CONTROL.search(each) for each in recipients):
+        raise Failed(EX_DATAERR, "a recipient has control characters in it")
     if request.from_header:
         recipients += _recipients_of(fields)
     if not recipients:

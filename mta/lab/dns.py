@@ -79,8 +79,11 @@ class Zone:
         self.set(name, "TXT", *(_quoted(text) for text in texts))
 
     def texts(self, name: str) -> list[bytes]:
-        """Return the TXT records of `name`, the strings of each joined (RFC 6376 3.6.2.2)."""
-        records = self._records.get(_name(name), {}).get(dns.rdatatype.TXT, ())
+        """Return the TXT records of any name, the strings of each joined (RFC 6376 3.6.2.2)."""
+        try:
+            records = self._records.get(_name(name), {}).get(dns.rdatatype.TXT, ())
+        except ValueError:
+            return []
         return [b"".join(each.strings) for each in records if isinstance(each, dns.rdtypes.txtbase.TXTBase)]
 
     def fail(self, name: str, failure: Failure | None) -> None:
@@ -262,12 +265,15 @@ class _Tcp(asyncio.Protocol):
 
 def _name(text: str) -> dns.name.Name:
     """Return the absolute name; ValueError if it is not under `test.`."""
-    name = dns.name.from_text(a_label(text.rstrip(".")))
+    try:
+        name = dns.name.from_text(a_label(text.rstrip(".")))
+    except dns.exception.DNSException as error:
+        raise ValueError(f"{text} is not a name: {error}") from None
     if not name.is_subdomain(_ROOT):
         raise ValueError(f"{text} is not under test.")
     return name
 
 
 def _quoted(text: str) -> str:
-    escaped = [text[start : start + 255] for start in range(0, len(text), 255)] or [""]
-    return " ".join('"' + each.replace("\\", "\\\\").replace('"', '\\"') + '"' for each in escaped)
+    strings = [text[start : start + 255] for start in range(0, len(text), 255)] or [""]
+    return " ".join('"' + each.replace("\\", "\\\\").replace('"', '\\"') + '"' for each in strings)

@@ -114,4 +114,5 @@ def _check_rsa(encoded: bytes) -> None:
 
 
 def _text(octets: bytes) -> str:
-    return octets.decode("ascii", "backslashreplace")
+    text = octets.decode("ascii", "backslashreplace")
+    return "".join(each if each.isprintable() else "?" for each in text)

@@ -10,7 +10,7 @@ never answers one: that is the caller's to see to.
 import re
 import textwrap
 from binascii import b2a_base64
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from enum import StrEnum
@@ -22,7 +22,7 @@ LINE_LIMIT = 998  # octets without CRLF, RFC 5322 2.1.1
 _TEXT_LIMIT = 800  # octets of one field's text from outside
 _WIDTH = 76
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
-_XTEXT = re.compile(r"\+([0-9A-F]{2})")
+_XTEXT = re.compile(r"\+([0-7][0-9A-F])")
 _STATUS = re.compile(r"\d{3}[ -]([245]\.\d{1,3}\.\d{1,3})\b")
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
 
@@ -54,8 +54,8 @@ class DsnReport(msgspec.Struct, frozen=True, kw_only=True):
     """All that a DSN says. Times are absolute seconds; `id` is the DSN's own message id.
 
     `sender` is the MAIL FROM told, `envid` and `ret` its parameters as they came. `message_id` and
-    `arrived_at` are the reported message's, `content` the first octets of its `size`. `retry_until` is
-    for DELAYED.
+    `arrived_at` are the reported message's, `content` the first octets of its `size`. `retry_until` is 0
+    unless it will be tried again (DELAYED).
     """
 
     kind: DsnKind
@@ -115,13 +115,13 @@ _WORDS = {
 }
 
 
-def build_dsn(report: DsnReport, full_limit: int) -> bytes:
-    """Write a DSN. The message comes back whole for a failure with RET=FULL and at most `full_limit` octets.
+def build_dsn(report: DsnReport, limit: int) -> bytes:
+    """Write a DSN that returns at most `limit` octets of the message: whole if it fits, failed and RET=FULL.
 
-    The result needs BODY=8BITMIME unless `isascii()`, and SMTPUTF8 when the sender is not ASCII.
+    The result needs BODY=8BITMIME unless it `isascii()`, and SMTPUTF8 when the sender is not ASCII.
     """
     words = _WORDS[report.kind]
-    parts = (_human_part(report, words), _status_part(report, words), _returned_part(report, full_limit))
+    parts = (_human_part(report, words), _status_part(report, words), _returned_part(report, limit))
     boundary = f"=_{report.id}"
     encoding = "7bit" if all(part.isascii() for part in parts) else "8bit"
     header = (
@@ -147,7 +147,7 @@ def build_dsn(report: DsnReport, full_limit: int) -> bytes:
 
 def _human_part(report: DsnReport, words: _Words) -> bytes:
     paragraphs = [words.happened, *(_account(each) for each in report.recipients), words.next]
-    if report.retry_until and report.kind is DsnKind.DELAYED:
+    if report.retry_until:
         paragraphs.append(f"It will be tried again until {_date(report.retry_until)}.")
     paragraphs.append(
         f"The message came in on {_date(report.arrived_at)}; its id is {_line(report.message_id)}. "
@@ -168,7 +168,7 @@ def _account(recipient: DsnRecipient) -> str:
 def _wrapped(paragraph: str) -> Iterator[str]:
     for number, line in enumerate(paragraph.split("\n")):
         indent = "    " if number else ""
-        yield from textwrap.wrap(line, _WIDTH, initial_indent=indent, subsequent_indent=indent)
+        yield from textwrap.wrap(line, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _status_part(report: DsnReport, words: _Words) -> bytes:
@@ -204,7 +204,7 @@ def _recipient_fields(recipient: DsnRecipient, report: DsnReport, words: _Words)
         yield "\r\n ".join(textwrap.wrap(f"Diagnostic-Code: {speaker}; {text}", _WIDTH))
     if recipient.last_attempt_at:
         yield f"Last-Attempt-Date: {_date(recipient.last_attempt_at)}"
-    if report.retry_until and report.kind is DsnKind.DELAYED:
+    if report.retry_until:
         yield f"Will-Retry-Until: {_date(report.retry_until)}"
 
 
@@ -216,17 +216,74 @@ def _status(reply: str, kind: DsnKind, words: _Words) -> str:
     return words.status
 
 
-def _returned_part(report: DsnReport, full_limit: int) -> bytes:
-    content = report.content
-    end = content.find(b"\r\n\r\n")
-    header = content[: end + 2] if end >= 0 else content
+def _returned_part(report: DsnReport, limit: int) -> bytes:
+    content, header = report.content, _header(report, limit)
     beyond_ascii = not header.isascii() and _is_utf8(header)
     # RFC 3461 4.3: only a failure returns the message
-    whole = report.ret == "FULL" and words_fail(report.kind) and len(content) == report.size <= full_limit
-    if whole and _fits(content):
-        return _part("message/global" if beyond_ascii else "message/rfc822", _ended(content))
-    if len(header) > full_limit:
-        header = header[: header.rfind(b"\r\n", 0, full_limit) + 2]
-    if not _fits(header):
+    failed = report.kind in (DsnKind.FAILED, DsnKind.EXPIRED)
+    if failed and report.ret == "FULL" and len(content) == report.size <= limit and _passes(content):
+        return _part("message/global" if beyond_ascii else "message/rfc822", content)
+    if not _passes(header):
         return _part("text/rfc822-headers", header, encoding="base64")
-    return _part("message/global-headers" if beyond_ascii else "text/rfc822-headers", _ended(header))
+    return _part("message/global-headers" if beyond_ascii else "text/rfc822-headers", header)
+
+
+def _header(report: DsnReport, limit: int) -> bytes:
+    """Return the message's header, or as many whole lines of it as are known and within `limit`."""
+    content = report.content
+    end = content.find(b"\r\n\r\n") + 2 if not content.startswith(b"\r\n") else 0
+    if end == 1:  # no empty line: all of it is header
+        end = len(content)
+    if end <= limit and (end < len(content) or len(content) == report.size):
+        return content[:end]
+    lines, line_end, _ = content[: min(end, limit)].rpartition(b"\r\n")
+    return lines + line_end
+
+
+def _part(kind: str, body: bytes, *, encoding: str = "") -> bytes:
+    if encoding == "base64":
+        body = _base64(body)
+    encoding = encoding or ("7bit" if body.isascii() else "8bit")
+    ended = b"" if body.endswith(b"\r\n") else b"\r\n"
+    return _lines((f"Content-Type: {kind}", f"Content-Transfer-Encoding: {encoding}")) + b"\r\n" + body + ended
+
+
+def _base64(data: bytes) -> bytes:
+    return b"".join(b2a_base64(data[start : start + 57], newline=False) + b"\r\n" for start in range(0, len(data), 57))
+
+
+def _passes(data: bytes) -> bool:
+    """Tell whether data can stand in a message as it is (RFC 2045 2.8)."""
+    return _BARE.search(data) is None and max(map(len, data.split(b"\r\n"))) <= LINE_LIMIT
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _line(text: str) -> str:
+    """Make text from outside fit to stand in a line."""
+    return _CONTROL.sub("?", text).encode()[:_TEXT_LIMIT].decode("utf-8", "ignore")
+
+
+def _from_xtext(text: str) -> str:
+    """Decode xtext (RFC 3461 4); what is malformed stays as it is."""
+    return _XTEXT.sub(lambda found: chr(int(found[1], 16)), text)
+
+
+def _host(relay: str) -> str:
+    """Take the host of `host[address]:port`, the address as a literal if there is no name."""
+    host, bracket, rest = _line(relay).partition("[")
+    return host or bracket + rest.partition("]")[0] + "]"
+
+
+def _date(at: float) -> str:
+    return format_datetime(datetime.fromtimestamp(at, UTC))
+
+
+def _lines(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\r\n" for line in lines).encode()

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from mta.mail.event import Event, EventType, event_id
 from mta.mail.envelope import Notify, Recipient
+from mta.mail.event import Event, EventType, event_id
 from mta.queue.submission import Submission
 from mta.spool.interface import Acceptance
 from mta.spool.records import (

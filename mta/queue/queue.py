@@ -12,20 +12,18 @@ import msgspec
 
 from mta.clock import Clock
 from mta.config import Retry
-from mta.mail.envelope import Envelope, Notify, Recipient
 from mta.mail.event import Event, EventType
 from mta.mail.event_line import outcome_line
-from mta.mail.ids import new_message_id
 from mta.mail.result import Outcome
 from mta.queue import transitions
 from mta.queue.acceptance import Lifetimes, acceptance
 from mta.queue.job import Job
-from mta.queue.reports import Report, report_content
+from mta.queue.reports import report
 from mta.queue.retry import CONFIRM, WallJumps, retry_interval
 from mta.queue.submission import Receipt, Submission
-from mta.queue.transitions import Reported, Transition
+from mta.queue.transitions import Transition
 from mta.spool.interface import Acceptance, Change, Due, Settlement, Spool
-from mta.spool.records import Claim, Entry, Message, Origin, Timer
+from mta.spool.records import Claim, Entry, Message, Timer
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +115,7 @@ class Queue:
     async def _run_timer(self, due: Due, now: float) -> None:
         entry, message = due.entry, due.message
         if entry.timer is Timer.DELAY_NOTICE:
-            transition = transitions.delay_noticed(message, entry)
+            transition = transitions.delay_noticed(entry)
         elif self._jumps.expired(
             released_at=message.release_at, expires_at=entry.expires_at, last_attempt_at=entry.last_attempt_at
         ):
@@ -159,35 +157,14 @@ class Queue:
         self, message: Message, transition: Transition, now: float
     ) -> tuple[Transition, tuple[Acceptance, ...]]:
         """Add the DSNs that the transition asks for; never one to a null sender (RFC 3461 6.1)."""
-        if not message.sender or not (transition.failed or transition.delayed or transition.relayed):
+        if not message.sender:
             return transition, ()
-        reported: tuple[tuple[Report, tuple[Reported, ...]], ...] = (
-            (Report.FAILED, transition.failed),
-            (Report.DELAYED, transition.delayed),
-            (Report.RELAYED, transition.relayed),
-        )
         acceptances: list[Acceptance] = []
-        for kind, recipients in reported:
-            if recipients:
-                dsn = await self._dsn(message, kind, recipients, now)
-                acceptances.append(acceptance(dsn, now, self._lifetimes))
-                transition = transitions.told(message, transition, recipients, dsn.id, now)
+        for kind, recipients in transition.reports.items():
+            dsn = await report(self._spool, message, transition.after, kind, recipients, self._hostname, now)
+            acceptances.append(acceptance(dsn, now, self._lifetimes))
+            transition = transitions.told(message, transition, recipients, dsn.id, now)
         return transition, tuple(acceptances)
-
-    async def _dsn(self, message: Message, kind: Report, recipients: Sequence[Reported], now: float) -> Submission:
-        dsn_id = new_message_id()
-        content, eight_bit, smtputf8 = await report_content(
-            self._spool, message, kind, recipients, dsn_id=dsn_id, hostname=self._hostname, now=now
-        )
-        sender = Recipient(message.sender, notify=int(Notify.NEVER))
-        return Submission(
-            id=dsn_id,
-            tenant=message.tenant,
-            envelope=Envelope(sender="", recipients=(sender,), eight_bit=eight_bit, smtputf8=smtputf8),
-            origin=Origin.DSN,
-            content=content,
-            note=f"{kind.value} report of {message.id}",
-        )
 
     def _tell(self, events: Sequence[Event], dsns: Sequence[Acceptance]) -> None:
         for event in events:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from mta.config import Retry
+from mta.mail.dsn import DsnKind
 from mta.mail.envelope import Notify
 from mta.mail.event import Event, EventType, event_id
 from mta.mail.reply import Reply
@@ -34,9 +35,7 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True):
 
     after: Entry
     events: tuple[Event, ...] = ()
-    failed: tuple[Reported, ...] = ()
-    delayed: tuple[Reported, ...] = ()
-    relayed: tuple[Reported, ...] = ()
+    reports: dict[DsnKind, tuple[Reported, ...]] = {}
 
 
 class _Telling:
@@ -131,7 +130,15 @@ def attempted(job: Job, outcome: Outcome, now: float, retry: Retry, random: Call
         last_relay=outcome.relay,
         last_attempt_at=now,
     )
-    return Transition(after=after, events=tuple(telling.events), failed=tuple(failed), relayed=tuple(relayed))
+    return Transition(
+        after=after,
+        events=tuple(telling.events),
+        reports=_asked({DsnKind.FAILED: failed, DsnKind.RELAYED: relayed}),
+    )
+
+
+def _asked(reports: dict[DsnKind, list[Reported]]) -> dict[DsnKind, tuple[Reported, ...]]:
+    return {kind: tuple(recipients) for kind, recipients in reports.items() if recipients}
 
 
 def _worst(results: Iterable[Result]) -> Result | None:
@@ -155,7 +162,7 @@ def expired(message: Message, entry: Entry, now: float) -> Transition:
         if Notify(each.recipient.notify).wants(Notify.FAILURE):
             text = f"{EXPIRED_REPLY.text}; last reply: {entry.last_reply}" if entry.last_reply else EXPIRED_REPLY.text
             failed.append(Reported(each, EXPIRED_REPLY._replace(text=text), remote=False))
-    return _ended(entry, State.EXPIRED, telling, tuple(failed))
+    return _ended(entry, State.EXPIRED, telling, _asked({DsnKind.EXPIRED: failed}))
 
 
 def dropped(message: Message, entry: Entry, now: float, reason: str) -> Transition:
@@ -163,27 +170,26 @@ def dropped(message: Message, entry: Entry, now: float, reason: str) -> Transiti
     telling = _Telling(message, entry, now)
     for each in entry.waiting:
         telling.tell(EventType.DROPPED, each.recipient.address, attempt=entry.attempts, reason=reason)
-    return _ended(entry, State.DROPPED, telling, ())
+    return _ended(entry, State.DROPPED, telling, {})
 
 
-def _ended(entry: Entry, state: State, telling: _Telling, failed: tuple[Reported, ...]) -> Transition:
+def _ended(entry: Entry, state: State, telling: _Telling, reports: dict[DsnKind, tuple[Reported, ...]]) -> Transition:
     recipients = tuple(
         RecipientState(each.recipient, state) if each.state is State.QUEUED else each for each in entry.recipients
     )
     after = msgspec.structs.replace(entry, recipients=recipients, events=telling.number)
-    return Transition(after=after, events=tuple(telling.events), failed=failed)
+    return Transition(after=after, events=tuple(telling.events), reports=reports)
 
 
-def delay_noticed(message: Message, entry: Entry) -> Transition:
+def delay_noticed(entry: Entry) -> Transition:
     """Move on from the delay notice to the deadline, naming those who want to be told (RFC 3461 4.1)."""
-    del message
-    delayed = tuple(
+    delayed = [
         Reported(each, DELAYED_REPLY._replace(text=entry.last_reply or DELAYED_REPLY.text), remote=False)
         for each in entry.waiting
         if Notify(each.recipient.notify).wants(Notify.DELAY)
-    )
+    ]
     after = msgspec.structs.replace(entry, timer=Timer.EXPIRY, timer_at=entry.expires_at)
-    return Transition(after=after, delayed=delayed)
+    return Transition(after=after, reports=_asked({DsnKind.DELAYED: delayed}))
 
 
 def told(

@@ -1,0 +1,180 @@
+"""DNS for delivery: dnspython asks, this remembers by TTL and asks once for everyone who waits.
+
+Absence is an answer; `NoAnswer` is raised when there is none: SERVFAIL, refused, time-out, nonsense. Never
+mix the two up: the first may fail mail, the second never does (it costs not even an attempt).
+"""
+
+import asyncio
+import ipaddress
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator
+
+import dns.asyncresolver
+import dns.exception
+import dns.name
+import dns.nameserver
+import dns.rdatatype
+import dns.rdtypes.ANY.MX
+import dns.rdtypes.ANY.SOA
+import dns.resolver
+import msgspec
+
+from mta.clock import Clock
+from mta.config import Dns
+
+log = logging.getLogger(__name__)
+
+CACHED = 20_000  # answers
+TTL_LIMIT = 3600.0
+NEGATIVE_TTL_LIMIT = 60.0  # RFC 2308 5 allows hours; a zone that was just mended should not wait for that
+FAILURE_TTL = 2.0  # RFC 2308 7.1: an outage must not cost one query for every message that waits
+_UDP_PAYLOAD = 1232  # RFC 6891 6.2.5: what passes without fragments
+_ROUNDS = 3  # how often a silent server is asked within the time-out
+_LOCALHOST = ("::1", "127.0.0.1")  # RFC 6761 6.3: never a question for the DNS
+
+
+class NoAnswer(Exception):  # noqa: N818 - what happened, not an error of ours
+    """The DNS could not be asked or did not answer. Says nothing of the name."""
+
+
+class Exchanger(msgspec.Struct, frozen=True):
+    """An MX record; `host` is "" for the root, as in a null MX (RFC 7505 3)."""
+
+    preference: int
+    host: str
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What the DNS says: `exists` is False for NXDOMAIN; no `values` are NODATA then or NXDOMAIN."""
+
+    exists: bool
+    exchangers: tuple[Exchanger, ...] = ()
+    addresses: tuple[str, ...] = ()
+
+
+_Question = tuple[str, dns.rdatatype.RdataType]
+_Cached = tuple[float, Found | str]  # until when (monotonic), and the answer or why there is none
+
+
+class Resolver:
+    """Asks the configured servers, or those of /etc/resolv.conf."""
+
+    def __init__(self, settings: Dns, clock: Clock) -> None:
+        self._clock = clock
+        self._dns = _stub(settings)
+        self._cache: OrderedDict[_Question, _Cached] = OrderedDict()
+        self._asking: dict[_Question, asyncio.Task[Found | str]] = {}
+
+    async def exchangers(self, domain: str) -> Found:
+        """Look up the MX records of a domain (absolute, A-labels). Raises NoAnswer."""
+        return await self._found((domain, dns.rdatatype.MX))
+
+    async def addresses(self, host: str) -> Found:
+        """Look up the addresses of a host, IPv6 and IPv4 in turn (RFC 5321 5.1). Raises NoAnswer.
+
+        If only one of the two families can be answered, that will do.
+        """
+        if host == "localhost":
+            return Found(exists=True, addresses=_LOCALHOST)
+        answers = await asyncio.gather(
+            self._found((host, dns.rdatatype.AAAA)), self._found((host, dns.rdatatype.A)), return_exceptions=True
+        )
+        families: list[Found] = []
+        failure: BaseException | None = None
+        for answer in answers:
+            if isinstance(answer, Found):
+                families.append(answer)
+            else:
+                failure = answer
+        mixed = tuple(_in_turn([each.addresses for each in families]))
+        if failure is not None and not mixed:
+            raise failure
+        return Found(exists=any(each.exists for each in families), addresses=mixed)
+
+    async def close(self) -> None:
+        """Give up what is being asked."""
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _found(self, question: _Question) -> Found:
+        cached = self._cache.get(question)
+        if cached is not None and cached[0] > self._clock.monotonic():
+            answer = cached[1]
+        else:
+            task = self._asking.get(question)
+            if task is None:
+                task = asyncio.create_task(self._ask(question), name=f"dns {question[0]}")
+                self._asking[question] = task
+                task.add_done_callback(lambda _: self._asking.pop(question, None))
+            answer = await asyncio.shield(task)  # one who asks may give up; the others still want to know
+        if isinstance(answer, str):
+            raise NoAnswer(answer)
+        return answer
+
+    async def _ask(self, question: _Question) -> Found | str:
+        answer: Found | str
+        try:
+            answer, ttl = await self._query(question)
+        except (dns.exception.DNSException, OSError) as error:
+            answer, ttl = f"{type(error).__name__}: {error}", FAILURE_TTL
+            log.info("dns=failed name=%r type=%s error=%r", question[0], question[1].name, answer)
+        self._cache[question] = (self._clock.monotonic() + ttl, answer)
+        self._cache.move_to_end(question)
+        if len(self._cache) > CACHED:
+            self._cache.popitem(last=False)
+        return answer
+
+    async def _query(self, question: _Question) -> tuple[Found, float]:
+        name, kind = question
+        try:
+            absolute = dns.name.from_text(name, origin=dns.name.root)
+        except dns.exception.DNSException:  # a label of 64 octets, an empty one: no such name can exist
+            return Found(exists=False), TTL_LIMIT
+        try:
+            answer = await self._dns.resolve(absolute, kind, raise_on_no_answer=False, search=False)
+        except dns.resolver.NXDOMAIN as absent:
+            return Found(exists=False), _negative_ttl(absent)
+        records = answer.rrset
+        if records is None:
+            return Found(exists=True), min(max(0.0, answer.chaining_result.minimum_ttl), NEGATIVE_TTL_LIMIT)
+        ttl = min(float(answer.chaining_result.minimum_ttl), TTL_LIMIT)
+        if kind is dns.rdatatype.MX:
+            return Found(exists=True, exchangers=tuple(_exchanger(each) for each in records)), ttl
+        return Found(exists=True, addresses=tuple(each.address for each in records)), ttl
+
+
+def _stub(settings: Dns) -> dns.asyncresolver.Resolver:
+    try:
+        stub = dns.asyncresolver.Resolver(configure=not settings.servers)
+    except dns.resolver.NoResolverConfiguration:  # routes to addresses need none
+        stub = dns.asyncresolver.Resolver(configure=False)
+    if settings.servers:
+        stub.nameservers = [dns.nameserver.Do53Nameserver(each.host, each.port) for each in settings.servers]
+    stub.lifetime = settings.timeout
+    stub.timeout = settings.timeout / _ROUNDS
+    stub.use_edns(0, 0, _UDP_PAYLOAD)
+    return stub
+
+
+def _exchanger(record: dns.rdtypes.ANY.MX.MX) -> Exchanger:
+    return Exchanger(record.preference, record.exchange.to_text(omit_final_dot=True).lower().removeprefix("."))
+
+
+def _negative_ttl(absent: dns.resolver.NXDOMAIN) -> float:
+    """Read how long there will be no such name (RFC 2308 5)."""
+    for response in absent.responses().values():
+        for records in response.authority:
+            for record in records:
+                if isinstance(record, dns.rdtypes.ANY.SOA.SOA):
+                    return float(min(records.ttl, record.minimum, NEGATIVE_TTL_LIMIT))
+    return 0.0
+
+
+def _in_turn(families: list[tuple[str, ...]]) -> Iterator[str]:
+    for number in range(max(map(len, families), default=0)):
+        for family in families:
+            if number < len(family):
+                yield str(ipaddress.ip_address(family[number]))

@@ -1,0 +1,100 @@
+"""Who is at the other end, and what it may do: the listener's networks, logins, and the sender domains of a tenant."""
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from mta.accounts import credentials, keys, senders
+from mta.accounts.credentials import API_KEY_USER
+from mta.accounts.senders import Standing
+from mta.config import Listener, type_network
+from mta.spool.interface import Spool
+
+SEND_SCOPE = "send"
+type_ip = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Client(msgspec.Struct, frozen=True):
+    """The peer of a session, a proxy's client included. `ip` is None on a unix socket, or if a proxy hides it."""
+
+    name: str
+    ip: type_ip | None = None
+    local: bool = False
+
+    @property
+    def literal(self) -> str:
+        """The address literal for the trace header (RFC 5321 4.1.3), "" without an address."""
+        if self.ip is None:
+            return ""
+        return f"[IPv6:{self.ip}]" if self.ip.version == 6 else f"[{self.ip}]"
+
+    @property
+    def counted_as(self) -> str:
+        """Whom the limit on connections per client counts: an address, or the /64 that an IPv6 host owns."""
+        if isinstance(self.ip, ipaddress.IPv6Address):
+            return str(ipaddress.IPv6Address(int(self.ip) >> 64 << 64))
+        return self.name
+
+    def within(self, networks: Sequence[type_network]) -> bool:
+        """Tell whether the address is in one of the networks."""
+        return self.ip is not None and any(self.ip in network for network in networks)
+
+
+UNIX_CLIENT = Client("unix", local=True)
+HIDDEN_CLIENT = Client("unknown")
+
+
+def client_at(address: str) -> Client:
+    """Describe the client at an IP address; ValueError if it is none. ::ffff:192.0.2.1 is 192.0.2.1."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return Client(str(ip), ip, ip.is_loopback)
+
+
+def admits(listener: Listener, client: Client) -> bool:
+    """Tell whether the listener serves the client: relay listeners only their networks, and never an open relay.
+
+    A unix socket without networks is guarded by its path.
+    """
+    if listener.kind == "submission" or client.within(listener.networks):
+        return True
+    return client == UNIX_CLIENT and not listener.networks
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who has logged in."""
+
+    tenant: str
+    user: str
+
+
+class Access(Protocol):
+    """What the ingress asks of the accounts. SpoolError when they cannot be read."""
+
+    async def authenticate(self, user: str, password: str) -> Identity | None:
+        """Return who that is, None for any wrong credential, in the same time whichever part was wrong."""
+
+    async def standing(self, tenant: str, from_domains: Sequence[str]) -> Standing:
+        """Tell how a tenant stands to the domains of a From field."""
+
+
+class Accounts:
+    """Access as the installation's accounts have it."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+
+    async def authenticate(self, user: str, password: str) -> Identity | None:
+        """Look up a credential, or an API key with the send scope as the password of user `apikey`."""
+        if user == API_KEY_USER:
+            key = await keys.authenticate(self._spool, password)
+            return Identity(key.tenant, f"{user}:{key.id}") if key and SEND_SCOPE in key.scopes else None
+        credential = await credentials.authenticate(self._spool, user, password)
+        return Identity(credential.tenant, credential.user) if credential else None
+
+    async def standing(self, tenant: str, from_domains: Sequence[str]) -> Standing:
+        """Look up who owns the domains."""
+        return await senders.standing(self._spool, tenant, from_domains)

@@ -1,0 +1,64 @@
+"""The doorbell: a datagram that tells the delivery role to look again.
+
+It carries nothing and may be lost; the delivery role looks once a second anyway. Rings within one turn
+of the loop are one datagram.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+
+class Doorbell:
+    """The pushing side: `ring` never blocks, waits or fails."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._rung = False
+
+    def ring(self) -> None:
+        """Tell the delivery role, if there is one; call from the loop."""
+        if not self._rung:
+            self._rung = True
+            asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        self._rung = False
+        with contextlib.suppress(OSError):
+            self._socket.sendto(b"", self._path)
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._socket.close()
+
+
+class DoorbellSocket:
+    """The listening side, one for an installation."""
+
+    def __init__(self, path: Path, answer: Callable[[], None]) -> None:
+        """Bind `path`, in place of what a predecessor left there, and call `answer` for rings."""
+        self._answer = answer
+        self._path = path
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._socket.bind(str(path))
+        path.chmod(0o600)
+        asyncio.get_running_loop().add_reader(self._socket, self._read)
+
+    def _read(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._socket.recv(1)
+                self._answer()
+
+    def close(self) -> None:
+        """Stop listening."""
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,140 @@
+"""Request bodies: read whole, bounded in size, inflated, decoded; and the octets a process may hold at once."""
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import falcon.asgi
+import msgspec
+
+from relay_http.problem import Problem, Refusal, busy
+
+BODY_LIMIT = 30_000_000  # octets: a whole message with its attachments, as sent and inflated
+_DISCARD_LIMIT = 2 * BODY_LIMIT
+_CHUNK = 1 << 16
+
+
+class Request(falcon.asgi.Request):
+    """A request that knows whether its client hung up before the body's end, which Falcon's stream hides."""
+
+    def __init__(self, scope: dict[str, Any], receive: Any, *args: Any, **kwargs: Any) -> None:  # Falcon's signature
+        self.hung_up = False
+
+        async def watched() -> Any:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                self.hung_up = True
+            return event
+
+        super().__init__(scope, watched, *args, **kwargs)
+
+    @property
+    def client(self) -> str:
+        """The client's IP address, "" on a unix socket."""
+        peer = self.scope.get("client")
+        return str(peer[0]) if peer else ""
+
+
+class Held:
+    """What one request holds of the process's budget."""
+
+    def __init__(self, budget: "Budget") -> None:
+        self._budget = budget
+        self.octets = 0
+
+    def add(self, octets: int) -> None:
+        """Hold more; Refusal 503 if the process holds too much already."""
+        if self._budget.held + octets > self._budget.limit:
+            raise busy("too many requests are being read; try again", 1)
+        self._budget.held += octets
+        self.octets += octets
+
+
+class Budget:
+    """How many octets of requests this process may hold in memory."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+
+    @contextmanager
+    def hold(self) -> Iterator[Held]:
+        """Hold octets until the block ends."""
+        held = Held(self)
+        try:
+            yield held
+        finally:
+            self.held -= held.octets
+
+
+async def read(req: Request, held: Held) -> bytes:
+    """Read the whole body as it was sent; Refusal 413 when it is over the limit."""
+    declared = req.content_length
+    if declared is not None and declared > BODY_LIMIT:
+        raise _too_large()
+    chunks: list[bytes] = []
+    total = 0
+    while chunk := await req.stream.read(_CHUNK):
+        total += len(chunk)
+        if total > BODY_LIMIT:
+            raise _too_large()
+        held.add(len(chunk))
+        chunks.append(chunk)
+    if req.hung_up:
+        raise Refusal(400, Problem("the body was cut off"))
+    return b"".join(chunks)
+
+
+async def discard(req: Request) -> bool:
+    """Read and forget the rest of a refused request's body; False if it goes on for too long.
+
+    A client that sends everything before it listens would else be reset and never hear why.
+    """
+    left = _DISCARD_LIMIT
+    while left > 0:
+        chunk = await req.stream.read(_CHUNK)
+        if not chunk:
+            return True
+        left -= len(chunk)
+    return False
+
+
+def inflate(data: bytes, held_to: int) -> bytes:
+    """Undo gzip (RFC 1952), one member of `held_to` octets; Refusal when it is not that."""
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        plain = stream.decompress(data, held_to + 1)
+    except zlib.error:
+        plain = b""
+    if not stream.eof or stream.unused_data or len(plain) > held_to:
+        raise Refusal(400, Problem("the body is not one whole gzip member"))
+    return plain
+
+
+def inflated_size(data: bytes) -> int:
+    """Return the size that a gzip member says it has inflated (RFC 1952 2.3.1 ISIZE); Refusal 413 when too large."""
+    size = int.from_bytes(data[-4:], "little")
+    if size > BODY_LIMIT:
+        raise _too_large()
+    return size
+
+
+def decode(data: bytes) -> object:
+    """Read JSON into plain objects; Refusal when it is none.
+
+    Nesting is bounded by the decoder, and so are numbers.
+    """
+    try:
+        return msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        raise Refusal(415, Problem("Invalid UTF8 in request")) from None
+    raise Refusal(400, Problem("Bad Request"))
+
+
+def _too_large() -> Refusal:
+    return Refusal(413, Problem("content too large"))

@@ -1,0 +1,26 @@
+"""What a request is refused with, before a dialect puts it into its vendor's words and shape."""
+
+import msgspec
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing that is wrong; `field` is its path (`personalizations.0.to.0.email`), None if it has none."""
+
+    message: str
+    field: str | None = None
+    help: str | None = None
+
+
+class Refusal(Exception):
+    """The request is refused as a whole, and nothing changed."""
+
+    def __init__(self, status: int, *problems: Problem, headers: dict[str, str] | None = None) -> None:
+        super().__init__(f"{status}: {problems[0].message}")
+        self.status = status
+        self.problems = problems
+        self.headers = headers or {}
+
+
+def busy(message: str, retry_after: int) -> Refusal:
+    """Refuse with 503 for now; `retry_after` is in seconds."""
+    return Refusal(503, Problem(message), headers={"Retry-After": str(retry_after)})

@@ -1,0 +1,256 @@
+"""The queue on a real spool: what accept, claim, settle and the timers leave behind."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mta.config import Retry
+from mta.lab.clock import FakeClock
+from mta.mail.envelope import Envelope, Notify, Recipient
+from mta.mail.ids import new_message_id
+from mta.mail.reply import Reply
+from mta.mail.result import Outcome, Result, Verdict
+from mta.queue.job import Job
+from mta.queue.queue import Queue
+from mta.queue.scheduler import Scheduler
+from mta.queue.submission import Submission
+from mta.spool.interface import Spool
+from mta.spool.lmdb.spool import LmdbSpool
+from mta.spool.records import Lane, Origin
+from mta.spool.sealing import Keyring
+
+DAY = 86_400.0
+OK = Result(Verdict.DELIVERED, Reply(250, "2.0.0", "ok"))
+LATER = Result(Verdict.DEFERRED, Reply(451, "4.7.1", "try later"))
+NEVER = Result(Verdict.FAILED, Reply(550, "5.1.1", "no such user"))
+
+
+class Fixture:
+    """A queue, its spool and clock, and the shortest words for what tests do with them."""
+
+    def __init__(self, spool: Spool, clock: FakeClock) -> None:
+        self.spool = spool
+        self.clock = clock
+        self.rings = 0
+        self.queue = Queue(spool, clock, "relay.test", Retry(), self.ring, random=lambda: 0.5)
+        self.scheduler = Scheduler(spool, self.queue, clock)
+
+    def ring(self) -> None:
+        self.rings += 1
+
+    async def accept(self, *recipients: str | Recipient, sender: str = "sender@acme.test", content: bytes = b"") -> str:
+        tos = tuple(each if isinstance(each, Recipient) else Recipient(each) for each in recipients)
+        submission = Submission(
+            id=new_message_id(), tenant="acme", envelope=Envelope(sender=sender, recipients=tos),
+            origin=Origin.RELAY, content=content or b"Subject: s\r\n\r\nbody\r\n",
+        )  # fmt: skip
+        (receipt,) = await self.queue.accept(submission)
+        return receipt.message_id
+
+    async def jobs(self) -> list[Job]:
+        jobs: list[Job] = []
+        for lane in await self.scheduler.due_lanes():
+            while (job := await self.scheduler.next_job(lane)) is not None:
+                jobs.append(job)
+        return jobs
+
+    async def job(self) -> Job:
+        (job,) = await self.jobs()
+        return job
+
+    async def settle(self, job: Job, *results: Result, counted: bool = True) -> bool:
+        now = self.clock.now()
+        every = results if len(results) == len(job.recipients) else results * len(job.recipients)
+        outcome = Outcome(results=every, started_at=now, ended_at=now, relay="mx[192.0.2.1]:25", counted=counted)
+        settled = await self.queue.settle(job, outcome)
+        self.scheduler.done(job)
+        return settled
+
+    async def told(self) -> list[str]:
+        return [f"{each.type} {each.recipient}".strip() for _, each in await self.spool.events_after(0, 1000)]
+
+
+@pytest.fixture
+async def fix(tmp_path: Path) -> AsyncIterator[Fixture]:
+    clock = FakeClock()
+    spool = LmdbSpool(tmp_path / "spool", Keyring([os.urandom(32)]), clock, map_size=1 << 30, reserve=0)
+    fixture = Fixture(spool, clock)
+    await fixture.queue.take_over()
+    yield fixture
+    await spool.close()
+
+
+async def test_one_entry_for_fifty_recipients_of_a_domain(fix: Fixture) -> None:
+    many = [f"user{n}@big.test" for n in range(120)]
+    await fix.accept(*many, "one@small.test")
+    jobs = await fix.jobs()
+    assert sorted((job.entry.domain, len(job.recipients)) for job in jobs) == [
+        ("big.test", 20), ("big.test", 50), ("big.test", 50), ("small.test", 1),
+    ]  # fmt: skip
+    assert {each.address for job in jobs for each in job.recipients} == {*many, "one@small.test"}
+
+
+async def test_delivered_leaves_only_events(fix: Fixture) -> None:
+    await fix.accept("a@x.test")
+    await fix.settle(await fix.job(), OK)
+    assert await fix.told() == ["accepted", "delivered a@x.test"]
+    assert [each async for each in fix.spool.walk_entries()] == []
+
+
+async def test_deferred_comes_back_by_the_schedule(fix: Fixture) -> None:
+    await fix.accept("a@x.test")
+    for wait in (30, 300, 1800, 7200):
+        await fix.settle(await fix.job(), LATER)
+        assert await fix.jobs() == []
+        await fix.clock.advance(wait - 1)
+        assert await fix.jobs() == []
+        await fix.clock.advance(1)
+    job = await fix.job()
+    assert (job.claim.attempt, job.entry.last_reply) == (5, "451 4.7.1 try later")
+
+
+async def test_an_uncounted_attempt_costs_no_step(fix: Fixture) -> None:
+    await fix.accept("a@x.test")
+    for attempt in range(1, 5):
+        job = await fix.job()
+        assert (job.claim.attempt, job.entry.steps) == (attempt, 0)
+        await fix.settle(job, LATER, counted=False)
+        await fix.clock.advance(30)
+
+
+async def test_partial_recipients_wait_alone(fix: Fixture) -> None:
+    await fix.accept("a@x.test", "b@x.test", "c@x.test")
+    await fix.settle(await fix.job(), OK, LATER, NEVER)
+    await fix.clock.advance(30)
+    dsn, again = sorted(await fix.jobs(), key=lambda job: job.message.sender)
+    assert [each.address for each in again.recipients] == ["b@x.test"]
+    assert (dsn.message.origin, [each.address for each in dsn.recipients]) == (Origin.DSN, ["sender@acme.test"])
+    await fix.settle(again, OK)
+    assert await fix.told() == [
+        "accepted", "delivered a@x.test", "deferred b@x.test", "bounced c@x.test", "dsn_sent c@x.test", "accepted",
+        "delivered b@x.test",
+    ]  # fmt: skip
+
+
+async def test_event_ids_are_unique_and_name_the_message(fix: Fixture) -> None:
+    message = await fix.accept("a@x.test", "b@x.test", "c@y.test")
+    for job in await fix.jobs():
+        await fix.settle(job, LATER)
+    await fix.clock.advance(40)
+    for job in await fix.jobs():
+        await fix.settle(job, OK)
+    ids = [each.id for _, each in await fix.spool.events_after(0, 100)]
+    assert len(set(ids)) == len(ids) == 7
+    assert all(each.startswith(message + ".") for each in ids)
+
+
+@pytest.mark.parametrize(
+    ("sender", "notify", "told"),
+    [
+        ("s@acme.test", Notify.UNSET, True),
+        ("s@acme.test", Notify.FAILURE, True),
+        ("s@acme.test", Notify.SUCCESS | Notify.DELAY, False),
+        ("s@acme.test", Notify.NEVER, False),
+        ("", Notify.UNSET, False),
+    ],
+)
+async def test_who_gets_a_dsn_of_failure(fix: Fixture, sender: str, notify: Notify, told: bool) -> None:
+    await fix.accept(Recipient("a@x.test", notify=int(notify)), sender=sender)
+    await fix.settle(await fix.job(), NEVER)
+    assert ("dsn_sent a@x.test" in await fix.told()) is told
+    assert len(await fix.jobs()) == told
+
+
+async def test_a_failed_dsn_is_not_reported(fix: Fixture) -> None:
+    await fix.accept("a@x.test")
+    await fix.settle(await fix.job(), NEVER)
+    await fix.settle(await fix.job(), NEVER)
+    assert await fix.jobs() == []
+    assert [each async for each in fix.spool.walk_entries()] == []
+
+
+async def test_a_relayed_success_is_reported_when_asked_for(fix: Fixture) -> None:
+    await fix.accept(Recipient("a@x.test", notify=int(Notify.SUCCESS)), "b@x.test")
+    await fix.settle(await fix.job(), msgspec.structs.replace(OK, relayed=True))
+    assert await fix.told() == [
+        "accepted", "delivered a@x.test", "delivered b@x.test", "dsn_sent a@x.test", "accepted",
+    ]  # fmt: skip
+
+
+async def test_the_delay_notice_comes_once_after_four_hours(fix: Fixture) -> None:
+    await fix.accept("a@x.test")
+    await fix.settle(await fix.job(), LATER)
+    for _ in range(10):
+        await fix.clock.advance(DAY / 24)
+        await fix.queue.run_timers()
+    assert (await fix.told()).count("dsn_sent a@x.test") == 1
+    assert (await fix.told())[:3] == ["accepted", "deferred a@x.test", "dsn_sent a@x.test"]
+
+
+async def test_expired_after_72_hours_with_its_reason(fix: Fixture) -> None:
+    await fix.accept(Recipient("a@x.test", notify=int(Notify.FAILURE)))
+    await fix.settle(await fix.job(), LATER)
+    for _ in range(71):
+        await fix.clock.advance(DAY / 24)
+        await fix.queue.run_timers()
+    assert "expired a@x.test" not in await fix.told()
+    await fix.clock.advance(DAY / 24 + 1)
+    await fix.queue.run_timers()
+    assert (await fix.told())[-3:] == ["expired a@x.test", "dsn_sent a@x.test", "accepted"]
+    dsn = await fix.job()
+    assert b"try later" in await fix.spool.content(dsn.message)
+
+
+async def test_a_clock_that_jumps_expires_nothing(fix: Fixture) -> None:
+    await fix.accept(Recipient("a@x.test", notify=int(Notify.FAILURE)))
+    await fix.settle(await fix.job(), LATER)
+    fix.clock.jump(3 * DAY + 1)
+    for _ in range(5):
+        await fix.queue.run_timers()
+        await fix.settle(await fix.job(), LATER)
+        await fix.clock.advance(20_000)
+    assert "expired a@x.test" not in await fix.told()
+
+
+async def test_a_successor_takes_over_what_was_in_flight(fix: Fixture) -> None:
+    await fix.accept("a@x.test")
+    orphan = await fix.job()
+    successor = Fixture(fix.spool, fix.clock)
+    assert await successor.queue.take_over() == 1
+    assert await successor.jobs() == []
+    assert not await fix.settle(orphan, OK)
+    await fix.clock.advance(30)
+    job = await successor.job()
+    assert (job.claim.attempt, job.claim.epoch > orphan.claim.epoch) == (2, True)
+    assert await successor.settle(job, OK)
+
+
+async def test_retry_and_drop_by_an_operator(fix: Fixture) -> None:
+    await fix.accept("a@x.test")
+    job = await fix.job()
+    assert not await fix.queue.drop(job.entry, job.message, "operator")
+    await fix.settle(job, LATER)
+    ((entry, claim),) = await fix.spool.entries(job.message.id)
+    assert claim is None
+    assert await fix.queue.retry(entry, job.message)
+    again = await fix.job()
+    await fix.settle(again, LATER)
+    ((entry, _),) = await fix.spool.entries(job.message.id)
+    assert await fix.queue.drop(entry, job.message, "operator")
+    assert (await fix.told())[-1] == "dropped a@x.test"
+    assert await fix.spool.message(job.message.id) is None
+
+
+async def test_accept_rings(fix: Fixture) -> None:
+    await fix.accept("a@x.test")
+    assert fix.rings == 1
+
+
+async def test_lanes_apart(fix: Fixture) -> None:
+    await fix.accept("a@x.test")
+    (lane,) = await fix.scheduler.due_lanes()
+    assert isinstance(lane, Lane)
+    assert (lane.tenant, lane.domain) == ("acme", "x.test")
