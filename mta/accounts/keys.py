@@ -46,8 +46,10 @@ _NO_SECRET = ("", "")
 async def create(spool: Spool, tenant: str, scopes: Sequence[str], now: float) -> tuple[ApiKey, str]:
     """Create a key and return it with its text, which nobody can see again; AccountError if it may not be."""
     unknown = [scope for scope in scopes if scope not in SCOPES]
-    if unknown or not scopes:
-        raise AccountError(f"scopes are one or more of {', '.join(SCOPES)}" + f"; not {unknown[0]!r}" * bool(unknown))
+    if unknown:
+        raise AccountError(f"there is no scope {unknown[0][:64]!r}; scopes are {', '.join(SCOPES)}")
+    if not scopes:
+        raise AccountError(f"a key needs one of the scopes {', '.join(SCOPES)}")
     await tenants.require(spool, tenant)
     key_id, secret = new_message_id(), secrets.token_urlsafe(_SECRET_BYTES)
     granted = tuple(scope for scope in SCOPES if scope in scopes)

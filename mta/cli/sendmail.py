@@ -21,6 +21,7 @@ from ipaddress import ip_address
 from typing import BinaryIO
 
 from mta.config import Config, ConfigError, HostPort, Listener, UnixPath, find, load
+from mta.mail import headers
 from mta.mail.address import AddressError, parse_mailbox
 
 EX_OK, EX_USAGE, EX_DATAERR, EX_NOUSER, EX_UNAVAILABLE = 0, 64, 65, 67, 69
@@ -39,6 +40,8 @@ _NOT_HERE = {
 }
 _NOTIFY = re.compile(r"never|(success|failure|delay)(,(success|failure|delay))*", re.IGNORECASE)
 _FIELD_NAME = re.compile(rb"([!-9;-~]+)[ \t]*:")
+_ADDRESS_FIELDS = (b"from", b"sender", b"reply-to", b"to", b"cc")
+_HIDDEN = (b"bcc", b"resent-bcc")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -177,72 +180,72 @@ def compose(request: Request, text: bytes, hostname: str, caller: Caller) -> Let
 
     Addresses without a domain (cron writes `To: root`) get ours, in the envelope and in the header.
     """
-    fields, body = split_header(text)
+    header, body = split_header(text)
     recipients = list(request.recipients)
     if any(_CONTROL.search(each) for each in recipients):
         raise Failed(EX_DATAERR, "a recipient has control characters in it")
     if request.from_header:
-        recipients += _recipients_of(fields)
-    if not recipients:
-        raise Failed(EX_DATAERR, "no recipients in the header (To, Cc, Bcc)")
-    sender = caller.address if request.sender is None else _qualified(request.sender, hostname)
-    names = {name for name, _ in fields}
-    lines = [_field_for_all(name, line, hostname) for name, line in fields if name not in (b"bcc", b"resent-bcc")]
-    if b"from" not in names:
-        full_name = _CONTROL.sub(" ", request.full_name or caller.full_name).encode("utf-8", "replace").decode()
-        lines.append(f"From: {formataddr((full_name, sender or caller.address))}".encode())
-    if b"date" not in names:
-        lines.append(f"Date: {formatdate(localtime=True)}".encode("ascii"))
-    if b"message-id" not in names:
-        lines.append(f"Message-ID: {make_msgid(domain=hostname)}".encode("ascii"))
+        recipients += _recipients_of(header)
     addresses = [address for _, address in getaddresses(recipients) if address]
-    envelope = dict.fromkeys(_parsed(_qualified(address, hostname)) for address in addresses)
-    if not envelope:
+    if not addresses:
         raise Failed(EX_DATAERR, "no recipients in what was given")
-    content = b"\n".join([*lines, b"", body]).replace(b"\n", b"\r\n")
-    return Letter(_parsed(sender) if sender else "", tuple(envelope), content)
+    sender = caller.address if request.sender is None else _qualified(request.sender, hostname)
+    envelope = dict.fromkeys(_parsed(_qualified(address, hostname)) for address in addresses)
+    kept = headers.fields(headers.remove(header, _HIDDEN))
+    whole = b"".join(_meant_for_all(each, hostname) for each in kept)
+    content = whole + _missing(header, request, hostname, Caller(sender or caller.address, caller.full_name))
+    return Letter(_parsed(sender) if sender else "", tuple(envelope), content + b"\r\n" + body)
 
 
-def split_header(text: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Return the header's fields (lower-case name, whole field without its last LF) and the body.
+def split_header(text: bytes) -> tuple[bytes, bytes]:
+    """Return header block and body of what a program wrote, lines ended by CRLF.
 
     The header ends at an empty line, or before the first line that cannot belong to one. An mbox line
     (`From sender date`) before it is dropped.
     """
-    fields: list[tuple[bytes, bytes]] = []
     lines = text.split(b"\n")
-    start = 1 if text.startswith(b"From ") else 0
-    for number in range(start, len(lines)):
-        line = lines[number]
-        found = _FIELD_NAME.match(line)
-        if found:
-            fields.append((found[1].lower(), line))
-        elif fields and line[:1] in (b" ", b"\t"):
-            fields[-1] = (fields[-1][0], fields[-1][1] + b"\n" + line)
-        else:
-            return fields, b"\n".join(lines[number + (line == b"") :])
-    return fields, b""
+    start = end = 1 if text.startswith(b"From ") else 0
+    while end < len(lines) and (_FIELD_NAME.match(lines[end]) or (end > start and lines[end][:1] in (b" ", b"\t"))):
+        end += 1
+    body = lines[end + 1 :] if lines[end : end + 1] == [b""] else lines[end:]
+    return b"".join(line + b"\r\n" for line in lines[start:end]), b"\r\n".join(body)
 
 
-def _recipients_of(fields: list[tuple[bytes, bytes]]) -> list[str]:
+def _recipients_of(header: bytes) -> list[str]:
     """RFC 5322 3.6.6: a message sent again goes to whom its Resent fields name."""
-    resent = [_value(line) for name, line in fields if name in (b"resent-to", b"resent-cc", b"resent-bcc")]
-    return resent or [_value(line) for name, line in fields if name in (b"to", b"cc", b"bcc")]
+    for prefix in (b"resent-", b""):
+        found = [value for name in (b"to", b"cc", b"bcc") for value in headers.values(header, prefix + name)]
+        if found:
+            return [_text(value) for value in found]
+    return []
 
 
-def _value(line: bytes) -> str:
-    return line.partition(b":")[2].replace(b"\n", b" ").strip().decode("utf-8", "replace")
+def _missing(header: bytes, request: Request, hostname: str, caller: Caller) -> bytes:
+    """Write the fields that a message must have and this one has not."""
+    full_name = _text(_CONTROL.sub(" ", request.full_name or caller.full_name).encode("utf-8", "replace"))
+    wanted = {
+        "From": formataddr((full_name, caller.address)),
+        "Date": formatdate(localtime=True),
+        "Message-ID": make_msgid(domain=hostname),
+    }
+    present = headers.names(header)
+    lines = [f"{name}: {value}\r\n" for name, value in wanted.items() if name.lower().encode() not in present]
+    return "".join(lines).encode()
 
 
-def _field_for_all(name: bytes, line: bytes, hostname: str) -> bytes:
+def _meant_for_all(field: headers.Field, hostname: str) -> bytes:
     """Write an address field so that it means the same everywhere; all others stay as they are."""
-    if name not in (b"from", b"sender", b"reply-to", b"to", b"cc"):
-        return line
-    pairs = [(display, address) for display, address in getaddresses([_value(line)]) if address]
+    if field.name not in _ADDRESS_FIELDS:
+        return field.raw
+    pairs = [(display, address) for display, address in getaddresses([_text(field.value)]) if address]
     if all("@" in address for _, address in pairs):
-        return line
+        return field.raw
     shown = ", ".join(formataddr((display, _qualified(address, hostname))) for display, address in pairs)
-    return line.partition(b":")[0] + b": " + shown.encode()
+    return field.raw.partition(b":")[0] + b": " + shown.encode() + b"\r\n"
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
 
 
 def _qualified(address: str, hostname: str) -> str:

@@ -16,7 +16,6 @@ import dns.name
 import dns.nameserver
 import dns.rdatatype
 import dns.rdtypes.ANY.MX
-import dns.rdtypes.ANY.SOA
 import dns.resolver
 import msgspec
 
@@ -139,8 +138,8 @@ class Resolver:
             return Found(exists=False), _negative_ttl(absent)
         records = answer.rrset
         if records is None:
-            return Found(exists=True), min(max(0.0, answer.chaining_result.minimum_ttl), NEGATIVE_TTL_LIMIT)
-        ttl = min(float(answer.chaining_result.minimum_ttl), TTL_LIMIT)
+            return Found(exists=True), min(answer.chaining_result.minimum_ttl, NEGATIVE_TTL_LIMIT)
+        ttl = min(answer.chaining_result.minimum_ttl, TTL_LIMIT)
         if kind is dns.rdatatype.MX:
             return Found(exists=True, exchangers=tuple(_exchanger(each) for each in records)), ttl
         return Found(exists=True, addresses=tuple(each.address for each in records)), ttl
@@ -165,12 +164,8 @@ def _exchanger(record: dns.rdtypes.ANY.MX.MX) -> Exchanger:
 
 def _negative_ttl(absent: dns.resolver.NXDOMAIN) -> float:
     """Read how long there will be no such name (RFC 2308 5)."""
-    for response in absent.responses().values():
-        for records in response.authority:
-            for record in records:
-                if isinstance(record, dns.rdtypes.ANY.SOA.SOA):
-                    return float(min(records.ttl, record.minimum, NEGATIVE_TTL_LIMIT))
-    return 0.0
+    times = [response.resolve_chaining().minimum_ttl for response in absent.responses().values()]
+    return min([*times, NEGATIVE_TTL_LIMIT])
 
 
 def _in_turn(families: list[tuple[str, ...]]) -> Iterator[str]:

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from mta.accounts import dkim_keys, domains
 from mta.accounts.dkim_keys import PrivateKey
 from mta.clock import Clock
+from mta.mail import headers
 from mta.spool.interface import Spool, SpoolError
 from mta.spool.records import Message
 from mta.spool.sealing import SealBroken
@@ -55,7 +56,7 @@ _SIGNED = frozenset(_OVERSIGNED) | {
     b"sender",
 }
 SIGNED_FIELDS_LIMIT = 500  # each is named in the signature, and no honest message has as many
-_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")  # RFC 5322 3.6.8, with the blanks of RFC 5322 4.5.8
+HEADER_LIMIT = 256 * 1024  # octets; it is read on the event loop
 _BLANKS = re.compile(rb"  +")
 _PIECE = 64 * 1024  # octets of body canonicalised in one go: what may hold up the event loop or the GIL
 _LINE = 72
@@ -131,12 +132,13 @@ class Signer:
             raise SigningError(domain.trouble)
         if not domain.keys:
             return Signed(b"", f"no key for {name}")
-        header_end, body_start = split(content)
+        header_length = headers.header_length(content)
         try:
-            fields = signed_fields(content[:header_end])
+            fields = signed_fields(content[:header_length])
         except _Unsignable as reason:
             return Signed(b"", str(reason))
-        header = await self._signatures(name, domain.keys, fields, await self._body_hash(content, body_start))
+        body = await self._body_hash(content, header_length + 2)  # behind the empty line
+        header = await self._signatures(name, domain.keys, fields, body)
         return Signed(header, f"{name}:{','.join(key.selector for key in domain.keys)}")
 
     async def _body_hash(self, content: bytes, start: int) -> bytes:
@@ -157,7 +159,7 @@ class Signer:
 
     async def _domain(self, name: str) -> _Domain:
         now = self._clock.monotonic()
-        checked_at, known = self._domains.get(name, (-_CHECK_INTERVAL, None))
+        checked_at, known = self._domains.get(name, (now, None))
         if known is not None and now - checked_at < _CHECK_INTERVAL:
             return known
         try:
@@ -199,35 +201,26 @@ def _sign(keys: Sequence[PrivateKey], digests: Sequence[bytes]) -> list[bytes]:
     ]
 
 
-def split(content: bytes) -> tuple[int, int]:
-    """Return where the header ends (behind its last CRLF) and where the body starts."""
-    if content.startswith(b"\r\n"):
-        return 0, 2
-    end = content.find(b"\r\n\r\n")
-    return (end + 2, end + 4) if end >= 0 else (len(content), len(content))
-
-
 def signed_fields(header: bytes) -> SignedFields:
-    """Choose the fields to sign and bring them into relaxed form (RFC 6376 3.4.2).
-
-    Fields of one name are taken from the bottom up (RFC 6376 5.4.2).
-    """
-    names: list[bytes] = []
-    relaxed: list[bytes] = []
-    lines = header.replace(b"\r\n ", b" ").replace(b"\r\n\t", b" ").removesuffix(b"\r\n").split(b"\r\n")
-    for line in reversed(lines):
-        field = _FIELD.match(line)
-        if field is None:
-            raise _Unsignable("malformed header")
-        name = field[1].lower()
-        if name in _SIGNED:
-            names.append(name)
-            relaxed.append(b"%b:%b\r\n" % (name, _single_blanks(line[field.end() :]).strip(b" ")))
+    """Choose the fields to sign, those of one name from the bottom up (RFC 6376 5.4.2)."""
+    if len(header) > HEADER_LIMIT:
+        raise _Unsignable(f"header of more than {HEADER_LIMIT} octets")
+    fields = list(headers.fields(header))
+    if sum(len(field.raw) for field in fields) != len(header):  # lines that are no field: no two readers agree
+        raise _Unsignable("malformed header")
+    signed = [field for field in reversed(fields) if field.name in _SIGNED]
+    names = [field.name for field in signed]
     if b"from" not in names:  # RFC 6376 5.4: it must be signed
         raise _Unsignable("no From field")
     if len(names) > SIGNED_FIELDS_LIMIT:
         raise _Unsignable(f"more than {SIGNED_FIELDS_LIMIT} header fields to sign")
-    return SignedFields((*names, *_OVERSIGNED), b"".join(relaxed))
+    return SignedFields((*names, *_OVERSIGNED), b"".join(_relaxed(field.raw) + b"\r\n" for field in signed))
+
+
+def _relaxed(field: bytes) -> bytes:
+    """Bring a field into relaxed form, without its line end (RFC 6376 3.4.2)."""
+    name, _, value = field.partition(b":")
+    return b"%b:%b" % (name.rstrip(b" \t").lower(), _single_blanks(value.replace(b"\r\n", b"")).strip(b" "))
 
 
 def body_hash(content: bytes, start: int) -> bytes:
@@ -298,9 +291,8 @@ def _groups(names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 
 
 def _digest(fields: SignedFields, field: bytes) -> bytes:
-    # RFC 6376 3.7: the signature field itself comes last, with b= empty and without a CRLF
-    value = _single_blanks(field.partition(b":")[2].replace(b"\r\n", b"")).strip(b" ")
-    return hashlib.sha256(fields.relaxed + b"dkim-signature:" + value).digest()
+    # RFC 6376 3.7: the signature field itself comes last, with b= empty and without its line end
+    return hashlib.sha256(fields.relaxed + _relaxed(field)).digest()
 
 
 def _folded(value: bytes) -> bytes:

@@ -7,6 +7,7 @@ stays in the spool, whole.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import msgspec
 
 from mta.clock import Clock
 from mta.events.segments import Writer, retire
+from mta.mail.event import Event
 from mta.spool.interface import Spool
 from mta.spool.sealing import Keyring
 
@@ -22,18 +24,18 @@ log = logging.getLogger(__name__)
 GATHER = 1.0  # seconds
 BATCH = 500  # events; bounds what is in memory and the time of one fsync and one discard
 _SLOWEST = 60.0  # seconds between tries while it fails
-_RETIRE_EVERY = 3600.0  # seconds, the first time as long after the start: a clock may still be wrong at boot
+_RETIRE_EVERY = 3600.0  # seconds, the first time as long after the start: at boot the clock may still be wrong
 
 
 class MoverStatus(msgspec.Struct, frozen=True):
-    """The last number in the segments (0: none written since the start), and why moving fails, "" if not."""
+    """The last number moved (0: none since the start), and what keeps the log in the spool ("": nothing)."""
 
     seq: int
     trouble: str
 
 
 class Mover:
-    """Owns the segment directory. Give it `run` once."""
+    """Owns the segment directory; one in all processes. `run` it once."""
 
     def __init__(self, spool: Spool, directory: Path, keyring: Keyring, clock: Clock) -> None:
         self._spool = spool
@@ -41,24 +43,53 @@ class Mover:
         self._keyring = keyring
         self._clock = clock
         self._writer: Writer | None = None
-        self._seq = 0
-        self._trouble = ""
+        # One thread, so that no file is closed under a write that a cancelled task left behind.
+        self._thread = ThreadPoolExecutor(1, "segments")
+        self._retire_at = clock.monotonic() + _RETIRE_EVERY
+        self._status = MoverStatus(0, "")
 
     def status(self) -> MoverStatus:
         """Tell how moving goes."""
-        return MoverStatus(self._seq, self._trouble)
+        return self._status
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Move what the spool holds, each second until `stop` is set. Never raises."""
-        # One thread of its own: the file is not closed under a write that a cancelled task left behind.
-        with ThreadPoolExecutor(1, "segments") as thread:
-            pause, retire_at = GATHER, self._clock.monotonic() + _RETIRE_EVERY
-            try:
-                while True:
-                    try:
-                        await self._move(thread)
-                        if self._clock.monotonic() >= retire_at:
-                            await self._on(thread, retire, self._directory, self._clock.now())
-                            retire_at = self._clock.monotonic() + _RETIRE_EVERY
-                        pause = GATHER
-                    ...
+        """Move what the spool holds, each second until `stop` is set."""
+        pause = GATHER
+        try:
+            while not await self._clock.wait(stop, pause):
+                pause = GATHER if await self._moved() else min(2 * pause, _SLOWEST)
+        finally:
+            self._thread.submit(self._close)
+            self._thread.shutdown(wait=False)
+
+    async def _moved(self) -> bool:
+        loop = asyncio.get_running_loop()
+        try:
+            more = True
+            while more and (batch := await self._spool.events_after(0, BATCH)):
+                seq = await loop.run_in_executor(self._thread, self._append, batch)
+                await self._spool.discard_events(batch[-1][0])
+                self._status = MoverStatus(seq, "")
+                more = len(batch) == BATCH
+            if self._clock.monotonic() >= self._retire_at:
+                self._retire_at = self._clock.monotonic() + _RETIRE_EVERY
+                await loop.run_in_executor(self._thread, retire, self._directory, self._clock.now())
+        except Exception as error:  # noqa: BLE001 - boundary: one background loop; a full disk or a sick spool must not end it
+            log.error("cannot move the log, it stays in the spool: %r", error)
+            self._status = MoverStatus(self._status.seq, repr(error))
+            await loop.run_in_executor(self._thread, self._close)
+            return False
+        self._status = MoverStatus(self._status.seq, "")
+        return True
+
+    def _append(self, batch: Sequence[tuple[int, Event]]) -> int:
+        if self._writer is None:
+            self._writer = Writer(self._directory, self._keyring, batch[0])
+        self._writer.append(batch, self._clock.now())
+        return self._writer.seq
+
+    def _close(self) -> None:
+        # A writer that failed must go: what it left behind the last discard is cut by the next one.
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None

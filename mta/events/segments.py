@@ -6,9 +6,9 @@ header (length, sequence number, spool position, a mark of the message) and the 
 subkey "segments" of its day and bound to its header.
 
 Invariants. What the spool still holds is not in the segments: a batch is appended, fsynced, then
-discarded from the spool, and whatever a crash or a failed fsync leaves between the two is cut from the last segment and
-moved again. So the writer keeps no position. Sequence numbers have no gaps and never exceed the
-spool's position; only damage to a file of ours leaves one, and that is logged. The newest segment is
+discarded from the spool; what a crash or a failed fsync leaves between the two is cut from the last
+segment and moved again. So the writer keeps no position. Sequence numbers have no gaps (only damage to
+a file leaves one, and that is logged) and are never greater than the spool's position. The newest segment is
 never removed, because it is what numbering goes on from.
 """
 
@@ -37,7 +37,7 @@ MAGIC = b"fairlead events 1\n"
 _ANY_MAGIC = b"fairlead events "
 _HEADER = struct.Struct(">IQQ8s")  # octets of the sealed event, sequence number, spool position, mark
 _LARGEST = 1 << 24  # octets of a sealed event; a length beyond it is damage
-_TORN_LIMIT = 16 << 20  # octets that a crash can leave half-written: more than any batch
+_READ_AHEAD = 1 << 20
 _NAME = re.compile(r"(\d{20})\.(\d{4}-\d\d-\d\dT\d\d)\.events")
 _RETIRED_AT_ONCE = 24
 _HOUR = 3600.0
@@ -66,6 +66,9 @@ class Frame(NamedTuple):
     seq: int
     position: int
     mark: bytes
+
+
+NOWHERE = Frame(0, 0, 0, 0, b"")
 
 
 class SegmentFile(NamedTuple):
@@ -113,17 +116,12 @@ def frames(file: IO[bytes], after: Frame) -> Iterator[Frame]:
         offset, seq = end, number
 
 
-def start_of(segment: SegmentFile, file: IO[bytes]) -> Frame | None:
-    """Return the place before the first frame; None when the file does not begin as a segment (half-made).
-
-    SegmentError when a later version wrote it.
-    """
+def start_of(segment: SegmentFile, file: IO[bytes]) -> Frame:
+    """Return the place before the first frame; SegmentError when another version wrote the file."""
     magic = file.read(len(MAGIC))
-    if magic == MAGIC:
-        return Frame(0, len(MAGIC), segment.first - 1, 0, b"")
-    if len(magic) == len(MAGIC) and magic.startswith(_ANY_MAGIC):
+    if magic.startswith(_ANY_MAGIC) and len(magic) == len(MAGIC) and magic != MAGIC:
         raise SegmentError(f"{segment.path}: written by another version: {magic!r}")
-    return None
+    return Frame(0, len(MAGIC) if magic == MAGIC else 0, segment.first - 1, 0, b"")
 
 
 def open_frame(file: IO[bytes], frame: Frame, keyring: Keyring) -> LoggedEvent | None:
@@ -192,51 +190,73 @@ class Writer:
         self._size, self._hour = 0, hour
         return self._file
 
-    def _resume(self, kept: tuple[int, Event] | None) -> None:
+    def _resume(self, kept: tuple[int, Event]) -> int:
+        """Cut what the spool still holds, go on in the newest segment that has more; return its last number."""
+        blank: list[_End] = []
+        end = None
         for segment in reversed(list_segments(self._directory)):
-            with segment.path.open("rb", buffering=1 << 20) as file:
-                size = os.fstat(file.fileno()).st_size
-                start = start_of(segment, file) or Frame(0, 0, segment.first - 1, 0, b"")
-                last, cut = _last_moved(file, start, self._keyring, kept)
-            rest = size - last.end
-            if not cut and rest and (kept is None or rest > _TORN_LIMIT):
-                # Nothing half-written can be here. What is behind the damage had numbers: do not give them again.
-                self.seq = last.seq + 1 + rest // _HEADER.size
-                log.error("segment=%s offset=%d damaged: the next number is %d", segment.path, last.end, self.seq + 1)
-                return
-            if kept is not None and kept[0] <= last.position:
-                log.warning("segment=%s the spool is older than the log: its events are moved again", segment.path)
-            if last.seq >= segment.first:
-                self._take_up(segment, last, rest)
-                return
-            segment.path.unlink()
-            _sync(self._directory)
+            end = _end_of(segment, self._keyring, kept)
+            if end.last.seq >= segment.first:
+                break
+            blank.append(end)
+            end = None
+        last = end.last if end else NOWHERE
+        missing = kept[0] - last.position - 1
+        ends = [*blank, end] if end else blank
+        if any(each.rest for each in ends) and missing and not any(each.held for each in ends):
+            # A crash leaves half-written only what the spool holds, and that would be next.
+            return self._pass_over(ends[-1], last.seq + max(missing, 1))
+        for each in blank:
+            each.path.unlink()
+        _sync(self._directory)
+        if end is None:
+            return kept[0] - 1  # no number was ever greater than the position of its event
+        if missing < 0:
+            log.warning("position=%d the spool is older than the log: what it holds is moved again", kept[0])
+        self._take_up(end)
+        return last.seq
 
-    def _take_up(self, segment: SegmentFile, last: Frame, rest: int) -> None:
-        self._file = segment.path.open("ab", buffering=0)
-        if rest:
-            log.info("segment=%s cut=%d octets that the spool still holds", segment.path, rest)
-            self._file.truncate(last.end)
+    def _pass_over(self, end: "_End", seq: int) -> int:
+        log.error("segment=%s offset=%d damaged: goes on in another from event %d", end.path, end.last.end, seq + 1)
+        return seq
+
+    def _take_up(self, end: "_End") -> None:
+        self._file = end.path.open("ab", buffering=0)
+        self._size, self._hour = end.last.end, end.hour
+        if end.rest:
+            self._file.truncate(end.last.end)
             os.fsync(self._file.fileno())
-        self._size, self._hour, self.seq = last.end, segment.hour, last.seq
+            log.info("segment=%s cut=%d the spool still holds these events", end.path, end.rest)
 
 
-def _last_moved(
-    file: IO[bytes], start: Frame, keyring: Keyring, kept: tuple[int, Event] | None
-) -> tuple[Frame, bool]:
-    """Find the last frame that the spool does not hold, and whether one follows that it does hold.
+class _End(NamedTuple):
+    """How a segment ends: its last frame that the spool does not hold, the octets behind, and whose they are."""
 
-    A position alone does not tell: a spool restored from a copy counts from an earlier one, and cutting there would
-    lose what only the segments have. The event's id tells.
+    path: Path
+    hour: str
+    last: Frame
+    rest: int
+    held: bool
+
+
+def _end_of(segment: SegmentFile, keyring: Keyring, kept: tuple[int, Event]) -> _End:
+    """Find where a segment ends for one who has yet to move `kept`.
+
+    A position alone does not tell that the spool holds an event: a spool restored from a copy counts on
+    from an earlier one, and cutting there would lose what only the segments have. The event's id tells.
     """
-    last = start
-    for frame in frames(file, start):
-        if kept is not None and frame.position == kept[0]:
-            logged = open_frame(file, frame, keyring)
-            if logged is None or logged.event.id == kept[1].id:
-                return last, True
-        last = frame
-    return last, False
+    held = False
+    with segment.path.open("rb", buffering=_READ_AHEAD) as file:
+        size = os.fstat(file.fileno()).st_size
+        last = start_of(segment, file)
+        for frame in frames(file, last):
+            if frame.position == kept[0]:
+                logged = open_frame(file, frame, keyring)
+                held = logged is None or logged.event.id == kept[1].id
+                if held:
+                    break
+            last = frame
+    return _End(segment.path, segment.hour, last, size - last.end, held)
 
 
 def ended_before(segments: Sequence[SegmentFile], at: float) -> int:

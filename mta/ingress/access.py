@@ -55,13 +55,8 @@ def client_at(address: str) -> Client:
 
 
 def admits(listener: Listener, client: Client) -> bool:
-    """Tell whether the listener serves the client: relay listeners only their networks, and never an open relay.
-
-    A unix socket without networks is guarded by its path.
-    """
-    if listener.kind == "submission" or client.within(listener.networks):
-        return True
-    return client == UNIX_CLIENT and not listener.networks
+    """Tell whether the listener serves the client: a relay serves its networks and what comes by its unix socket."""
+    return listener.kind == "submission" or client == UNIX_CLIENT or client.within(listener.networks)
 
 
 class Identity(msgspec.Struct, frozen=True):

@@ -99,17 +99,17 @@ class Laboratory:
         """
         try:
             async with asyncio.timeout(timeout):
-                while True:
-                    if isinstance(wanted, int):
-                        found = list(self.captured) if self.total >= wanted else None
-                    else:
-                        found = [each for each in self.captured if wanted(each)]
-                    if found is not None and (found or wanted == 0):
-                        return found
+                while not (found := self._found(wanted)):
                     await self._arrival.wait()
+                return found
         except TimeoutError:
             last = [each.address for captured in self.captured for each in captured.envelope.recipients][-10:]
             raise TimeoutError(f"{self.total} messages after {timeout} s, the last recipients: {last}") from None
+
+    def _found(self, wanted: int | Callable[[Captured], bool]) -> list[Captured]:
+        if isinstance(wanted, int):
+            return list(self.captured) if self.total >= wanted else []
+        return [each for each in self.captured if wanted(each)]
 
     def verify(self, captured: Captured) -> list[Signature]:
         """Verify the DKIM signatures of a message with the keys in the zone."""
@@ -129,7 +129,7 @@ class Laboratory:
         return name
 
 
-def lab_config(laboratory: Laboratory, ports: RelayPorts = RelayPorts(), tenant: str = "lab") -> str:  # noqa: B008 - frozen
+def lab_config(laboratory: Laboratory, ports: RelayPorts, tenant: str = "lab") -> str:
     """Write the configuration of a relay that lives in a started laboratory (YAML, with short retries)."""
 
     def listener(port: int, kind: str, tls: str) -> dict[str, object]:

@@ -11,12 +11,12 @@ import re
 import textwrap
 from binascii import b2a_base64
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
-from email.utils import format_datetime
 from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
+
+from mta.mail.headers import format_date, header_length
 
 LINE_LIMIT = 998  # octets without CRLF, RFC 5322 2.1.1
 _TEXT_LIMIT = 800  # octets of one field's text from outside
@@ -128,7 +128,7 @@ def build_dsn(report: DsnReport, limit: int) -> bytes:
         f"From: Mail Delivery System <MAILER-DAEMON@{report.hostname}>",
         f"To: <{_line(report.sender)}>",
         f"Subject: {words.subject}",
-        f"Date: {_date(report.at)}",
+        f"Date: {format_date(report.at)}",
         f"Message-ID: <{report.id}@{report.hostname}>",
         "Auto-Submitted: auto-replied",  # RFC 3834 5
         "MIME-Version: 1.0",
@@ -148,9 +148,9 @@ def build_dsn(report: DsnReport, limit: int) -> bytes:
 def _human_part(report: DsnReport, words: _Words) -> bytes:
     paragraphs = [words.happened, *(_account(each) for each in report.recipients), words.next]
     if report.retry_until:
-        paragraphs.append(f"It will be tried again until {_date(report.retry_until)}.")
+        paragraphs.append(f"It will be tried again until {format_date(report.retry_until)}.")
     paragraphs.append(
-        f"The message came in on {_date(report.arrived_at)}; its id is {_line(report.message_id)}. "
+        f"The message came in on {format_date(report.arrived_at)}; its id is {_line(report.message_id)}. "
         f"This report is from the mail system at {report.hostname}."
     )
     text = "\r\n\r\n".join("\r\n".join(_wrapped(each)) for each in paragraphs) + "\r\n"
@@ -183,7 +183,7 @@ def _message_fields(report: DsnReport) -> Iterator[str]:
     if report.envid:
         yield f"Original-Envelope-Id: {_line(_from_xtext(report.envid))}"
     yield f"Reporting-MTA: dns; {report.hostname}"
-    yield f"Arrival-Date: {_date(report.arrived_at)}"
+    yield f"Arrival-Date: {format_date(report.arrived_at)}"
 
 
 def _recipient_fields(recipient: DsnRecipient, report: DsnReport, words: _Words) -> Iterator[str]:
@@ -203,9 +203,9 @@ def _recipient_fields(recipient: DsnRecipient, report: DsnReport, words: _Words)
         text = _line(recipient.reply).encode("ascii", "replace").decode("ascii")
         yield "\r\n ".join(textwrap.wrap(f"Diagnostic-Code: {speaker}; {text}", _WIDTH))
     if recipient.last_attempt_at:
-        yield f"Last-Attempt-Date: {_date(recipient.last_attempt_at)}"
+        yield f"Last-Attempt-Date: {format_date(recipient.last_attempt_at)}"
     if report.retry_until:
-        yield f"Will-Retry-Until: {_date(report.retry_until)}"
+        yield f"Will-Retry-Until: {format_date(report.retry_until)}"
 
 
 def _status(reply: str, kind: DsnKind, words: _Words) -> str:
@@ -230,13 +230,10 @@ def _returned_part(report: DsnReport, limit: int) -> bytes:
 
 def _header(report: DsnReport, limit: int) -> bytes:
     """Return the message's header, or as many whole lines of it as are known and within `limit`."""
-    content = report.content
-    end = content.find(b"\r\n\r\n") + 2 if not content.startswith(b"\r\n") else 0
-    if end == 1:  # no empty line: all of it is header
-        end = len(content)
-    if end <= limit and (end < len(content) or len(content) == report.size):
-        return content[:end]
-    lines, line_end, _ = content[: min(end, limit)].rpartition(b"\r\n")
+    content, length = report.content, header_length(report.content)
+    if length <= limit and (length < len(content) or len(content) == report.size):
+        return content[:length]
+    lines, line_end, _ = content[: min(length, limit)].rpartition(b"\r\n")
     return lines + line_end
 
 
@@ -279,10 +276,6 @@ def _host(relay: str) -> str:
     """Take the host of `host[address]:port`, the address as a literal if there is no name."""
     host, bracket, rest = _line(relay).partition("[")
     return host or bracket + rest.partition("]")[0] + "]"
-
-
-def _date(at: float) -> str:
-    return format_datetime(datetime.fromtimestamp(at, UTC))
 
 
 def _lines(lines: Iterable[str]) -> bytes:

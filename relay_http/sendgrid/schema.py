@@ -1,7 +1,7 @@
 """Reading plain JSON objects with a path for everything: all problems are noted, none stops the reading.
 
-A reader returns None for what has the wrong type (the problem is noted) and the empty value for what is
-absent. null is not absent. Unknown members are never looked at.
+A reader returns None for what it noted a problem with, and the empty value for what is absent. null is
+not absent. Unknown members are never looked at.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ class Fields:
     """An object of the request, under its path."""
 
     def __init__(self, members: dict[str, object], path: str, problems: Problems) -> None:
-        self._members = members
+        self.members = members
         self.path = path
         self.problems = problems
 
@@ -56,11 +56,11 @@ class Fields:
 
     def has(self, name: str) -> bool:
         """Whether the member is there, with whatever value."""
-        return name in self._members
+        return name in self.members
 
     def text(self, name: str) -> str | None:
         """Read a string."""
-        value = self._members.get(name, "")
+        value = self.members.get(name, "")
         if isinstance(value, str):
             return value
         self.problems.wrong_type(self.at(name), str, value)
@@ -68,57 +68,64 @@ class Fields:
 
     def integer(self, name: str) -> int | None:
         """Read an integer; None too when it is absent."""
-        value = self._members.get(name, 0)
-        if type(value) is int:
-            return value if self.has(name) else None
+        if not self.has(name):
+            return None
+        value = self.members[name]
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
         self.problems.wrong_type(self.at(name), int, value)
         return None
 
     def flag(self, name: str) -> bool | None:
         """Read a boolean."""
-        value = self._members.get(name, False)
+        value = self.members.get(name, False)
         if isinstance(value, bool):
             return value
         self.problems.wrong_type(self.at(name), bool, value)
         return None
 
-    def object(self, name: str) -> "Fields | None":
+    def inner(self, name: str) -> "Fields | None":
         """Read an object; None too when it is absent."""
-        return Fields.of(self._members[name], self.at(name), self.problems) if self.has(name) else None
+        return Fields.of(self.members[name], self.at(name), self.problems) if self.has(name) else None
 
-    def array(self, name: str) -> "list[object] | None":
-        """Read an array."""
-        value = self._members.get(name, [])
-        if isinstance(value, list):
-            return value
-        self.problems.wrong_type(self.at(name), list, value)
-        return None
+    def array(self, name: str, limit: int) -> list[object] | None:
+        """Read an array of at most `limit` values."""
+        value = self.members.get(name, [])
+        if not isinstance(value, list):
+            self.problems.wrong_type(self.at(name), list, value)
+            return None
+        if len(value) > limit:
+            self.problem(name, f"At most {limit} {name.replace('_', ' ')} are allowed, {len(value)} are given.")
+            return None
+        return value
 
-    def objects(self, name: str) -> "Iterator[Fields]":
-        """Read the objects of an array; those that are none are noted and left out."""
-        for number, value in enumerate(self.array(name) or ()):
+    def objects(self, name: str, values: list[object] | None) -> "Iterator[Fields]":
+        """Read `values` of the array `name` as objects; those that are none are noted and left out."""
+        for number, value in enumerate(values or ()):
             fields = Fields.of(value, f"{self.at(name)}.{number}", self.problems)
             if fields is not None:
                 yield fields
 
-    def texts(self, name: str) -> list[tuple[str, str]]:
-        """Read the strings of an array, each with its path."""
-        return self._strings((f"{self.at(name)}.{number}", value) for number, value in enumerate(self.array(name) or ()))
+    def texts(self, name: str, limit: int) -> dict[str, str]:
+        """Read an array of strings as path -> string."""
+        values = self.array(name, limit) or ()
+        return self._strings({f"{self.at(name)}.{number}": value for number, value in enumerate(values)})
 
-    def text_map(self, name: str) -> dict[str, str]:
-        """Read an object whose values are strings."""
-        fields = self.object(name)
+    def text_map(self, name: str, limit: int) -> dict[str, str]:
+        """Read an object of at most `limit` strings."""
+        fields = self.inner(name)
         if fields is None:
             return {}
-        members = fields._members  # noqa: SLF001 an object of the same class
-        self._strings((fields.at(key), value) for key, value in members.items())
-        return {key: value for key, value in members.items() if isinstance(value, str)}
+        if len(fields.members) > limit:
+            self.problem(name, f"At most {limit} {name} are allowed, {len(fields.members)} are given.")
+            return {}
+        return fields._strings(fields.members, prefix=fields.at(""))  # noqa: SLF001 of the same class
 
-    def _strings(self, values: Iterator[tuple[str, object]]) -> list[tuple[str, str]]:
-        found = []
-        for path, value in values:
+    def _strings(self, values: dict[str, object], prefix: str = "") -> dict[str, str]:
+        found = {}
+        for name, value in values.items():
             if isinstance(value, str):
-                found.append((path, value))
+                found[name] = value
             else:
-                self.problems.wrong_type(path, str, value)
+                self.problems.wrong_type(prefix + name, str, value)
         return found

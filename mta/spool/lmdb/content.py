@@ -5,10 +5,10 @@ message that ended has left behind when it is too much for the transaction that 
 takes it away, a bounded number of pages at a time.
 """
 
-import os
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from uuid_utils import uuid7
 
 from mta.spool.interface import Unavailable
 from mta.spool.lmdb.environment import VALUE_LIMIT, Table
@@ -64,7 +64,7 @@ class LmdbContentWriter:
     def __init__(self, writer: "Writer", now: float) -> None:
         self._writer = writer
         self._now = now
-        self._segment = Segment(os.urandom(16), 0, new_content_key())
+        self._segment = Segment(uuid7().bytes, 0, new_content_key())
         self._pages = 0
         self._size = 0
         self._rest = b""

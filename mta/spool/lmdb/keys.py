@@ -73,6 +73,11 @@ def timer_key(entry: Entry) -> bytes:
     return (int(entry.timer_at) + 1).to_bytes(8, "big") + entry_key(entry)
 
 
+def revision_bytes(entry: Entry) -> bytes:
+    """What a row of `due` says of its entry, so that a claim sees whether it changed."""
+    return entry.revision.to_bytes(4, "big")
+
+
 def kind_key(kind: str) -> bytes:
     """The common beginning of the named records of a kind."""
     return blake2b(kind.encode(), digest_size=_KIND_BYTES, person=b"kind").digest()

@@ -12,7 +12,7 @@ from mta.mail.event import Event
 from mta.spool.interface import Acceptance, Change, Refused, Settlement
 from mta.spool.lmdb.content import DIRECT_PAGES, loose_value, page_count, page_keys, sealed_pages
 from mta.spool.lmdb.environment import Table
-from mta.spool.lmdb.keys import due_key, entry_key, message_key, pieces, timer_key, wake_key
+from mta.spool.lmdb.keys import due_key, entry_key, message_key, pieces, revision_bytes, timer_key, wake_key
 from mta.spool.lmdb.writer import Group
 from mta.spool.records import Claim, Entry, Message, Segment
 from mta.spool.sealing import Keyring, new_content_key
@@ -45,7 +45,7 @@ class Prepared:
         self._put(Table.MESSAGES, message_pairs(self._keyring, message))
         for entry in acceptance.entries:
             self._put(Table.ENTRIES, entry_pairs(self._keyring, entry))
-            self._put(Table.DUE, [(due_key(entry), revision(entry))])
+            self._put(Table.DUE, [(due_key(entry), revision_bytes(entry))])
             self._put(Table.WAKE, [(wake_key(entry), b"")])
             self._put(Table.TIMERS, [(timer_key(entry), b"")])
 
@@ -80,7 +80,7 @@ def accepting(keyring: Keyring, acceptances: Sequence[Acceptance]) -> Callable[[
 
 def claiming(entry: Entry, claim: Claim) -> Callable[[Group], bool]:
     """Take an entry if it waits just as it was read."""
-    key, due, row, seen = entry_key(entry), due_key(entry), encode(claim), revision(entry)
+    key, due, row, seen = entry_key(entry), due_key(entry), encode(claim), revision_bytes(entry)
 
     def change(group: Group) -> bool:
         if group.get(Table.DUE, due) != seen:
@@ -113,7 +113,7 @@ def changing(keyring: Keyring, change: Change) -> Callable[[Group], bool]:
     """Change an entry that waits just as it was read."""
     before, after = change.before, _next_revision(change.after)
     step = _Step(keyring, change.message, after, change.events, change.acceptances)
-    due, timer, seen = due_key(before), timer_key(before), revision(before)
+    due, timer, seen = due_key(before), timer_key(before), revision_bytes(before)
 
     def apply(group: Group) -> bool:
         if group.get(Table.DUE, due) != seen:
@@ -155,7 +155,7 @@ class _Step:
         after = self._after
         if after.waiting:
             replace_record(group, Table.ENTRIES, entry_key(after), self._pairs)
-            group.put(Table.DUE, [(due_key(after), revision(after))])
+            group.put(Table.DUE, [(due_key(after), revision_bytes(after))])
             group.put(Table.WAKE, [(wake_key(after), b"")])
             return
         delete_record(group, Table.ENTRIES, entry_key(after))
@@ -212,11 +212,6 @@ def event_maker(keyring: Keyring, event: Event) -> Callable[[int], Pairs]:
         return pieces(key, keyring.seal("events", event.at, plain, key))
 
     return make
-
-
-def revision(entry: Entry) -> bytes:
-    """What a row of `due` says of its entry, so that a claim sees whether it changed."""
-    return entry.revision.to_bytes(4, "big")
 
 
 def _next_revision(entry: Entry) -> Entry:

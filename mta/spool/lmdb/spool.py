@@ -8,14 +8,12 @@ here; a record that fails its seal raises SealBroken, which the queue quarantine
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import lmdb
-import msgspec
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mta.clock import Clock
 from mta.mail.event import Event
@@ -29,7 +27,7 @@ from mta.spool.interface import (
     Unavailable,
 )
 from mta.spool.lmdb import operations
-from mta.spool.lmdb.content import GRACE, PAGE_OCTETS, LmdbContentWriter, loose_value, page_count, read_loose
+from mta.spool.lmdb.content import GRACE, LmdbContentWriter, loose_value, read_loose
 from mta.spool.lmdb.environment import Environment, Table
 from mta.spool.lmdb.keys import (
     ENTRY_BYTES,
@@ -39,16 +37,14 @@ from mta.spool.lmdb.keys import (
     entry_id_key,
     entry_id_text,
     kind_key,
-    lane_key,
     message_key,
-    milliseconds,
     pieces,
     record_key,
-    seconds,
 )
+from mta.spool.lmdb.view import View, cursor_key
 from mta.spool.lmdb.writer import Group, Writer
 from mta.spool.records import Claim, Entry, Lane, Message
-from mta.spool.sealing import Keyring, SealBroken, open_page
+from mta.spool.sealing import Keyring, SealBroken
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +52,6 @@ _SPACE_AGE = 1.0  # seconds that a measurement of the room holds
 _IN_THREAD = 256 * 1024  # content above this is read off the loop
 _WALK = 256  # entries read in one transaction of a walk
 _COLLECT_PAGES = 500
-_decode_message = msgspec.msgpack.Decoder(Message).decode
-_decode_entry = msgspec.msgpack.Decoder(Entry).decode
-_decode_claim = msgspec.msgpack.Decoder(Claim).decode
-_decode_event = msgspec.msgpack.Decoder(Event).decode
-_decode_record = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 
 
 class LmdbSpool:
@@ -122,130 +113,48 @@ class LmdbSpool:
 
     async def lanes(self, now: float, limit: int) -> list[Lane]:
         """List lanes that have work due, tenants in turn; hints that turn out stale are put right first."""
-        with self._reading() as txn:
-            by_tenant, stale = self._due_lanes(txn, now, limit)
-        if stale:  # hints before their lane's head, or beside another of the same lane
+        with self._view() as view:
+            by_tenant, stale = view.due_lanes(now, limit, self._lanes)
+        if stale:
             await self._writer.submit(lambda group: _mend_hints(group, stale))
         return _in_turn(by_tenant, limit)
 
-    def _due_lanes(self, txn: lmdb.Transaction, now: float, limit: int) -> tuple[list[list[Lane]], list[bytes]]:
-        until, by_tenant, stale = seconds(now), list[list[Lane]](), list[bytes]()
-        hints = txn.cursor(self._tables[Table.WAKE])
-        heads = txn.cursor(self._tables[Table.DUE])
-        more = hints.first()
-        while more:
-            tenant = _key(hints)[:TENANT_BYTES]
-            lanes: dict[bytes, Lane] = {}
-            while more and len(lanes) < limit and len(stale) < limit:
-                key = _key(hints)
-                if not key.startswith(tenant) or key[TENANT_BYTES:-LANE_BYTES] > until:
-                    break
-                lane, head_at = key[-LANE_BYTES:], _head_at(heads, key[-LANE_BYTES:])
-                hinted_at = int.from_bytes(key[TENANT_BYTES:-LANE_BYTES], "big")
-                if lane in lanes or head_at is None or head_at // 1000 > hinted_at:
-                    stale.append(key)
-                if head_at is not None and head_at <= int(now * 1000) and lane not in lanes:
-                    lanes[lane] = self._lane(txn, heads)
-                more = hints.next()
-            if lanes:
-                by_tenant.append(list(lanes.values()))
-            more = hints.set_range(tenant + b"\xff" * (8 + LANE_BYTES))
-        return by_tenant, stale
-
-    def _lane(self, txn: lmdb.Transaction, at: lmdb.Cursor) -> Lane:
-        key = _key(at)
-        found = self._lanes.get(key[:LANE_BYTES])
-        if found is None:
-            entry = self._entry(txn, key[-ENTRY_BYTES:])
-            if entry is None:
-                raise SealBroken("due: a row without its entry")
-            if len(self._lanes) > 65_536:
-                self._lanes.clear()
-            found = self._lanes[key[:LANE_BYTES]] = entry.lane
-        return found
-
     async def heads(self, lane: Lane, now: float, limit: int, skip: Collection[str]) -> list[Due]:
         """Read unclaimed entries of a lane due at `now`, in due order."""
-        prefix, until = lane_key(lane), milliseconds(now)
-        rows: list[bytes] = []
-        with self._reading() as txn:
-            cursor = txn.cursor(self._tables[Table.DUE])
-            more = cursor.set_range(prefix)
-            while more and len(rows) < limit:
-                key = _key(cursor)
-                if not key.startswith(prefix) or key[LANE_BYTES:-ENTRY_BYTES] > until:
-                    break
-                if entry_id_text(key[-ENTRY_BYTES:]) not in skip:
-                    rows.append(key)
-                more = cursor.next()
-            found, broken = self._opened(txn, rows)
+        with self._view() as view:
+            found, broken = _opened(view, view.due_rows(lane, now, limit, skip))
         await self._quarantine(Table.DUE, broken)
         return found
 
     async def next_due_at(self) -> float | None:
         """Return a time not later than the first due time of all."""
-        first: int | None = None
-        with self._reading() as txn:
-            cursor = txn.cursor(self._tables[Table.WAKE])
-            more = cursor.first()
-            while more:
-                key = _key(cursor)
-                second = int.from_bytes(key[TENANT_BYTES:-LANE_BYTES], "big")
-                first = second if first is None else min(first, second)
-                more = cursor.set_range(key[:TENANT_BYTES] + b"\xff" * (8 + LANE_BYTES))
-        return None if first is None else float(first)
+        with self._view() as view:
+            return view.first_hint_at()
 
     async def timers(self, now: float, limit: int) -> list[Due]:
         """Read unclaimed entries whose timer has come, earliest first."""
-        until = seconds(now)
-        rows: list[bytes] = []
-        with self._reading() as txn:
-            cursor = txn.cursor(self._tables[Table.TIMERS])
-            more = cursor.first()
-            while more and len(rows) < limit:
-                key = _key(cursor)
-                if key[:8] > until:
-                    break
-                if txn.get(key[8:], db=self._tables[Table.CLAIMS]) is None:
-                    rows.append(key)
-                more = cursor.next()
-            found, broken = self._opened(txn, rows)
+        with self._view() as view:
+            found, broken = _opened(view, view.timer_rows(now, limit))
         await self._quarantine(Table.TIMERS, broken)
         return found
 
-    def _opened(self, txn: lmdb.Transaction, rows: list[bytes]) -> tuple[list[Due], list[bytes]]:
-        found: list[Due] = []
-        broken: list[bytes] = []
-        for key in rows:
-            try:
-                due = self._due(txn, key[-ENTRY_BYTES:])
-            except SealBroken as error:
-                log.error("entry=%s doing=quarantine error=%s", entry_id_text(key[-ENTRY_BYTES:]), error)
-                due = None
-            if due is None:
-                broken.append(key)
-            else:
-                found.append(due)
-        return found, broken
+    async def next_timer_at(self) -> float | None:
+        """Return when the first timer comes; None when there is none."""
+        with self._view() as view:
+            cursor = view.cursor(Table.TIMERS)
+            return float(int.from_bytes(cursor_key(cursor)[:8], "big")) if cursor.first() else None
+
+    async def claims(self) -> list[tuple[Due, Claim]]:
+        """List what is in flight, for a restart."""
+        with self._view() as view:
+            keys = [cast("bytes", key) for key in view.cursor(Table.CLAIMS).iternext(values=False)]
+            found = [(view.due(key), view.claim(key)) for key in keys]
+        return [(due, claim) for due, claim in found if due is not None and claim is not None]
 
     async def _quarantine(self, table: Table, rows: list[bytes]) -> None:
         """Take rows whose records cannot be opened out of the way, so that the others flow; the records stay."""
         if rows:
             await self._writer.submit(lambda group: group.delete(table, rows))
-
-    async def next_timer_at(self) -> float | None:
-        """Return when the first timer comes; None when there is none."""
-        with self._reading() as txn:
-            cursor = txn.cursor(self._tables[Table.TIMERS])
-            return float(int.from_bytes(_key(cursor)[:8], "big")) if cursor.first() else None
-
-    async def claims(self) -> list[tuple[Due, Claim]]:
-        """List what is in flight, for a restart."""
-        with self._reading() as txn:
-            cursor = txn.cursor(self._tables[Table.CLAIMS])
-            rows = [(cast("bytes", key), _decode_claim(value)) for key, value in cursor]
-            found = [(self._due(txn, key), claim) for key, claim in rows]
-        return [(due, claim) for due, claim in found if due is not None]
 
     # Reading what there is
 
@@ -257,39 +166,22 @@ class LmdbSpool:
         return self._read_content(message, wanted)
 
     def _read_content(self, message: Message, wanted: int) -> bytes:
-        found: list[bytes] = []
-        have = 0
-        with self._reading() as txn:
-            database = self._tables[Table.CONTENT]
-            for segment in message.segments:
-                cipher = AESGCM(segment.key)
-                for number in range(page_count(segment.size)):
-                    if have >= wanted:
-                        break
-                    page = txn.get(content_key(segment.content, number), db=database)
-                    if page is None:
-                        raise SealBroken(f"content of {message.id}: page {number} is missing")
-                    plain = open_page(cipher, number, cast("bytes", page), segment.content)
-                    if len(plain) != min(PAGE_OCTETS, segment.size - number * PAGE_OCTETS):
-                        raise SealBroken(f"content of {message.id}: page {number} was cut")
-                    found.append(plain)
-                    have += len(plain)
-        return b"".join(found)[:wanted]
+        with self._view() as view:
+            return view.content(message, wanted)
 
     async def message(self, message_id: str) -> Message | None:
         """Read a message's record."""
-        with self._reading() as txn:
-            return self._message(txn, message_key(message_id))
+        with self._view() as view:
+            return view.message(message_key(message_id))
 
     async def entry(self, entry_id: str) -> Entry | None:
         """Read an entry."""
-        with self._reading() as txn:
-            return self._entry(txn, entry_id_key(entry_id))
+        with self._view() as view:
+            return view.entry(entry_id_key(entry_id))
 
     async def entries(self, message_id: str) -> list[tuple[Entry, Claim | None]]:
         """Read the entries of a message, with their claims."""
-        found, _ = self._walk(message_key(message_id), message_key(message_id), 1 << 16)
-        return found
+        return self._walk(message_key(message_id), message_key(message_id), 1 << 16)[0]
 
     async def walk_entries(self) -> AsyncIterator[tuple[Entry, Claim | None]]:
         """Walk all entries, a bounded number at a time; not a snapshot."""
@@ -302,19 +194,16 @@ class LmdbSpool:
 
     def _walk(self, start: bytes, prefix: bytes, limit: int) -> tuple[list[tuple[Entry, Claim | None]], bytes | None]:
         found: list[tuple[Entry, Claim | None]] = []
-        with self._reading() as txn:
-            cursor = txn.cursor(self._tables[Table.ENTRIES])
+        with self._view() as view:
+            cursor = view.cursor(Table.ENTRIES)
             more = cursor.set_range(start)
-            while more:
-                key = _key(cursor)[:ENTRY_BYTES]
-                if not key.startswith(prefix):
-                    break
+            while more and cursor_key(cursor).startswith(prefix):
+                key = cursor_key(cursor)[:ENTRY_BYTES]
                 if len(found) == limit:
                     return found, key
-                entry = self._entry(txn, key)
+                entry = view.entry(key)
                 if entry is not None:
-                    claim = txn.get(key, db=self._tables[Table.CLAIMS])
-                    found.append((entry, None if claim is None else _decode_claim(claim)))
+                    found.append((entry, view.claim(key)))
                 more = cursor.set_range(key + b"\xff")
         return found, None
 
@@ -323,15 +212,14 @@ class LmdbSpool:
     async def events_after(self, position: int, limit: int) -> list[tuple[int, Event]]:
         """Read the log's tail in commit order, after `position`."""
         found: list[tuple[int, Event]] = []
-        with self._reading() as txn:
-            cursor = txn.cursor(self._tables[Table.EVENTS])
+        with self._view() as view:
+            cursor = view.cursor(Table.EVENTS)
             more = cursor.set_range((position + 1).to_bytes(8, "big"))
             while more and len(found) < limit:
-                key = _key(cursor)[:8]
-                sealed = self._record(txn, Table.EVENTS, key)
-                found.append(
-                    (int.from_bytes(key, "big"), _decode_event(self._keyring.open("events", sealed or b"", key)))
-                )
+                key = cursor_key(cursor)[:8]
+                event = view.event(key)
+                if event is not None:
+                    found.append((int.from_bytes(key, "big"), event))
                 more = cursor.set_range(key + b"\xff")
         return found
 
@@ -343,17 +231,16 @@ class LmdbSpool:
 
     async def log_end(self) -> int:
         """Return the position of the last event, 0 before the first."""
-        with self._reading() as txn:
-            return int(cast("bytes | None", txn.get(b"sequence", db=self._tables[Table.META])) or b"0")
+        with self._view() as view:
+            return int(view.get(Table.META, b"sequence") or b"0")
 
     # Named records
 
     async def get_record(self, kind: str, name: str) -> bytes | None:
         """Read a named record."""
-        key = record_key(kind, name)
-        with self._reading() as txn:
-            sealed = self._record(txn, Table.RECORDS, key)
-        return None if sealed is None else _decode_record(self._keyring.open("records", sealed, key))[1]
+        with self._view() as view:
+            found = view.named(record_key(kind, name))
+        return None if found is None else found[1]
 
     async def put_record(self, kind: str, name: str, value: bytes, *, replace: bool) -> bool:
         """Store a named record; False if it exists and `replace` is not set."""
@@ -379,13 +266,14 @@ class LmdbSpool:
     async def list_records(self, kind: str) -> list[tuple[str, bytes]]:
         """Read all records of a kind, by name."""
         prefix, found = kind_key(kind), list[tuple[str, bytes]]()
-        with self._reading() as txn:
-            cursor = txn.cursor(self._tables[Table.RECORDS])
+        with self._view() as view:
+            cursor = view.cursor(Table.RECORDS)
             more = cursor.set_range(prefix)
-            while more and _key(cursor).startswith(prefix):
-                key = _key(cursor)[:-1]
-                sealed = self._record(txn, Table.RECORDS, key)
-                found.append(_decode_record(self._keyring.open("records", sealed or b"", key)))
+            while more and cursor_key(cursor).startswith(prefix):
+                key = cursor_key(cursor)[:-1]
+                record = view.named(key)
+                if record is not None:
+                    found.append(record)
                 more = cursor.set_range(key + b"\xff")
         return sorted(found)
 
@@ -411,55 +299,31 @@ class LmdbSpool:
         await asyncio.to_thread(self._writer.close)
         self._writer.environment.close()
 
-    # Inside one transaction
-
-    @property
-    def _tables(self) -> Mapping[Table, Any]:
-        return self._writer.environment.tables
-
     @contextmanager
-    def _reading(self) -> Iterator[lmdb.Transaction]:
+    def _view(self) -> Iterator[View]:
+        environment = self._writer.environment
         try:
-            with self._writer.environment.env.begin() as txn:
-                yield txn
+            with environment.env.begin() as txn:
+                yield View(txn, environment.tables, self._keyring)
         except lmdb.Error as error:
             raise Unavailable(f"spool: {error}") from None
 
-    def _record(self, txn: lmdb.Transaction, table: Table, key: bytes) -> bytes | None:
-        database = self._tables[table]
-        first = cast("bytes | None", txn.get(key + b"\x00", db=database))
-        if first is None:
-            return None
-        if first[0] == 1:
-            return first[1:]
-        rest = [cast("bytes", txn.get(key + bytes([number]), db=database) or b"")[1:] for number in range(1, first[0])]
-        return b"".join((first[1:], *rest))
 
-    def _open(self, txn: lmdb.Transaction, table: Table, key: bytes, decode: Callable[[bytes], object]) -> object:
-        sealed = self._record(txn, table, key)
-        return None if sealed is None else decode(self._keyring.open(table.value, sealed, key))
-
-    def _message(self, txn: lmdb.Transaction, key: bytes) -> Message | None:
-        return cast("Message | None", self._open(txn, Table.MESSAGES, key, _decode_message))
-
-    def _entry(self, txn: lmdb.Transaction, key: bytes) -> Entry | None:
-        return cast("Entry | None", self._open(txn, Table.ENTRIES, key, _decode_entry))
-
-    def _due(self, txn: lmdb.Transaction, key: bytes) -> Due | None:
-        entry, message = self._entry(txn, key), self._message(txn, key[:16])
-        return Due(entry, message) if entry is not None and message is not None else None
-
-
-def _key(cursor: lmdb.Cursor) -> bytes:
-    return cast("bytes", cursor.key())
-
-
-def _head_at(heads: lmdb.Cursor, lane: bytes) -> int | None:
-    """Put the cursor on a lane's head and return its due time in milliseconds; None if the lane is empty."""
-    if not heads.set_range(lane):
-        return None
-    key = _key(heads)
-    return int.from_bytes(key[LANE_BYTES:-ENTRY_BYTES], "big") if key.startswith(lane) else None
+def _opened(view: View, rows: list[bytes]) -> tuple[list[Due], list[bytes]]:
+    """Read what rows that end with an entry's key stand for, and name the rows that cannot be read."""
+    found: list[Due] = []
+    broken: list[bytes] = []
+    for row in rows:
+        try:
+            due = view.due(row[-ENTRY_BYTES:])
+        except SealBroken as error:
+            log.error("entry=%s doing=quarantine error=%s", entry_id_text(row[-ENTRY_BYTES:]), error)
+            due = None
+        if due is None:
+            broken.append(row)
+        else:
+            found.append(due)
+    return found, broken
 
 
 def _in_turn(by_tenant: list[list[Lane]], limit: int) -> list[Lane]:

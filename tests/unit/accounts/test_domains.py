@@ -62,7 +62,9 @@ async def test_whatever_stands_below_is_the_owners(spool, domain):
     assert await domains.owner_of(spool, domain) == added
 
 
-@pytest.mark.parametrize("domain", ["", ".", "com", "example", "ample.com", "example.com.evil.test", "\udcff", "[192.0.2.1]"])
+@pytest.mark.parametrize(
+    "domain", ["", ".", "com", "example", "ample.com", "example.com.evil.test", "\udcff", "[192.0.2.1]"]
+)
 async def test_nobody_owns_the_rest(spool, domain):
     await domains.add(spool, "example.com", "acme", 100.0)
     assert await domains.owner_of(spool, domain) is None
@@ -75,7 +77,9 @@ async def test_a_top_level_name_speaks_for_itself_only(spool):
     await domains.add(spool, "x.localhost", "other", 100.0)
 
 
-@pytest.mark.parametrize("name", ["", ".", "a b", "a..b", "-a.test", "a_b.test", "[192.0.2.1]", "x" * 300, "\udcff.test"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "a b", "a..b", "-a.test", "a_b.test", "[192.0.2.1]", "x" * 300, "\udcff.test"]
+)
 async def test_no_domain_is_not_added(spool, name):
     with pytest.raises(AccountError):
         await domains.add(spool, name, "acme", 100.0)

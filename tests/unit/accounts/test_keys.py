@@ -43,7 +43,19 @@ async def test_what_is_no_key_opens_nothing(spool):
     swapped = text.replace(key.id, other.id)
     wrong = text[:-1] + ("A" if text[-1] != "A" else "B")
     unknown = text.replace(key.id, "A" * 22)
-    for bad in (swapped, wrong, unknown, text + "A", text + "\n", " " + text, text[3:], "", "SG..", "\udcff", "x" * 9999):
+    for bad in (
+        swapped,
+        wrong,
+        unknown,
+        text + "A",
+        text + "\n",
+        " " + text,
+        text[3:],
+        "",
+        "SG..",
+        "\udcff",
+        "x" * 9999,
+    ):
         assert await keys.authenticate(spool, bad) is None
 
 
@@ -65,7 +77,7 @@ async def test_revoking_what_there_is_not(spool):
     ("tenant", "scopes", "says"),
     [
         ("acme", [], "send, read, manage"),
-        ("acme", ["send", "root"], "not 'root'"),
+        ("acme", ["send", "root"], "no scope 'root'"),
         ("nobody", ["send"], "no tenant 'nobody'"),
     ],
 )

@@ -1,0 +1,113 @@
+"""The command line: `fairlead [-c FILE] COMMAND`. Each group of commands is a module of mta.cli, loaded when called.
+
+This is where errors become one line on standard error and an exit code (mta/exits.py); never a traceback,
+except for what nobody foresaw.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import cast
+
+import click
+
+from mta.exits import Exit
+
+# name -> what `fairlead --help` says of it, without importing it
+_COMMANDS = {
+    "serve": "Run the relay: all roles, or one.",
+    "lab": "Run the relay in a laboratory on loopback.",
+    "config": "Check the configuration.",
+    "tenants": "Create and list tenants.",
+    "keys": "Create, list and revoke API keys.",
+    "credentials": "Create, list and revoke SMTP credentials.",
+    "domains": "Add and list sender domains.",
+    "dkim": "Create DKIM keys.",
+    "queue": "List, show, retry and drop what waits.",
+    "events": "Read the log of events.",
+    "spool": "Verify, back up and compact the spool.",
+    "sendmail": "Hand a message to the relay, as /usr/sbin/sendmail does.",
+}
+
+
+class _Commands(click.Group):
+    """Commands by name, imported when they are called: `fairlead --help` and sendmail stay quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        if cmd_name == "sendmail":
+            return _Sendmail("sendmail")
+        return cast("click.Command", getattr(importlib.import_module(f"mta.cli.{cmd_name}"), cmd_name))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+class _Sendmail(click.Command):
+    """Arguments of sendmail(8), which are not click's to read."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.args = args
+        return []
+
+    def invoke(self, ctx: click.Context) -> int:
+        from mta.cli import sendmail
+
+        return sendmail.main(ctx.args, ctx.find_root().params["config_file"])
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "-c", "--config", "config_file", metavar="FILE", help="The configuration, instead of $FAIRLEAD_CONFIG or the usual."
+)
+@click.version_option(package_name="fairlead", message="%(prog)s %(version)s")
+def fairlead(config_file: str | None) -> None:
+    """Fairlead: an SMTP relay and MTA with an HTTP API.
+
+    Commands work whether the relay is up or down. As root they first become the owner of the state directory.
+    """
+    del config_file  # for the commands, which find it in the context
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code."""
+    try:
+        code = fairlead.main(args=arguments, prog_name="fairlead", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; the interpreter would complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except click.UsageError as error:
+        where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        return _failed(Exit.USAGE, f"{error.format_message()}{where}")
+    except click.ClickException as error:
+        return _failed(error.exit_code, error.format_message())
+    except Exception as error:
+        # The boundary of every command: what is foreseen is said in one line, all else is a defect and shows where.
+        from mta.cli.problems import explain
+
+        code, lines = explain(error)
+        return _failed(code, *lines)
+    return code if isinstance(code, int) else Exit.OK
+
+
+def _failed(code: int, *lines: str) -> int:
+    for line in lines:
+        click.echo(f"fairlead: {line}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

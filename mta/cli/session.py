@@ -1,0 +1,110 @@
+"""What every command needs: the configuration, the right user, the spool, the clock, a place to print.
+
+Commands work on the spool itself, with the relay up or down: several processes share it.
+"""
+
+import asyncio
+import functools
+import logging
+import os
+import pwd
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+
+import click
+
+from mta.cli.output import Printer
+from mta.exits import Exit
+
+if TYPE_CHECKING:
+    from mta.clock import Clock
+    from mta.config import Config
+    from mta.spool.interface import Spool
+
+log = logging.getLogger(__name__)
+type_command = ParamSpec("type_command")
+
+
+class Stop(click.ClickException):
+    """The command ends here: one line for the user, and the exit code."""
+
+    def __init__(self, message: str, code: Exit = Exit.FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = code
+
+
+@dataclass(frozen=True)
+class Session:
+    """One command's hold on the relay's state."""
+
+    config: "Config"
+    spool: "Spool"
+    clock: "Clock"
+    out: Printer
+
+
+def configuration() -> "Config":
+    """Read the configuration that the command line or the environment names, else the usual one, else the defaults."""
+    from mta.config import Config, find, load
+
+    path = find(click.get_current_context().find_root().params["config_file"])
+    return load(path) if path else Config()
+
+
+def become_owner(state_dir: Path) -> None:
+    """Let go of root for the owner of the state directory, made first (root's own) where it is missing.
+
+    So that nothing in it is ever root's by accident, and a command can do no more than the daemon.
+    """
+    if os.geteuid() != 0:
+        return
+    if not state_dir.exists():
+        log.debug("state_dir=%s created=yes owner=root", state_dir)
+        state_dir.mkdir(mode=0o700, parents=True)
+    owner = state_dir.stat()
+    if owner.st_uid == 0:
+        return
+    try:
+        user = pwd.getpwuid(owner.st_uid)
+    except KeyError:  # a number without a name, as in containers
+        os.setgroups([owner.st_gid])
+        os.setgid(owner.st_gid)
+    else:
+        os.initgroups(user.pw_name, user.pw_gid)
+        os.setgid(user.pw_gid)
+    os.setuid(owner.st_uid)
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON: an object, or for a list one object a line (NDJSON)."
+)
+
+
+def with_spool(
+    command: Callable[Concatenate[Session, type_command], Coroutine[Any, Any, None]],
+) -> Callable[type_command, None]:
+    """Make a coroutine that takes a Session a click command with `--json`."""
+
+    @json_option
+    @functools.wraps(command)
+    def run(*args: type_command.args, **kwargs: type_command.kwargs) -> None:
+        out = Printer(as_json=bool(kwargs.pop("as_json")))
+        config = configuration()
+        become_owner(config.state_dir)
+        asyncio.run(_run(config, out, lambda session: command(session, *args, **kwargs)))
+
+    return run
+
+
+async def _run(config: "Config", out: Printer, command: "Callable[[Session], Coroutine[Any, Any, None]]") -> None:
+    from mta.clock import SystemClock
+    from mta.spool.lmdb.opening import open_spool
+
+    clock = SystemClock()
+    spool = open_spool(config, clock)
+    try:
+        await command(Session(config, spool, clock, out))
+    finally:
+        await spool.close()

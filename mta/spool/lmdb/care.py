@@ -1,0 +1,268 @@
+"""Looking after a spool: verify, backup, compact.
+
+`verify` walks everything twice: the file's own structure, page by page, and what the tables say of each
+other. It reads one snapshot, so it may run beside the relay; the pages that the relay frees meanwhile
+come back into use when it ends. `backup` is a hot copy. `compact` needs the relay stopped.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+import msgspec
+from lmdb.verify import verify as verify_file
+
+from mta.spool.interface import SpoolError, Unavailable
+from mta.spool.lmdb.content import page_count, read_loose
+from mta.spool.lmdb.environment import Environment, Table
+from mta.spool.lmdb.keys import (
+    ENTRY_BYTES,
+    LANE_BYTES,
+    TENANT_BYTES,
+    due_key,
+    entry_id_text,
+    message_key,
+    revision_bytes,
+    tenant_key,
+    timer_key,
+)
+from mta.spool.lmdb.view import View, cursor_key
+from mta.spool.records import Entry, Message
+from mta.spool.sealing import Keyring
+
+
+class Findings(msgspec.Struct, frozen=True):
+    """What a walk found: how much of everything there is, and one line for each thing that is wrong."""
+
+    counts: dict[str, int]
+    problems: list[str]
+
+
+def verify(path: Path, keyring: Keyring) -> Findings:
+    """Walk the whole spool; SpoolError if it cannot be opened at all."""
+    environment = _open(path)
+    try:
+        with environment.env.begin() as txn:
+            walk = _Walk(View(txn, environment.tables, keyring))
+            walk.everything()
+    finally:
+        environment.close()
+    return Findings(walk.counts, walk.problems)
+
+
+def verify_structure(path: Path) -> list[str]:
+    """Check the file of a spool that nobody writes to (a backup, or with the relay stopped), page by page."""
+    return list(verify_file(str(path)))  # type: ignore[no-untyped-call]  # py-lmdb has no types for it
+
+
+def backup(path: Path, target: Path) -> None:
+    """Copy the spool as it stands at this moment, compacted, and have it on disk; the relay goes on."""
+    environment = _open(path)
+    try:
+        target.mkdir(mode=0o700, parents=True)
+        environment.env.copy(str(target), compact=True)
+        _sync(target / "data.mdb")
+        _sync(target)
+    except (OSError, lmdb.Error) as error:
+        raise SpoolError(f"backup to {target}: {error}") from None
+    finally:
+        environment.close()
+
+
+def compact(path: Path) -> tuple[int, int]:
+    """Write the file anew without its free pages; return its size before and after. The relay must be stopped."""
+    _refuse_if_open(path)
+    data, staged = path / "data.mdb", path / "compacted"
+    before = data.stat().st_size
+    environment = _open(path)
+    try:
+        staged.mkdir(mode=0o700, exist_ok=True)
+        (staged / "data.mdb").unlink(missing_ok=True)
+        environment.env.copy(str(staged), compact=True)
+    except (OSError, lmdb.Error) as error:
+        raise SpoolError(f"compact: {error}") from None
+    finally:
+        environment.close()
+    _sync(staged / "data.mdb")
+    (staged / "data.mdb").replace(data)
+    (path / "lock.mdb").unlink(missing_ok=True)
+    (staged / "lock.mdb").unlink(missing_ok=True)
+    staged.rmdir()
+    _sync(path)
+    return before, data.stat().st_size
+
+
+def _open(path: Path) -> Environment:
+    if not (path / "data.mdb").exists():
+        raise Unavailable(f"spool {path}: there is none")
+    return Environment(path, map_size=0, reserve=0)
+
+
+def _refuse_if_open(path: Path) -> None:
+    """LMDB keeps a shared lock on the first octet of its lock file while a process has it open."""
+    lock = path / "lock.mdb"
+    if not lock.exists():
+        return
+    with lock.open("rb+") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+        except OSError:
+            raise Unavailable("the spool is in use; stop the relay first") from None
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class _Walk:
+    """One pass over all tables of a snapshot, each row held against those it must agree with."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._referred: dict[bytes, int] = {}
+        self.counts: dict[str, int] = {}
+        self.problems: list[str] = []
+
+    def everything(self) -> None:
+        self._messages()
+        self._entries()
+        self._rows_have_entries(Table.DUE)
+        self._rows_have_entries(Table.CLAIMS)
+        self._rows_have_entries(Table.TIMERS)
+        self._hints()
+        self._events()
+        self._records()
+        self._content()
+
+    def _keys(self, table: Table, start: bytes = b"") -> Iterator[bytes]:
+        cursor = self._view.cursor(table)
+        more = cursor.set_range(start) if start else cursor.first()
+        while more:
+            key = cursor_key(cursor)
+            yield key
+            more = cursor.next()
+
+    def _wrong(self, what: str) -> None:
+        if len(self.problems) < 1000:
+            self.problems.append(what)
+
+    def _count(self, name: str, by: int = 1) -> None:
+        self.counts[name] = self.counts.get(name, 0) + by
+
+    def _messages(self) -> None:
+        for key in self._keys(Table.MESSAGES):
+            if key[-1]:
+                continue
+            try:
+                message = self._view.message(key[:-1])
+            except SpoolError as error:
+                self._wrong(f"message {key.hex()}: {error}")
+                continue
+            if message is not None:
+                self._count("messages")
+                self._message(message)
+
+    def _message(self, message: Message) -> None:
+        self._count("octets", message.size)
+        self._referred.update((each.content, page_count(each.size)) for each in message.segments)
+        try:
+            self._view.content(message, message.size)
+        except SpoolError as error:
+            self._wrong(f"message {message.id}: {error}")
+        cursor = self._view.cursor(Table.ENTRIES)
+        prefix = message_key(message.id)
+        if not (cursor.set_range(prefix) and cursor_key(cursor).startswith(prefix)):
+            self._wrong(f"message {message.id}: has no entry")
+
+    def _entries(self) -> None:
+        for key in self._keys(Table.ENTRIES):
+            if key[-1]:
+                continue
+            name = entry_id_text(key)
+            try:
+                entry = self._view.entry(key[:ENTRY_BYTES])
+            except SpoolError as error:
+                self._wrong(f"entry {name}: {error}")
+                continue
+            if entry is not None:
+                self._count("entries")
+                self._entry(name, key[:ENTRY_BYTES], entry)
+
+    def _entry(self, name: str, key: bytes, entry: Entry) -> None:
+        if self._view.get(Table.MESSAGES, key[:16] + b"\x00") is None:
+            self._wrong(f"entry {name}: has no message")
+        if not entry.waiting:
+            self._wrong(f"entry {name}: has ended and is still there")
+        due = self._view.get(Table.DUE, due_key(entry))
+        claimed = self._view.get(Table.CLAIMS, key) is not None
+        if claimed == (due is not None):
+            self._wrong(f"entry {name}: is {'claimed and waits' if claimed else 'neither claimed nor waiting'}")
+        if due is not None and due != revision_bytes(entry):
+            self._wrong(f"entry {name}: waits in another revision")
+        if self._view.get(Table.TIMERS, timer_key(entry)) is None:
+            self._wrong(f"entry {name}: has no timer")
+        if not claimed and not self._is_hinted(entry):
+            self._wrong(f"entry {name}: no hint leads to its lane")
+
+    def _is_hinted(self, entry: Entry) -> bool:
+        lane = due_key(entry)[:LANE_BYTES]
+        tenant = tenant_key(entry.tenant)
+        until = int(entry.due_at).to_bytes(8, "big")
+        for key in self._keys(Table.WAKE, tenant):
+            if not key.startswith(tenant) or key[TENANT_BYTES:-LANE_BYTES] > until:
+                return False
+            if key.endswith(lane):
+                return True
+        return False
+
+    def _rows_have_entries(self, table: Table) -> None:
+        for key in self._keys(table):
+            self._count(table.value)
+            if self._view.get(Table.ENTRIES, key[-ENTRY_BYTES:] + b"\x00") is None:
+                self._wrong(f"{table.value}: a row without its entry {entry_id_text(key[-ENTRY_BYTES:])}")
+
+    def _hints(self) -> None:
+        for _ in self._keys(Table.WAKE):
+            self._count("hints")
+
+    def _events(self) -> None:
+        expected: int | None = None
+        for key in self._keys(Table.EVENTS):
+            if key[-1]:
+                continue
+            number = int.from_bytes(key[:8], "big")
+            if expected is not None and number != expected:
+                self._wrong(f"events: {expected} to {number - 1} are missing")
+            expected = number + 1
+            self._count("events")
+            try:
+                self._view.event(key[:8])
+            except SpoolError as error:
+                self._wrong(f"event {number}: {error}")
+        last = int(self._view.get(Table.META, b"sequence") or b"0")
+        if expected is not None and expected - 1 != last:
+            self._wrong(f"events: the last is {expected - 1}, the sequence stands at {last}")
+
+    def _records(self) -> None:
+        for key in self._keys(Table.RECORDS):
+            if not key[-1]:
+                self._count("records")
+                try:
+                    self._view.named(key[:-1])
+                except SpoolError as error:
+                    self._wrong(f"record {key.hex()}: {error}")
+
+    def _content(self) -> None:
+        for key in self._keys(Table.LOOSE):
+            self._referred[key] = read_loose(self._view.get(Table.LOOSE, key) or b"")[0]
+            self._count("loose")
+        for key in self._keys(Table.CONTENT):
+            self._count("pages")
+            if self._referred.get(key[:16], 0) <= int.from_bytes(key[16:], "big"):
+                self._wrong(f"content {key[:16].hex()}: page {int.from_bytes(key[16:], 'big')} belongs to nothing")

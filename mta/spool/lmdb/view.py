@@ -1,0 +1,201 @@
+"""Reading inside one transaction: records opened and decoded, lanes and heads found by cursor.
+
+A View lives as long as its transaction, which begins and ends without an await, so that it pins no pages.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar, cast
+
+import lmdb
+import msgspec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from mta.mail.event import Event
+from mta.spool.interface import Due
+from mta.spool.lmdb.content import PAGE_OCTETS, page_count
+from mta.spool.lmdb.environment import Table
+from mta.spool.lmdb.keys import (
+    ENTRY_BYTES,
+    LANE_BYTES,
+    TENANT_BYTES,
+    content_key,
+    entry_id_text,
+    lane_key,
+    milliseconds,
+    seconds,
+)
+from mta.spool.records import Claim, Entry, Lane, Message
+from mta.spool.sealing import Keyring, SealBroken, open_page
+
+_decode_message = msgspec.msgpack.Decoder(Message).decode
+_decode_entry = msgspec.msgpack.Decoder(Entry).decode
+_decode_claim = msgspec.msgpack.Decoder(Claim).decode
+_decode_event = msgspec.msgpack.Decoder(Event).decode
+_decode_record = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
+
+_Decoded = TypeVar("_Decoded")
+
+
+class View:
+    """One read transaction over all tables."""
+
+    def __init__(self, txn: lmdb.Transaction, tables: Mapping[Table, Any], keyring: Keyring) -> None:
+        self._txn = txn
+        self._tables = tables
+        self._keyring = keyring
+
+    def cursor(self, table: Table) -> lmdb.Cursor:
+        """Begin at no key of a table."""
+        return self._txn.cursor(self._tables[table])
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        """Read a value."""
+        return cast("bytes | None", self._txn.get(key, db=self._tables[table]))
+
+    def record(self, table: Table, key: bytes) -> bytes | None:
+        """Read a record in all its pieces and open its seal; SealBroken if it cannot be opened."""
+        first = self.get(table, key + b"\x00")
+        if first is None:
+            return None
+        pieces = [first[1:]]
+        pieces += [(self.get(table, key + bytes([number])) or b"")[1:] for number in range(1, first[0])]
+        return self._keyring.open(table.value, b"".join(pieces), key)
+
+    def message(self, key: bytes) -> Message | None:
+        """Read a message's record."""
+        return self._decoded(Table.MESSAGES, key, _decode_message)
+
+    def entry(self, key: bytes) -> Entry | None:
+        """Read an entry."""
+        return self._decoded(Table.ENTRIES, key, _decode_entry)
+
+    def claim(self, key: bytes) -> Claim | None:
+        """Read who works on an entry."""
+        row = self.get(Table.CLAIMS, key)
+        return None if row is None else _decode_claim(row)
+
+    def event(self, key: bytes) -> Event | None:
+        """Read an event."""
+        return self._decoded(Table.EVENTS, key, _decode_event)
+
+    def named(self, key: bytes) -> tuple[str, bytes] | None:
+        """Read a named record with its name."""
+        return self._decoded(Table.RECORDS, key, _decode_record)
+
+    def due(self, key: bytes) -> Due | None:
+        """Read an entry and its message."""
+        entry, message = self.entry(key), self.message(key[:16])
+        return Due(entry, message) if entry is not None and message is not None else None
+
+    def _decoded(self, table: Table, key: bytes, decode: Callable[[bytes], _Decoded]) -> _Decoded | None:
+        plain = self.record(table, key)
+        return None if plain is None else decode(plain)
+
+    def content(self, message: Message, wanted: int) -> bytes:
+        """Read the first `wanted` octets of a message's content; SealBroken if a page is missing or changed."""
+        found: list[bytes] = []
+        have = 0
+        for segment in message.segments:
+            cipher = AESGCM(segment.key)
+            for number in range(page_count(segment.size)):
+                if have >= wanted:
+                    break
+                page = self.get(Table.CONTENT, content_key(segment.content, number))
+                if page is None:
+                    raise SealBroken(f"content of {message.id}: page {number} is missing")
+                plain = open_page(cipher, number, page, segment.content)
+                if len(plain) != min(PAGE_OCTETS, segment.size - number * PAGE_OCTETS):
+                    raise SealBroken(f"content of {message.id}: page {number} was cut")
+                found.append(plain)
+                have += len(plain)
+        return b"".join(found)[:wanted]
+
+    def due_lanes(self, now: float, limit: int, known: dict[bytes, Lane]) -> tuple[list[list[Lane]], list[bytes]]:
+        """Find the lanes with due work, by tenant, and the hints that need mending.
+
+        A hint needs mending when it is before its lane's head, or when it is not the lane's first.
+        """
+        until, by_tenant, stale = seconds(now), list[list[Lane]](), list[bytes]()
+        hints, heads = self.cursor(Table.WAKE), self.cursor(Table.DUE)
+        more = hints.first()
+        while more:
+            tenant = cursor_key(hints)[:TENANT_BYTES]
+            lanes: dict[bytes, Lane] = {}
+            while more and len(lanes) < limit and len(stale) < limit:
+                key = cursor_key(hints)
+                if not key.startswith(tenant) or key[TENANT_BYTES:-LANE_BYTES] > until:
+                    break
+                lane, head_at = key[-LANE_BYTES:], _head_at(heads, key[-LANE_BYTES:])
+                hinted_at = int.from_bytes(key[TENANT_BYTES:-LANE_BYTES], "big")
+                if lane in lanes or head_at is None or head_at // 1000 > hinted_at:
+                    stale.append(key)
+                if head_at is not None and head_at <= int(now * 1000) and lane not in lanes:
+                    lanes[lane] = known.get(lane) or self._lane(heads, known)
+                more = hints.next()
+            if lanes:
+                by_tenant.append(list(lanes.values()))
+            more = hints.set_range(tenant + b"\xff" * (8 + LANE_BYTES))
+        return by_tenant, stale
+
+    def _lane(self, at: lmdb.Cursor, known: dict[bytes, Lane]) -> Lane:
+        key = cursor_key(at)
+        entry = self.entry(key[-ENTRY_BYTES:])
+        if entry is None:
+            raise SealBroken(f"entry {entry_id_text(key[-ENTRY_BYTES:])} is missing")
+        if len(known) > 65_536:
+            known.clear()
+        known[key[:LANE_BYTES]] = entry.lane
+        return entry.lane
+
+    def due_rows(self, lane: Lane, now: float, limit: int, skip: Collection[str]) -> list[bytes]:
+        """Find the keys of a lane's due entries, in due order."""
+        prefix, until, rows = lane_key(lane), milliseconds(now), list[bytes]()
+        cursor = self.cursor(Table.DUE)
+        more = cursor.set_range(prefix)
+        while more and len(rows) < limit:
+            key = cursor_key(cursor)
+            if not key.startswith(prefix) or key[LANE_BYTES:-ENTRY_BYTES] > until:
+                break
+            if entry_id_text(key[-ENTRY_BYTES:]) not in skip:
+                rows.append(key)
+            more = cursor.next()
+        return rows
+
+    def timer_rows(self, now: float, limit: int) -> list[bytes]:
+        """Find the keys of timers that have come, of entries nobody has claimed."""
+        until, rows = seconds(now), list[bytes]()
+        cursor = self.cursor(Table.TIMERS)
+        more = cursor.first()
+        while more and len(rows) < limit:
+            key = cursor_key(cursor)
+            if key[:8] > until:
+                break
+            if self.get(Table.CLAIMS, key[8:]) is None:
+                rows.append(key)
+            more = cursor.next()
+        return rows
+
+    def first_hint_at(self) -> int | None:
+        """Return the earliest second of all hints."""
+        first: int | None = None
+        cursor = self.cursor(Table.WAKE)
+        more = cursor.first()
+        while more:
+            key = cursor_key(cursor)
+            second = int.from_bytes(key[TENANT_BYTES:-LANE_BYTES], "big")
+            first = second if first is None else min(first, second)
+            more = cursor.set_range(key[:TENANT_BYTES] + b"\xff" * (8 + LANE_BYTES))
+        return first
+
+
+def cursor_key(cursor: lmdb.Cursor) -> bytes:
+    """Tell where a cursor stands."""
+    return cast("bytes", cursor.key())
+
+
+def _head_at(heads: lmdb.Cursor, lane: bytes) -> int | None:
+    """Put the cursor on a lane's head and return its due time in milliseconds; None if the lane is empty."""
+    if not heads.set_range(lane):
+        return None
+    key = cursor_key(heads)
+    return int.from_bytes(key[LANE_BYTES:-ENTRY_BYTES], "big") if key.startswith(lane) else None

@@ -1,0 +1,124 @@
+"""verify, backup and compact: a whole spool passes, each kind of damage is named."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mta.clock import SystemClock
+from mta.spool.interface import SpoolError, Unavailable
+from mta.spool.lmdb.care import backup, compact, verify, verify_structure
+from mta.spool.lmdb.environment import Environment, Table
+from mta.spool.lmdb.spool import LmdbSpool
+from mta.spool.sealing import Keyring
+from tests.contract.spool_contract import CLAIM, NOW, a_message, the_head
+
+KEYRING = Keyring([os.urandom(32)])
+
+
+def opened(path: Path) -> LmdbSpool:
+    return LmdbSpool(path, KEYRING, SystemClock(), map_size=1 << 30, reserve=0)
+
+
+async def fill(path: Path) -> None:
+    spool = opened(path)
+    loose = spool.store_content()
+    await loose.write(b"l" * 100_000)
+    accepted = [a_message(content=os.urandom(20_000), domain=f"d{n % 3}.test") for n in range(30)]
+    await spool.accept(accepted)
+    entry, _ = await the_head(spool, accepted[0].entries[0])
+    await spool.claim(entry, CLAIM)
+    await spool.put_record("tenant", "acme", b"x", replace=True)
+    await spool.close()
+
+
+async def test_a_whole_spool_passes(tmp_path: Path) -> None:
+    await fill(tmp_path / "spool")
+    findings = verify(tmp_path / "spool", KEYRING)
+    assert findings.problems == []
+    assert findings.counts["messages"] == findings.counts["entries"] == findings.counts["events"] == 30
+    assert (findings.counts["claims"], findings.counts["due"]) == (1, 29)
+    assert verify_structure(tmp_path / "spool") == []
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (Table.MESSAGES, "has no message"),
+        (Table.ENTRIES, "has no entry"),
+        (Table.DUE, "neither claimed nor waiting"),
+        (Table.CLAIMS, "neither claimed nor waiting"),
+        (Table.TIMERS, "has no timer"),
+        (Table.WAKE, "no hint leads to its lane"),
+        (Table.CONTENT, "is missing"),
+        (Table.LOOSE, "belongs to nothing"),
+        (Table.EVENTS, "the last is"),
+    ],
+)
+async def test_a_missing_row_is_named(tmp_path: Path, table: Table, said: str) -> None:
+    await fill(tmp_path)
+    environment = Environment(tmp_path, map_size=0, reserve=0)
+    with environment.env.begin(write=True) as txn:
+        cursor = txn.cursor(environment.tables[table])
+        assert cursor.last()
+        cursor.delete()
+    environment.close()
+    assert any(said in each for each in verify(tmp_path, KEYRING).problems)
+
+
+@pytest.mark.parametrize("table", [Table.MESSAGES, Table.ENTRIES, Table.CONTENT, Table.EVENTS, Table.RECORDS])
+async def test_a_changed_octet_is_named(tmp_path: Path, table: Table) -> None:
+    await fill(tmp_path)
+    environment = Environment(tmp_path, map_size=0, reserve=0)
+    with environment.env.begin(write=True) as txn:
+        cursor = txn.cursor(environment.tables[table])
+        assert cursor.last()
+        key, value = bytes(cursor.key()), bytearray(cursor.value())
+        value[-1] ^= 1
+        txn.put(key, bytes(value), db=environment.tables[table])
+    environment.close()
+    problems = verify(tmp_path, KEYRING).problems
+    assert any("changed or moved" in each for each in problems)
+
+
+async def test_a_backup_is_the_spool(tmp_path: Path) -> None:
+    await fill(tmp_path / "spool")
+    backup(tmp_path / "spool", tmp_path / "copy")
+    assert verify(tmp_path / "copy", KEYRING) == verify(tmp_path / "spool", KEYRING)
+    assert verify_structure(tmp_path / "copy") == []
+    with pytest.raises(SpoolError, match="exists"):
+        backup(tmp_path / "spool", tmp_path / "copy")
+
+
+async def test_compact_gives_the_free_pages_back(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    spool = opened(tmp_path)
+    await spool.collect(NOW * 2)
+    await spool.close()
+    before, after = compact(tmp_path)
+    assert after < before
+    findings = verify(tmp_path, KEYRING)
+    assert (findings.problems, findings.counts["messages"]) == ([], 30)
+
+
+def test_a_spool_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="there is none"):
+        verify(tmp_path / "none", KEYRING)
+    assert not (tmp_path / "none").exists()
+
+
+async def test_compact_leaves_a_spool_in_use_alone(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"import lmdb,sys; e=lmdb.open({str(tmp_path)!r}); print(1, flush=True); sys.stdin.read()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    try:
+        with pytest.raises(Unavailable, match="in use"):
+            compact(tmp_path)
+    finally:
+        holder.communicate(b"")
