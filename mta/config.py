@@ -380,6 +380,11 @@ class Config(_Section):
         return self.state_dir / "spool"
 
     @property
+    def doorbell(self) -> Path:
+        """The socket that wakes the delivery role."""
+        return self.run_dir / "delivery.bell"
+
+    @property
     def segment_dir(self) -> Path:
         """Event segments."""
         return self.state_dir / "events"
@@ -393,6 +398,12 @@ class Config(_Section):
     def dkim_key_file(self) -> Path:
         """The key that opens sealed DKIM keys."""
         return _credential("dkim.key") or self.dkim.key_file or self.state_dir / "keys" / "dkim.key"
+
+
+    @property
+    def dkim_public_file(self) -> Path:
+        """Its public half, enough to make DKIM keys; beside the folder of secrets, which units do not see."""
+        return self.state_dir / "dkim.pub"
 
 
 def _part(section: object, key: str) -> object:

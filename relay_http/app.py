@@ -32,7 +32,7 @@ def create_app(
     app.add_route("/api/v1/mail/send", mail_send)
     app.add_route("/api/v1/v3/mail/send", mail_send)  # what client libraries make of the base URL /api/v1
 
-    async def elsewhere(req: Request, _resp: falcon.asgi.Response) -> None:
+    async def elsewhere(req: Request, resp: falcon.asgi.Response | None, **_: str) -> None:  # noqa: ARG001 Falcon's name
         await auth.authenticate(req, spool, "authorization required")
         raise Refusal(404, Problem("not found"))
 

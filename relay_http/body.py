@@ -44,7 +44,9 @@ class Held:
         self.octets = 0
 
     def add(self, octets: int) -> None:
-        """Hold more; Refusal 503 if the process holds too much already."""
+        """Hold more; Refusal 503 if the process holds too much already, 413 if this request alone would."""
+        if self.octets + octets > self._budget.limit:
+            raise _too_large()
         if self._budget.held + octets > self._budget.limit:
             raise busy("too many requests are being read; try again", 1)
         self._budget.held += octets

@@ -11,17 +11,18 @@ import pwd
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 import click
 
 from mta.cli.output import Printer
+from mta.clock import Clock, SystemClock
+from mta.config import Config, find, load
 from mta.exits import Exit
-
-if TYPE_CHECKING:
-    from mta.clock import Clock
-    from mta.config import Config
-    from mta.spool.interface import Spool
+from mta.spool.interface import Unavailable
+from mta.spool.lmdb.opening import open_keyring, open_spool
+from mta.spool.lmdb.spool import LmdbSpool
+from mta.spool.sealing import Keyring
 
 log = logging.getLogger(__name__)
 type_command = ParamSpec("type_command")
@@ -32,23 +33,22 @@ class Stop(click.ClickException):
 
     def __init__(self, message: str, code: Exit = Exit.FAILED) -> None:
         super().__init__(message)
-        self.exit_code = code
+        self.code = code
 
 
 @dataclass(frozen=True)
 class Session:
     """One command's hold on the relay's state."""
 
-    config: "Config"
-    spool: "Spool"
-    clock: "Clock"
+    config: Config
+    spool: LmdbSpool
+    keyring: Keyring
+    clock: Clock
     out: Printer
 
 
-def configuration() -> "Config":
+def configuration() -> Config:
     """Read the configuration that the command line or the environment names, else the usual one, else the defaults."""
-    from mta.config import Config, find, load
-
     path = find(click.get_current_context().find_root().params["config_file"])
     return load(path) if path else Config()
 
@@ -82,29 +82,40 @@ json_option = click.option(
 )
 
 
-def with_spool(
-    command: Callable[Concatenate[Session, type_command], Coroutine[Any, Any, None]],
-) -> Callable[type_command, None]:
-    """Make a coroutine that takes a Session a click command with `--json`."""
+def as_owner(command: Callable[Concatenate[Config, type_command], None]) -> Callable[type_command, None]:
+    """Make a function that takes a Config a click command, run as the owner of the state directory."""
 
-    @json_option
     @functools.wraps(command)
     def run(*args: type_command.args, **kwargs: type_command.kwargs) -> None:
-        out = Printer(as_json=bool(kwargs.pop("as_json")))
         config = configuration()
         become_owner(config.state_dir)
-        asyncio.run(_run(config, out, lambda session: command(session, *args, **kwargs)))
+        command(config, *args, **kwargs)
 
     return run
 
 
-async def _run(config: "Config", out: Printer, command: "Callable[[Session], Coroutine[Any, Any, None]]") -> None:
-    from mta.clock import SystemClock
-    from mta.spool.lmdb.opening import open_spool
+def with_spool(
+    command: Callable[Concatenate[Session, type_command], Coroutine[Any, Any, None]],
+) -> Callable[..., None]:
+    """Make a coroutine that takes a Session a click command with `--json`."""
 
+    @json_option
+    @functools.wraps(command)
+    @as_owner
+    def run(config: Config, as_json: bool, *args: Any, **kwargs: Any) -> None:
+        asyncio.run(_run(config, Printer(as_json=as_json), lambda session: command(session, *args, **kwargs)))
+
+    return run
+
+
+async def _run(config: Config, out: Printer, command: Callable[[Session], Coroutine[Any, Any, None]]) -> None:
     clock = SystemClock()
-    spool = open_spool(config, clock)
     try:
-        await command(Session(config, spool, clock, out))
+        keyring = open_keyring(config)
+        spool = open_spool(config, clock, keyring)
+    except Unavailable as error:  # not writable, no key, another version: trying again is no cure
+        raise Stop(str(error), Exit.USAGE) from None
+    try:
+        await command(Session(config, spool, keyring, clock, out))
     finally:
         await spool.close()

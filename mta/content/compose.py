@@ -31,7 +31,7 @@ _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+(?: [A-Za-z0-9!#$%&'*+\-/=
 _ADDRESS = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029<>]+")
 _CONTENT_ID = re.compile(r"[!-;=?-~]+")
 _FIELD_NAME = re.compile(r"[!-9;-~]+")
-_MEDIA_TYPE = re.compile(r'[!-~]+/[ !-~]*[!-~]')
+_MEDIA_TYPE = re.compile(r"[!-~]+/[ !-~]*[!-~]")
 _FILENAME = re.compile(r"[A-Za-z0-9_()+,@#&'-](?:[A-Za-z0-9 ._()+,@#&'-]*[A-Za-z0-9_()+,@#&'-])?")
 _NOT_FILENAME = re.compile(r"[^A-Za-z0-9._-]+")
 _NO_BASE64 = re.compile(r"(?:message|multipart)/", re.IGNORECASE)

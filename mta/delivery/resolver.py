@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import dns.asyncresolver
 import dns.exception
+import dns.message
 import dns.name
 import dns.nameserver
 import dns.rdatatype
@@ -33,7 +34,7 @@ _ROUNDS = 3  # how often a silent server is asked within the time-out
 _LOCALHOST = ("::1", "127.0.0.1")  # RFC 6761 6.3: never a question for the DNS
 
 
-class NoAnswer(Exception):  # noqa: N818 - what happened, not an error of ours
+class NoAnswer(Exception):
     """The DNS could not be asked or did not answer. Says nothing of the name."""
 
 
@@ -135,7 +136,7 @@ class Resolver:
         try:
             answer = await self._dns.resolve(absolute, kind, raise_on_no_answer=False, search=False)
         except dns.resolver.NXDOMAIN as absent:
-            return Found(exists=False), _negative_ttl(absent)
+            return Found(exists=False), min(_negative_ttl(absent), NEGATIVE_TTL_LIMIT)
         records = answer.rrset
         if records is None:
             return Found(exists=True), min(answer.chaining_result.minimum_ttl, NEGATIVE_TTL_LIMIT)
@@ -164,8 +165,8 @@ def _exchanger(record: dns.rdtypes.ANY.MX.MX) -> Exchanger:
 
 def _negative_ttl(absent: dns.resolver.NXDOMAIN) -> float:
     """Read how long there will be no such name (RFC 2308 5)."""
-    times = [response.resolve_chaining().minimum_ttl for response in absent.responses().values()]
-    return min([*times, NEGATIVE_TTL_LIMIT])
+    responses: dict[dns.name.Name, dns.message.QueryMessage] = absent.kwargs.get("responses", {})
+    return min((each.resolve_chaining().minimum_ttl for each in responses.values()), default=0)
 
 
 def _in_turn(families: list[tuple[str, ...]]) -> Iterator[str]:

@@ -56,9 +56,9 @@ _SIGNED = frozenset(_OVERSIGNED) | {
     b"sender",
 }
 SIGNED_FIELDS_LIMIT = 500  # each is named in the signature, and no honest message has as many
-HEADER_LIMIT = 256 * 1024  # octets; it is read on the event loop
+HEADER_LIMIT = 256 * 1024  # octets
 _BLANKS = re.compile(rb"  +")
-_PIECE = 64 * 1024  # octets of body canonicalised in one go: what may hold up the event loop or the GIL
+_PIECE = 64 * 1024  # octets canonicalised in one go: what may hold up the event loop, or the GIL on a thread
 _LINE = 72
 _CHECK_INTERVAL = 1.0
 _DOMAINS_CACHED = 4096
@@ -75,11 +75,12 @@ class Signed(NamedTuple):
     note: str
 
 
-class SignedFields(NamedTuple):
-    """What the h= tag names, and the fields it means in relaxed form, in its order."""
+class Canonical(NamedTuple):
+    """What is signed of a message: the h= tag's names, their fields in relaxed form and order, the body's hash."""
 
     names: tuple[bytes, ...]
-    relaxed: bytes
+    fields: bytes
+    body_hash: bytes
 
 
 class _Key(NamedTuple):
@@ -132,24 +133,23 @@ class Signer:
             raise SigningError(domain.trouble)
         if not domain.keys:
             return Signed(b"", f"no key for {name}")
-        header_length = headers.header_length(content)
         try:
-            fields = signed_fields(content[:header_length])
+            canonical = await self._canonical(content)
         except _Unsignable as reason:
             return Signed(b"", str(reason))
-        body = await self._body_hash(content, header_length + 2)  # behind the empty line
-        header = await self._signatures(name, domain.keys, fields, body)
+        header = await self._signatures(name, domain.keys, canonical)
         return Signed(header, f"{name}:{','.join(key.selector for key in domain.keys)}")
 
-    async def _body_hash(self, content: bytes, start: int) -> bytes:
-        if len(content) - start <= _PIECE:
-            return body_hash(content, start)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, body_hash, content, start)
+    async def _canonical(self, content: bytes) -> Canonical:
+        if len(content) <= _PIECE:
+            return canonical_form(content)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, canonical_form, content)
 
-    async def _signatures(self, domain: str, keys: Sequence[_Key], fields: SignedFields, body: bytes) -> bytes:
+    async def _signatures(self, domain: str, keys: Sequence[_Key], canonical: Canonical) -> bytes:
         at = int(self._clock.now())
-        unsigned = [signature_field(domain, key.selector, key.private, at, fields.names, body) for key in keys]
-        digests = [_digest(fields, field) for field in unsigned]
+        unsigned = [signature_field(domain, key.selector, key.private, at, canonical) for key in keys]
+        # RFC 6376 3.7: the signature field itself comes last, with b= empty and without its line end
+        digests = [hashlib.sha256(canonical.fields + _relaxed(field)).digest() for field in unsigned]
         privates = [key.private for key in keys]
         if any(isinstance(each, RSAPrivateKey) for each in privates):
             values = await asyncio.get_running_loop().run_in_executor(self._pool, _sign, privates, digests)
@@ -201,7 +201,16 @@ def _sign(keys: Sequence[PrivateKey], digests: Sequence[bytes]) -> list[bytes]:
     ]
 
 
-def signed_fields(header: bytes) -> SignedFields:
+def canonical_form(content: bytes) -> Canonical:
+    """Bring a message into the form that is signed, the same for all keys; _Unsignable if that cannot be done."""
+    length = headers.header_length(content)
+    signed = _signed_fields(content[:length])
+    names = (*(field.name for field in signed), *_OVERSIGNED)
+    fields = b"".join(_relaxed(field.raw) + b"\r\n" for field in signed)
+    return Canonical(names, fields, body_hash(content, length + 2))  # behind the empty line
+
+
+def _signed_fields(header: bytes) -> list[headers.Field]:
     """Choose the fields to sign, those of one name from the bottom up (RFC 6376 5.4.2)."""
     if len(header) > HEADER_LIMIT:
         raise _Unsignable(f"header of more than {HEADER_LIMIT} octets")
@@ -209,12 +218,11 @@ def signed_fields(header: bytes) -> SignedFields:
     if sum(len(field.raw) for field in fields) != len(header):  # lines that are no field: no two readers agree
         raise _Unsignable("malformed header")
     signed = [field for field in reversed(fields) if field.name in _SIGNED]
-    names = [field.name for field in signed]
-    if b"from" not in names:  # RFC 6376 5.4: it must be signed
+    if not any(field.name == b"from" for field in signed):  # RFC 6376 5.4: it must be signed
         raise _Unsignable("no From field")
-    if len(names) > SIGNED_FIELDS_LIMIT:
+    if len(signed) > SIGNED_FIELDS_LIMIT:
         raise _Unsignable(f"more than {SIGNED_FIELDS_LIMIT} header fields to sign")
-    return SignedFields((*names, *_OVERSIGNED), b"".join(_relaxed(field.raw) + b"\r\n" for field in signed))
+    return signed
 
 
 def _relaxed(field: bytes) -> bytes:
@@ -265,15 +273,15 @@ def _single_blanks(text: bytes) -> bytes:
     return _BLANKS.sub(b" ", text.replace(b"\t", b" "))
 
 
-def signature_field(domain: str, selector: str, key: PrivateKey, at: int, names: Sequence[bytes], body: bytes) -> bytes:
+def signature_field(domain: str, selector: str, key: PrivateKey, at: int, canonical: Canonical) -> bytes:
     """Write a DKIM-Signature field up to its empty b= tag (RFC 6376 3.5)."""
     algorithm = b"rsa-sha256" if isinstance(key, RSAPrivateKey) else b"ed25519-sha256"
     lines = (
         b"DKIM-Signature: v=1; a=%b; c=relaxed/relaxed; t=%d;" % (algorithm, at),
         b"d=%b;" % domain.encode("ascii"),
         b"s=%b;" % selector.encode("ascii"),
-        b"h=" + b":\r\n\t".join(b":".join(group) for group in _groups(names)) + b";",
-        b"bh=%b;" % b64encode(body),
+        b"h=" + b":\r\n\t".join(b":".join(group) for group in _groups(canonical.names)) + b";",
+        b"bh=%b;" % b64encode(canonical.body_hash),
         b"b=",
     )
     return b"\r\n\t".join(lines)
@@ -288,11 +296,6 @@ def _groups(names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
             first, width = number, 0
         width += len(name) + 1
     yield names[first:]
-
-
-def _digest(fields: SignedFields, field: bytes) -> bytes:
-    # RFC 6376 3.7: the signature field itself comes last, with b= empty and without its line end
-    return hashlib.sha256(fields.relaxed + _relaxed(field)).digest()
 
 
 def _folded(value: bytes) -> bytes:

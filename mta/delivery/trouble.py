@@ -87,7 +87,7 @@ _FAULTS: dict[Fault, tuple[Reply, Verdict, Scope]] = {
 _UNFIT = frozenset({Fault.NEEDS_8BITMIME, Fault.NEEDS_SMTPUTF8, Fault.TOO_BIG})
 
 
-class Trouble(Exception):  # noqa: N818 - it is the word of this package, and the peer's as often as ours
+class Trouble(Exception):
     """A step that came to nothing: the peer refused it (`reply`), or `fault` happened (`text` says how)."""
 
     def __init__(self, stage: Stage, fault: Fault | None = None, text: str = "", *, reply: Reply | None = None) -> None:
@@ -104,7 +104,9 @@ class Trouble(Exception):  # noqa: N818 - it is the word of this package, and th
         Not after the final dot: the message may have been taken.
         """
         if self.reply is not None:
-            return self.stage in _SETTING_UP  # RFC 5321 4.3.1: a host that refuses the session is passed over
+            return (
+                self.stage in _SETTING_UP or self.stage is Stage.AUTH
+            )  # RFC 5321 4.3.1: a host that refuses the session is passed over
         if self.fault in _UNFIT:
             return True
         return _FAULTS[self.fault or Fault.OURS][2] is Scope.HOST and self.stage is not Stage.DOT
@@ -119,6 +121,11 @@ class Exchange(msgspec.Struct, kw_only=True):
     final: Reply | None = None
     trouble: Trouble | None = None
     dsn: bool = False
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether another host may be asked at once, for all recipients: none of them has failed yet."""
+        return self.trouble is not None and self.trouble.elsewhere and not any(each.permanent for each in self.rcpts)
 
     @property
     def stale(self) -> bool:

@@ -104,8 +104,122 @@ class Wire(SMTPProtocol):
         return await self.read_response(timeout)
 
     async def read_response(self, timeout: float | None = None) -> SMTPResponse:
-        """Wait for the reply to what was just written, or for the greeting, which may have come already."""
-        if not self._wanted and (self.replies or self.fault is None) and self._greeted:
-            self._await_replies(1)
-        self._greeted = True
-        raise NotImplementedError
+        """Wait for the reply to what has just been written."""
+        self._await_replies(1)
+        if timeout is not None:
+            self._arm(timeout)
+        await self._finish()
+        if self.fault is Fault.TIMED_OUT:
+            raise SMTPReadTimeoutError(self.fault_text)
+        if self.fault is not None:
+            raise SMTPServerDisconnected(self.fault_text)
+        return SMTPResponse(self.replies[0].code, self.replies[0].text)
+
+    async def greeting(self, seconds: float) -> Reply | None:
+        """Wait for the reply that opens the session; None when `fault` came instead."""
+        self._arm(seconds)
+        await self._finish()
+        return self.replies[0] if self.fault is None else None
+
+    # What the event loop calls.
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what the peer says."""
+        before = self._wanted
+        lines = (self._unfinished + data).split(b"\n")
+        self._unfinished = lines.pop()
+        for line in lines:
+            if not self._wanted:
+                return self.abort(Fault.GARBLED, "peer spoke out of turn")
+            if not self._take(line):
+                return self.abort(Fault.GARBLED, f"not a reply: {line[:80]!r}")
+        if self._size + len(self._unfinished) > REPLY_LIMIT or len(self._lines) > REPLY_LINES:
+            return self.abort(Fault.GARBLED, "reply is too long")
+        if not self._wanted:
+            self._disarm()
+            if self._unfinished:
+                return self.abort(Fault.GARBLED, "peer spoke out of turn")
+            if self._ended is not None:
+                return self.abort()
+            self._wake()
+        elif self._wanted < before:
+            self._arm(self._seconds)
+        return None
+
+    def eof_received(self) -> bool:
+        """Let the connection close: half of one is of no use."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end."""
+        super().connection_lost(exc)
+        if self.fault is None:
+            self.fault, self.fault_text = Fault.LOST, str(exc or "")
+        self._disarm()
+        self._wake()
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+        if self.on_end is not None:
+            self.on_end()
+
+    def resume_writing(self) -> None:
+        """Go on with content."""
+        super().resume_writing()
+        self._wake()
+
+    def _take(self, line: bytes) -> bool:
+        """Take in one line of a reply (RFC 5321 4.2.1); False if it is not one."""
+        found = _LINE.fullmatch(line)
+        if found is None or (self._lines and found[1] != self._code):
+            return False
+        self._lines.append(found[3] or b"")
+        if found[2] == b"-":
+            self._code = found[1]
+            self._size += len(line)
+            return True
+        text = b"\n".join(self._lines).decode("utf-8", "replace")
+        if not text.isprintable():
+            text = _CONTROL.sub("?", text)
+        self.replies.append(Reply.parse(int(found[1]), text))
+        self._lines.clear()
+        self._size = 0
+        self._wanted -= 1
+        return True
+
+    def _await_replies(self, number: int) -> None:
+        self._wanted = number
+        self.replies = []
+
+    async def _finish(self) -> None:
+        while self._wanted and self.fault is None:
+            await self._wait()
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _write(self, octets: bytes | memoryview) -> None:
+        if self.transport is not None and self.fault is None:
+            cast("asyncio.Transport", self.transport).write(octets)
+
+    def _arm(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._seconds = seconds
+        self._timer = self._loop.call_later(seconds, self._expire)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self) -> None:
+        self._timer = None
+        self.abort(Fault.TIMED_OUT, f"no reply within {self._seconds:g} s")

@@ -7,15 +7,13 @@ stays in the spool, whole.
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 
 from mta.clock import Clock
-from mta.events.segments import Writer, retire
-from mta.mail.event import Event
+from mta.events.segments import Batch, Writer, retire
 from mta.spool.interface import Spool
 from mta.spool.sealing import Keyring
 
@@ -82,9 +80,9 @@ class Mover:
         self._status = MoverStatus(self._status.seq, "")
         return True
 
-    def _append(self, batch: Sequence[tuple[int, Event]]) -> int:
+    def _append(self, batch: Batch) -> int:
         if self._writer is None:
-            self._writer = Writer(self._directory, self._keyring, batch[0])
+            self._writer = Writer(self._directory, self._keyring, batch)
         self._writer.append(batch, self._clock.now())
         return self._writer.seq
 

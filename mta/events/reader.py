@@ -136,6 +136,8 @@ class LogReader:
         found: list[LoggedEvent] = []
         last = NOWHERE
         for segment in segments[max(first, 0) :]:
+            if last.seq not in (0, segment.first - 1):
+                log.error("segment=%s missing=%d events before it", segment.path, segment.first - 1 - last.seq)
             try:
                 with segment.path.open("rb", buffering=1 << 20) as file:
                     last = self._scan_one(segment, file, wanted, found)

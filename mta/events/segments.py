@@ -2,8 +2,8 @@
 
 A segment is `FIRST.HOUR.events`: the sequence number of its first event (20 digits) and the UTC hour it was
 begun in, so names sort in log order whatever the clock does. After the magic line come frames, each a
-header (length, sequence number, spool position, a mark of the message) and the event, sealed under the
-subkey "segments" of its day and bound to its header.
+header (length, sequence number, spool position, a mark of the message, CRC) and the event, sealed under
+the subkey "segments" of its day and bound to its header.
 
 Invariants. What the spool still holds is not in the segments: a batch is appended, fsynced, then
 discarded from the spool; what a crash or a failed fsync leaves between the two is cut from the last
@@ -22,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, NamedTuple
+from zlib import crc32
 
 import msgspec
 
@@ -35,12 +36,13 @@ SEGMENT_OCTETS = 64 << 20  # a longer segment is ended before its hour is: bound
 
 MAGIC = b"fairlead events 1\n"
 _ANY_MAGIC = b"fairlead events "
-_HEADER = struct.Struct(">IQQ8s")  # octets of the sealed event, sequence number, spool position, mark
-_LARGEST = 1 << 24  # octets of a sealed event; a length beyond it is damage
+_HEADER = struct.Struct(">IQQ4sI")  # octets of the sealed event, sequence number, spool position, mark, CRC of these
+_PLACE = slice(4, 24)  # the part of the header that a sealed event is bound to
 _READ_AHEAD = 1 << 20
 _NAME = re.compile(r"(\d{20})\.(\d{4}-\d\d-\d\dT\d\d)\.events")
 _RETIRED_AT_ONCE = 24
 _HOUR = 3600.0
+_HOUR_FORMAT = "%Y-%m-%dT%H"
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Event).decode
@@ -48,6 +50,10 @@ _decode = msgspec.msgpack.Decoder(Event).decode
 
 class SegmentError(Exception):
     """A segment cannot be used by this version of Fairlead."""
+
+
+Batch = Sequence[tuple[int, Event]]
+"""Events as the spool gives them, in order, each with its position."""
 
 
 class LoggedEvent(NamedTuple):
@@ -81,7 +87,7 @@ class SegmentFile(NamedTuple):
     @property
     def began_at(self) -> float:
         """The start of its hour, absolute seconds."""
-        return dt.datetime.strptime(self.hour, "%Y-%m-%dT%H").replace(tzinfo=dt.UTC).timestamp()
+        return dt.datetime.strptime(self.hour, _HOUR_FORMAT).replace(tzinfo=dt.UTC).timestamp()
 
 
 def list_segments(directory: Path) -> list[SegmentFile]:
@@ -96,7 +102,7 @@ def list_segments(directory: Path) -> list[SegmentFile]:
 
 def message_mark(message_id: str) -> bytes:
     """Name a message in frame headers, so that its events are found without opening all the others."""
-    return blake2b(message_id.encode(), digest_size=8).digest()
+    return blake2b(message_id.encode(), digest_size=4).digest()
 
 
 def frames(file: IO[bytes], after: Frame) -> Iterator[Frame]:
@@ -108,9 +114,9 @@ def frames(file: IO[bytes], after: Frame) -> Iterator[Frame]:
         header = file.read(_HEADER.size)
         if len(header) < _HEADER.size:
             return
-        length, number, position, mark = _HEADER.unpack(header)
+        length, number, position, mark, crc = _HEADER.unpack(header)
         end = offset + _HEADER.size + length
-        if number != seq + 1 or not 0 < length <= _LARGEST or end > size:
+        if crc != crc32(header[:-4]) or number != seq + 1 or end > size:
             return
         yield Frame(offset, end, number, position, mark)
         offset, seq = end, number
@@ -130,7 +136,7 @@ def open_frame(file: IO[bytes], frame: Frame, keyring: Keyring) -> LoggedEvent |
     header = file.read(_HEADER.size)
     sealed = file.read(frame.end - frame.offset - _HEADER.size)
     try:
-        return LoggedEvent(frame.seq, frame.position, _decode(keyring.open("segments", sealed, header[4:])))
+        return LoggedEvent(frame.seq, frame.position, _decode(keyring.open("segments", sealed, header[_PLACE])))
     except (SealBroken, msgspec.DecodeError):
         return None
 
@@ -138,11 +144,11 @@ def open_frame(file: IO[bytes], frame: Frame, keyring: Keyring) -> LoggedEvent |
 class Writer:
     """The one writer of a segment directory.
 
-    Blocking; use it from one thread. After an exception its state is unknown: close it and open another.
+    Blocking; use it from one thread. After an exception its state is unknown: close it and make another.
     """
 
-    def __init__(self, directory: Path, keyring: Keyring, kept: tuple[int, Event] | None) -> None:
-        """Go on where the segments end. `kept` is the first event that the spool holds, with its position."""
+    def __init__(self, directory: Path, keyring: Keyring, kept: Batch) -> None:
+        """Go on where the segments end. `kept` is what the spool holds, from the first, as much as one append."""
         self._keyring = keyring
         self._directory = directory
         self._file: IO[bytes] | None = None
@@ -150,27 +156,27 @@ class Writer:
         self._hour = ""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sync(directory.parent)
-        self.seq: int | None = None
-        """The number of the last event in the segments; None before the first."""
-        self._resume(kept)
+        self.seq = self._resume(kept)
+        """The number of the last event in the segments."""
 
-    def append(self, batch: Sequence[tuple[int, Event]], now: float) -> None:
-        """Number and store events that the spool holds, in order, with their positions. Durable on return."""
-        seq = batch[0][0] if self.seq is None else self.seq + 1
-        hour = dt.datetime.fromtimestamp(now, dt.UTC).strftime("%Y-%m-%dT%H")
-        new = self._file is None or hour != self._hour or self._size >= SEGMENT_OCTETS
+    def append(self, batch: Batch, now: float) -> None:
+        """Number and store the first events that the spool holds. Durable on return."""
+        hour = dt.datetime.fromtimestamp(now, dt.UTC).strftime(_HOUR_FORMAT)
+        file = self._file
+        new = file is None or hour != self._hour or self._size >= SEGMENT_OCTETS
+        if file is None or new:
+            file = self._begin(hour)
         chunks = [MAGIC] if new else []
-        for number, (position, event) in enumerate(batch, start=seq):
-            chunks += self._sealed(number, position, event, now)
-        data = memoryview(b"".join(chunks))
-        file = self._begin(seq, hour) if new or self._file is None else self._file
-        self._size += len(data)
-        while data:
-            data = data[file.write(data) :]
+        for seq, (position, event) in enumerate(batch, start=self.seq + 1):
+            chunks += self._sealed(seq, position, event, now)
+        rest = memoryview(b"".join(chunks))
+        self._size += len(rest)
+        while rest:
+            rest = rest[file.write(rest) :]
         os.fsync(file.fileno())
         if new:
             _sync(self._directory)
-        self.seq = seq + len(batch) - 1
+        self.seq += len(batch)
 
     def close(self) -> None:
         """Give the file back."""
@@ -179,18 +185,19 @@ class Writer:
             self._file = None
 
     def _sealed(self, seq: int, position: int, event: Event, now: float) -> tuple[bytes, bytes]:
-        place = _HEADER.pack(0, seq, position, message_mark(event.message))[4:]
-        sealed = self._keyring.seal("segments", now, _encode(event), place)
-        return len(sealed).to_bytes(4, "big") + place, sealed
+        fields = seq, position, message_mark(event.message)
+        sealed = self._keyring.seal("segments", now, _encode(event), _HEADER.pack(0, *fields, 0)[_PLACE])
+        header = _HEADER.pack(len(sealed), *fields, 0)[:-4]
+        return header + crc32(header).to_bytes(4, "big"), sealed
 
-    def _begin(self, seq: int, hour: str) -> IO[bytes]:
+    def _begin(self, hour: str) -> IO[bytes]:
         self.close()
-        path = self._directory / f"{seq:020d}.{hour}.events"
-        self._file = open(path, "xb", buffering=0, opener=_private)  # noqa: SIM115, PTH123 - closed by close()
+        path = self._directory / f"{self.seq + 1:020d}.{hour}.events"
+        self._file = open(path, "xb", buffering=0, opener=_private)  # noqa: SIM115 - close() closes it
         self._size, self._hour = 0, hour
         return self._file
 
-    def _resume(self, kept: tuple[int, Event]) -> int:
+    def _resume(self, kept: Batch) -> int:
         """Cut what the spool still holds, go on in the newest segment that has more; return its last number."""
         blank: list[_End] = []
         end = None
@@ -201,24 +208,22 @@ class Writer:
             blank.append(end)
             end = None
         last = end.last if end else NOWHERE
-        missing = kept[0] - last.position - 1
+        missing = kept[0][0] - last.position - 1
         ends = [*blank, end] if end else blank
         if any(each.rest for each in ends) and missing and not any(each.held for each in ends):
             # A crash leaves half-written only what the spool holds, and that would be next.
-            return self._pass_over(ends[-1], last.seq + max(missing, 1))
+            seq = last.seq + max(missing, 1)
+            log.error("segment=%s damaged at its end: event %d comes in another", ends[-1].path, seq + 1)
+            return seq
         for each in blank:
             each.path.unlink()
         _sync(self._directory)
         if end is None:
-            return kept[0] - 1  # no number was ever greater than the position of its event
+            return kept[0][0] - 1  # no number was ever greater than the position of its event
         if missing < 0:
-            log.warning("position=%d the spool is older than the log: what it holds is moved again", kept[0])
+            log.warning("position=%d the spool is older than the log: what it holds is moved again", kept[0][0])
         self._take_up(end)
         return last.seq
-
-    def _pass_over(self, end: "_End", seq: int) -> int:
-        log.error("segment=%s offset=%d damaged: goes on in another from event %d", end.path, end.last.end, seq + 1)
-        return seq
 
     def _take_up(self, end: "_End") -> None:
         self._file = end.path.open("ab", buffering=0)
@@ -239,24 +244,28 @@ class _End(NamedTuple):
     held: bool
 
 
-def _end_of(segment: SegmentFile, keyring: Keyring, kept: tuple[int, Event]) -> _End:
+def _end_of(segment: SegmentFile, keyring: Keyring, kept: Batch) -> _End:
     """Find where a segment ends for one who has yet to move `kept`.
 
-    A position alone does not tell that the spool holds an event: a spool restored from a copy counts on
-    from an earlier one, and cutting there would lose what only the segments have. The event's id tells.
+    The spool holds a crash's leftovers to the last one. Its first position alone does not tell: a spool
+    restored from a copy counts on from there, and cutting would lose what only the segments have.
     """
-    held = False
+    held_from = None
     with segment.path.open("rb", buffering=_READ_AHEAD) as file:
         size = os.fstat(file.fileno()).st_size
         last = start_of(segment, file)
         for frame in frames(file, last):
-            if frame.position == kept[0]:
-                logged = open_frame(file, frame, keyring)
-                held = logged is None or logged.event.id == kept[1].id
-                if held:
-                    break
+            if frame.position == kept[0][0]:
+                held_from = last
             last = frame
-    return _End(segment.path, segment.hour, last, size - last.end, held)
+        if held_from and _holds(kept, last, open_frame(file, last, keyring)):
+            return _End(segment.path, segment.hour, held_from, size - held_from.end, held=True)
+    return _End(segment.path, segment.hour, last, size - last.end, held=False)
+
+
+def _holds(kept: Batch, frame: Frame, logged: LoggedEvent | None) -> bool:
+    event = dict(kept).get(frame.position)
+    return event is not None and (logged is None or logged.event.id == event.id)
 
 
 def ended_before(segments: Sequence[SegmentFile], at: float) -> int:

@@ -8,7 +8,7 @@ from mta.ingress import replies
 from mta.mail.reply import Reply
 
 _PROMPTS = {"PLAIN": (b"",), "LOGIN": (b"Username:", b"Password:")}
-MECHANISMS = " ".join(_PROMPTS)
+MECHANISMS = tuple(_PROMPTS)
 LINE_LIMIT = 12288  # octets, RFC 4954 4
 
 

@@ -180,33 +180,36 @@ class DnsServer:
     def __init__(self, zone: Zone, host: str = "127.0.0.1", port: int = 0) -> None:
         self.zone = zone
         self.address = HostPort(host=host, port=port)
-        self._udp: asyncio.DatagramTransport | None = None
+        self._udp: _Udp | None = None
         self._tcp: asyncio.Server | None = None
         self._clients: set[asyncio.Transport] = set()
 
     async def start(self) -> None:
         """Begin to answer; OSError if the port is taken."""
-        loop = asyncio.get_running_loop()
-        host, port = self.address.host, self.address.port
-        for attempts_left in range(_BINDS - 1, -1, -1):
-            udp, _ = await loop.create_datagram_endpoint(lambda: _Udp(self.zone), local_addr=(host, port))
-            chosen = udp.get_extra_info("sockname")[1]
+        attempts = 1 if self.address.port else _BINDS
+        while True:
             try:
-                self._tcp = await loop.create_server(lambda: _Tcp(self.zone, self._clients), host, chosen)
-            except OSError:
-                udp.close()
-                if port or not attempts_left:
-                    raise
-            else:
+                await self._bind()
                 break
-        self._udp = udp
-        self.address = HostPort(host=host, port=chosen)
+            except OSError:
+                await self.close()
+                attempts -= 1
+                if not attempts:
+                    raise
         log.info("lab=dns address=%s", self.address)
 
+    async def _bind(self) -> None:
+        loop = asyncio.get_running_loop()
+        host, port = self.address.host, self.address.port
+        transport, self._udp = await loop.create_datagram_endpoint(lambda: _Udp(self.zone), local_addr=(host, port))
+        chosen = transport.get_extra_info("sockname")[1]
+        self._tcp = await loop.create_server(lambda: _Tcp(self.zone, self._clients), host, chosen)
+        self.address = HostPort(host=host, port=chosen)
+
     async def close(self) -> None:
-        """Stop answering and hang up."""
+        """Stop answering and hang up; the port is free on return."""
         if self._udp is not None:
-            self._udp.close()
+            await self._udp.close()
             self._udp = None
         if self._tcp is not None:
             self._tcp.close()
@@ -219,10 +222,18 @@ class DnsServer:
 class _Udp(asyncio.DatagramProtocol):
     def __init__(self, zone: Zone) -> None:
         self._zone = zone
+        self._closed = asyncio.Event()
         self._transport: asyncio.DatagramTransport
+
+    async def close(self) -> None:
+        self._transport.close()
+        await self._closed.wait()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the signature is asyncio's
+        self._closed.set()
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         answer = self._zone.answer(data, tcp=False)

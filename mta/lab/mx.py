@@ -127,9 +127,8 @@ class _Session(aiosmtpd.smtp.SMTP):
         self._mx = mx
         self._corked = bytearray()
 
-    @property
-    def transaction(self) -> _Transaction:
-        """The transaction that is under way."""
+    # no properties here: aiosmtpd's constructor reads every member
+    def _transaction(self) -> _Transaction:
         assert isinstance(self.envelope, _Transaction)
         return self.envelope
 
@@ -138,15 +137,19 @@ class _Session(aiosmtpd.smtp.SMTP):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet a client, or go on after the handshake of STARTTLS."""
+        super().connection_made(transport)
         if self not in self._mx.sessions:
             self._mx.sessions.add(self)
             self._mx.connections += 1
-        super().connection_made(transport)
+            assert self._handler_coroutine is not None
+            self._handler_coroutine.add_done_callback(self._over)
 
-    def connection_lost(self, error: Exception | None) -> None:
-        """Forget the client."""
+    def _over(self, task: asyncio.Task[None]) -> None:
         self._mx.sessions.discard(self)
-        super().connection_lost(error)
+        if self._timeout_handle is not None:
+            self._timeout_handle.cancel()  # connection_lost does, but is not called within a handshake
+        if not task.cancelled() and (error := task.exception()):
+            log.info("lab=mx session broken error=%r", error)
 
     def hang_up(self) -> None:
         """Break the connection off."""
@@ -159,7 +162,6 @@ class _Session(aiosmtpd.smtp.SMTP):
             self._handler_coroutine.cancel()
             await asyncio.wait([self._handler_coroutine])
 
-    @property
     def _unread(self) -> bytearray:
         # private to asyncio, but aiosmtpd itself empties it at STARTTLS
         return cast("bytearray", self._reader._buffer)  # type: ignore[attr-defined]  # noqa: SLF001 - see above
@@ -177,7 +179,7 @@ class _Session(aiosmtpd.smtp.SMTP):
 
     async def _reply(self, status: str) -> None:
         """Send the reply to a command of a pipelined group, with the group's others (RFC 2920 3.2)."""
-        if b"\n" in self._unread:
+        if b"\n" in self._unread():
             self._corked += status.encode() + b"\r\n"
         else:
             await self.push(status)
@@ -213,9 +215,9 @@ class _Session(aiosmtpd.smtp.SMTP):
         if await self.check_helo_needed():
             return
         try:
-            if self.transaction.mail is not None:
+            if self._transaction().mail is not None:
                 raise Refused("503 5.5.1 nested MAIL")
-            self.transaction.mail = read_mail(arg, settings.extensions, settings.size)
+            self._transaction().mail = read_mail(arg, settings.extensions, settings.size)
         except Refused as refused:
             await self._reply(str(refused))
         else:
@@ -223,7 +225,7 @@ class _Session(aiosmtpd.smtp.SMTP):
 
     async def smtp_RCPT(self, arg: str | None) -> None:
         """RCPT TO, answered as the local part wants it."""
-        mx, mail = self._mx, self.transaction.mail
+        mx, mail = self._mx, self._transaction().mail
         try:
             if mail is None:
                 raise Refused("503 5.5.1 RCPT needs MAIL")
@@ -232,16 +234,16 @@ class _Session(aiosmtpd.smtp.SMTP):
         except Refused as refused:
             await self._reply(str(refused))
         else:
-            self.transaction.recipients.append(recipient)
+            self._transaction().recipients.append(recipient)
             await self._reply("250 2.1.5 recipient taken")
 
     async def smtp_DATA(self, arg: str | None) -> None:
         """DATA, in time linear in its size, and the end that its recipients want."""
-        transaction = self.transaction
+        transaction = self._transaction()
         if not transaction.recipients or arg:
             await self.push("501 5.5.4 DATA has no argument" if arg else "503 5.5.1 DATA needs a recipient")
             return
-        if self._unread:
+        if self._unread():
             # RFC 2920 3.1: DATA ends a group; what is already here was sent without waiting for 354
             await self.push("503 5.5.0 content before 354")
             self._writer.close()

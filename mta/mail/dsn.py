@@ -150,8 +150,9 @@ def _human_part(report: DsnReport, words: _Words) -> bytes:
     if report.retry_until:
         paragraphs.append(f"It will be tried again until {format_date(report.retry_until)}.")
     paragraphs.append(
-        f"The message came in on {format_date(report.arrived_at)}; its id is {_line(report.message_id)}. "
-        f"This report is from the mail system at {report.hostname}."
+        f"This report is from the mail system at {report.hostname}.\n"
+        f"Message id: {_line(report.message_id)}\n"
+        f"Came in: {format_date(report.arrived_at)}"
     )
     text = "\r\n\r\n".join("\r\n".join(_wrapped(each)) for each in paragraphs) + "\r\n"
     if text.isascii():

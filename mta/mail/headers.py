@@ -133,20 +133,20 @@ def from_domains(header: bytes) -> tuple[str, ...]:
 
 def _domains(text: str) -> Iterator[str]:
     domain: str | None = None  # what has been read of one, None outside
-    for token in _tokens(text):
-        if token.isspace():
+    for piece in _pieces(text):
+        if piece.isspace():
             continue
-        if domain is not None and token not in _ENDS and (domain[-1:] in ("", ".") or token[0] == "."):
-            domain += token.strip('"')  # white space may stand around the dots (RFC 5322 4.4)
+        if domain is not None and piece not in _ENDS and (domain[-1:] in ("", ".") or piece[0] == "."):
+            domain += piece.strip('"')  # white space may stand around the dots (RFC 5322 4.4)
             continue
         if domain:
             yield domain
-        domain = "" if token == "@" else None
+        domain = "" if piece == "@" else None
     if domain:
         yield domain
 
 
-def _tokens(text: str) -> Iterator[str]:
+def _pieces(text: str) -> Iterator[str]:
     """Cut a From value into atoms, quoted strings, literals, white space and specials; comments are white space.
 
     A quote or parenthesis that nobody closes is a character like others, and is looked for only once.

@@ -96,7 +96,7 @@ def _mail_send(root: Fields, now: float) -> MailSend | None:
     sender = _sender(root)
     custom_args = read_custom_args(root, {})
     personalizations = _personalizations(root, sender, custom_args, now)
-    subject = _subject(root, personalizations)
+    subject = _subject(root)
     parts = _content(root)
     reply_to = _reply_to(root)
     attachments = map(read_attachment, root.objects("attachments", root.array("attachments", ATTACHMENTS_LIMIT)))
@@ -149,8 +149,6 @@ def _recipient_count(given: object) -> int:
 def _personalization(
     fields: Fields, root_sender: Mailbox | None, root_args: dict[str, str], now: float
 ) -> Personalization:
-    if not fields.members.get("to", []) and fields.array("to", 0) is not None:
-        fields.problem("to", _NO_TO)
     recipients = {name: _recipients(fields, name) for name in ("to", "cc", "bcc")}
     _refuse_duplicates(fields, recipients)
     subject = header_text(fields, "subject")
@@ -173,9 +171,11 @@ def _personalization(
 
 
 def _recipients(fields: Fields, name: str) -> tuple[Mailbox, ...]:
+    given = fields.array(name, RECIPIENTS_LIMIT)
+    if name == "to" and given == []:
+        fields.problem(name, _NO_TO)
     missing = f"The {name} email parameter is required."
-    each = fields.objects(name, fields.array(name, RECIPIENTS_LIMIT))
-    read = (read_mailbox(mailbox, missing, _BAD_ADDRESS) for mailbox in each)
+    read = (read_mailbox(each, missing, _BAD_ADDRESS) for each in fields.objects(name, given))
     return tuple(mailbox for mailbox in read if mailbox is not None)
 
 
@@ -193,10 +193,11 @@ def _refuse_duplicates(fields: Fields, recipients: dict[str, tuple[Mailbox, ...]
             seen.add(each.address.lower())
 
 
-def _subject(root: Fields, personalizations: tuple[Personalization, ...]) -> str | None:
+def _subject(root: Fields) -> str | None:
     subject = header_text(root, "subject")
-    needed = personalizations and not root.has("template_id")
-    if subject == "" and needed and not all(each.subject for each in personalizations):
+    given = root.members.get("personalizations")
+    needed = isinstance(given, list) and any(isinstance(each, dict) and "subject" not in each for each in given)
+    if subject == "" and needed and not root.has("template_id"):
         root.problem("subject", _NO_SUBJECT)
     return subject
 

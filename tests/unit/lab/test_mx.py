@@ -111,7 +111,9 @@ def test_mail_over_verified_tls_is_captured_with_its_envelope(tmp_path: Path, ru
     async def story() -> None:
         async with running(tmp_path) as lab:
             async with lab.client(start_tls=True) as client:
-                await client.mail("ä@b.test", options=["SMTPUTF8", "BODY=8BITMIME", "RET=HDRS", "ENVID=q+2Bx"])
+                await client.mail(
+                    "ä@b.test", options=["SMTPUTF8", "BODY=8BITMIME", "RET=HDRS", "ENVID=q+2Bx"], encoding="utf-8"
+                )
                 await client.rcpt("c@d.test", options=["NOTIFY=FAILURE", "ORCPT=rfc822;C+2Bc@d.test"])
                 await client.rcpt("e@f.test")
                 _, reply = await client.data("Subject: grüße\r\n\r\nhello\r\n".encode())
@@ -210,11 +212,11 @@ async def test_what_was_sent_before_the_handshake_is_not_obeyed_after_it(tmp_pat
         (b"smuggled\n.\r\nMAIL\r\n", b"smuggled\n.\r\nMAIL\r\n"),
         (b"\x00\xff\r\n", b"\x00\xff\r\n"),
         (b"x" * 10_000 + b"\r\n", b"x" * 10_000 + b"\r\n"),
-        (b"y" * 300_000 + b"\r\n..\r\n" + b"z" * 200_000 + b"\r\n", b"y" * 300_000 + b"\r\n.\r\n" + b"z" * 200_000 + b"\r\n"),
+        (b"y" * 300_000 + b"\r\n..\r\nz\r\n", b"y" * 300_000 + b"\r\n.\r\nz\r\n"),
         (b"\r\n" * 100_000, b"\r\n" * 100_000),
     ],
     ids=lambda octets: repr(octets[:20]),
-)  # fmt: skip
+)
 async def test_content_is_the_octets_of_the_wire_without_dot_stuffing(tmp_path: Path, sent: bytes, kept: bytes) -> None:
     async with running(tmp_path) as lab:
         assert (await send(lab, "c@d.test", content=sent)).startswith("250")
@@ -247,9 +249,8 @@ async def test_size_is_a_limit_announced_or_not(tmp_path: Path) -> None:
 async def test_pipelined_commands_are_answered_one_by_one_in_one_write(tmp_path: Path) -> None:
     async with running(tmp_path) as lab, wire(lab) as client:
         await client.talk("EHLO c.test")
-        await client.say(
-            b"MAIL FROM:<a@b.test>\r\nRCPT TO:<ok@d.test>\r\nRCPT TO:<reject@d.test>\r\nRCPT TO:<full@d.test>\r\nDATA\r\n"
-        )
+        recipients = b"".join(b"RCPT TO:<%b@d.test>\r\n" % name for name in (b"ok", b"reject", b"full"))
+        await client.say(b"MAIL FROM:<a@b.test>\r\n" + recipients + b"DATA\r\n")
         async with asyncio.timeout(5):
             group = await client.reader.read(4096)
         assert [line[:3] for line in group.decode().splitlines()] == ["250", "250", "550", "552", "354"]
@@ -276,8 +277,9 @@ async def test_content_sent_before_it_was_asked_for_ends_the_session(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("recipient", "reply"), [("reject+1@d.test", "550 5.1.1"), ("full@d.test", "552 5.2.2"), ("tempfail-1@d.test", "451 4.3.0")]
-)  # fmt: skip
+    ("recipient", "reply"),
+    [("reject+1@d.test", "550 5.1.1"), ("full@d.test", "552 5.2.2"), ("tempfail-1@d.test", "451 4.3.0")],
+)
 async def test_recipients_are_refused_as_their_names_say(tmp_path: Path, recipient: str, reply: str) -> None:
     async with running(tmp_path) as lab:
         assert (await send(lab, recipient)).startswith(reply)

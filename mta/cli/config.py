@@ -1,0 +1,63 @@
+"""`fairlead config`: is the configuration right, and is what it names there?"""
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from mta.cli.output import Printer
+from mta.cli.session import as_owner, json_option
+from mta.config import Config, ConfigError
+
+
+@click.group()
+def config() -> None:
+    """Check the configuration."""
+
+
+@config.command()
+@json_option
+@as_owner
+def check(settings: Config, as_json: bool) -> None:
+    """Name every mistake in the configuration, and every file it names that cannot be used."""
+    found = list(file_problems(settings))
+    if found:
+        raise ConfigError(found)
+    Printer(as_json=as_json).record({"ok": True, "hostname": settings.hostname}, "the configuration is good")
+
+
+def file_problems(settings: Config) -> Iterator[str]:
+    """Open what the settings name, as the user that the relay runs as."""
+    if settings.tls.certificate is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls.certificate, settings.tls.key)
+        except (OSError, ssl.SSLError) as error:
+            yield f"tls: {settings.tls.certificate} with {settings.tls.key}: {_reason(error)}"
+    if settings.delivery.ca_file is not None:
+        try:
+            ssl.create_default_context(cafile=str(settings.delivery.ca_file))
+        except (OSError, ssl.SSLError) as error:
+            yield f"delivery.ca_file: {settings.delivery.ca_file}: {_reason(error)}"
+    for number, route in enumerate(settings.routes):
+        if route.password_file is not None:
+            yield from _unreadable(f"routes.{number}.password_file", route.password_file)
+    for key, path in (("spool.key_file", settings.spool.key_file), ("dkim.key_file", settings.dkim.key_file)):
+        if path is not None and path.exists():  # it is made on first use
+            yield from _unreadable(key, path)
+
+
+def _unreadable(key: str, path: Path) -> Iterator[str]:
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        yield f"{key}: {path}: {error.strerror}"
+
+
+def _reason(error: OSError) -> str:
+    return (
+        "not a certificate and the key that belongs to it (PEM)"
+        if isinstance(error, ssl.SSLError)
+        else str(error.strerror)
+    )

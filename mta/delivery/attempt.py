@@ -1,0 +1,238 @@
+"""One attempt: route, MX, TLS policy, connection, signature, one transaction, a verdict for each recipient.
+
+Never raises: what happens to a message is an `Outcome`. Until the final dot an attempt can be broken off
+without a trace; after it the reply decides, and only its absence makes a duplicate possible (promise 2).
+"""
+
+import asyncio
+import logging
+from random import Random
+from typing import Protocol
+
+from mta.clock import Clock
+from mta.config import Config
+from mta.delivery import letter, mx, trouble
+from mta.delivery.letter import Letter
+from mta.delivery.pool import Pool
+from mta.delivery.resolver import Resolver
+from mta.delivery.route import Routes, Site, Target
+from mta.delivery.signing import Signed, SigningError
+from mta.delivery.smtp import Connection, connect
+from mta.delivery.tls import TlsContexts
+from mta.delivery.trouble import Exchange, Fault, NoWay, Stage, Trouble
+from mta.mail.result import Outcome, Result, Verdict
+from mta.queue.job import Job
+from mta.spool.interface import SpoolError
+from mta.spool.records import Message
+
+log = logging.getLogger(__name__)
+
+AFTER_DOT = 30.0  # seconds that a drain waits for the reply to a final dot
+
+
+class Signer(Protocol):
+    """Makes DKIM signatures; mta.delivery.signing."""
+
+    async def sign(self, message: Message, content: bytes) -> Signed:
+        """Return signature fields for `content`, complete with CRLF; SigningError if there should be and are none."""
+
+
+class Contents(Protocol):
+    """Reads content; the spool."""
+
+    async def content(self, message: Message) -> bytes:
+        """Read a message's content."""
+
+
+class _Attempt:
+    """What is known of an attempt under way."""
+
+    def __init__(self, job: Job, started_at: float) -> None:
+        self.job = job
+        self.started_at = started_at
+        self.task = asyncio.current_task()
+        self.broken_off = False
+        self.counted = True
+        self.letter: Letter | None = None
+        self.signed = ""
+        self.relay = self.source = self.tls = ""
+        self._connection: Connection | None = None
+
+    def meet(self, connection: Connection) -> None:
+        self._connection = connection
+        self.relay, self.source, self.tls = str(connection.target), connection.source, connection.tls
+
+    @property
+    def past_dot(self) -> bool:
+        return self._connection is not None and self._connection.wire.past_dot
+
+    def everyone(self, result: Result) -> tuple[Result, ...]:
+        return (result,) * len(self.job.recipients)
+
+    def break_off(self) -> None:
+        self.broken_off = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def outcome(self, results: tuple[Result, ...], ended_at: float) -> Outcome:
+        return Outcome(
+            results=results,
+            started_at=self.started_at,
+            ended_at=ended_at,
+            relay=self.relay,
+            source=self.source,
+            tls=self.tls,
+            signed=self.signed,
+            counted=self.counted,
+            retry_after=trouble.hint(results),
+        )
+
+
+class Attempter:
+    """Makes attempts, as many at a time as are asked for, and keeps connections between them."""
+
+    def __init__(
+        self,
+        config: Config,
+        resolver: Resolver,
+        signer: Signer,
+        content: Contents,
+        clock: Clock,
+        *,
+        rng: Random | None = None,
+    ) -> None:
+        """OSError if `delivery.ca_file` cannot be used."""
+        self._hostname = config.hostname
+        self._settings = config.delivery
+        self._routes = Routes(config.routes)
+        self._contexts = TlsContexts(config.delivery.ca_file)
+        self._resolver = resolver
+        self._signer = signer
+        self._content = content
+        self._clock = clock
+        self._rng = rng or Random()
+        self._pool = Pool(config.delivery)
+        self._attempts: set[_Attempt] = set()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._draining = False
+
+    async def attempt(self, job: Job) -> Outcome:
+        """Make one attempt for a claimed entry. Never raises, but for CancelledError."""
+        attempt = _Attempt(job, self._clock.now())
+        self._attempts.add(attempt)
+        self._quiet.clear()
+        try:
+            results = await self._results(attempt)
+        except asyncio.CancelledError:
+            if not attempt.broken_off or (attempt.task is not None and attempt.task.uncancel() > 0):
+                raise
+            results = self._broken_off(attempt)
+        except Trouble as met:
+            results = attempt.everyone(trouble.of_trouble(met))
+        except Exception:  # the boundary of one attempt: a defect met by one message must not stop the others
+            log.exception("message=%s entry=%s attempt=failed", job.message.id, job.entry.id)
+            results = attempt.everyone(trouble.of_trouble(None))
+        finally:
+            self._attempts.discard(attempt)
+            if not self._attempts:
+                self._quiet.set()
+        return attempt.outcome(results, self._clock.now())
+
+    async def drain(self, seconds: float, after_dot: float = AFTER_DOT) -> None:
+        """Bring the attempts under way to an end and begin no more.
+
+        They have `seconds` to finish; then those before their final dot are broken off (deferred, not
+        counted), and those past it have `after_dot` seconds for the reply.
+        """
+        self._draining = True
+        await self._clock.wait(self._quiet, seconds)
+        for attempt in [each for each in self._attempts if not each.past_dot]:
+            attempt.break_off()
+        await self._clock.wait(self._quiet, after_dot)
+        for attempt in self._attempts:
+            attempt.break_off()
+        await self._quiet.wait()
+
+    async def close(self) -> None:
+        """Take leave of all peers. Attempts must have ended."""
+        await self._pool.close()
+
+    async def _results(self, attempt: _Attempt) -> tuple[Result, ...]:
+        if self._draining:
+            return self._broken_off(attempt)
+        site = await self._site(attempt.job.entry.domain)
+        if isinstance(site, NoWay):
+            return self._nowhere(attempt, site)
+        # A recipient domain's TLS policy (MTA-STS, DANE) will have its say here, before a connection is chosen.
+        passed_over: list[Result] = []
+        kept = self._pool.take(site)
+        if kept is not None:
+            said = await self._offer(attempt, site, kept)
+            if not said.elsewhere and not said.stale:
+                return trouble.verdicts(said, len(attempt.job.recipients))
+        trail = mx.Trail(site, self._resolver, self._rng, private=self._settings.allow_private_targets)
+        while (target := await trail.next()) is not None:
+            said = await self._dial(attempt, site, target)
+            results = trouble.verdicts(said, len(attempt.job.recipients))
+            if not said.elsewhere:
+                return results
+            passed_over.append(results[-1])
+            log.info("message=%s relay=%s passed-over=%r", attempt.job.message.id, target, str(said.trouble))
+        return self._nobody(attempt, passed_over, trail, site)
+
+    async def _site(self, domain: str) -> Site | NoWay:
+        routed = self._routes.site(domain)
+        if routed is not None:
+            return routed
+        return await mx.site_of(domain, self._resolver, self._hostname, self._settings.port)
+
+    async def _dial(self, attempt: _Attempt, site: Site, target: Target) -> Exchange:
+        try:
+            connection = await connect(target, site, self._hostname, self._settings, self._contexts)
+        except Trouble as reason:
+            if reason.stage is not Stage.CONNECT:
+                attempt.relay, attempt.source, attempt.tls = str(target), "", ""
+            return Exchange(trouble=reason)
+        return await self._offer(attempt, site, connection)
+
+    async def _offer(self, attempt: _Attempt, site: Site, connection: Connection) -> Exchange:
+        """Send the message over a connection, which goes (back) to the pool."""
+        attempt.meet(connection)
+        try:
+            if attempt.letter is None:
+                attempt.letter = await self._letter(attempt)
+            lacks = attempt.letter.unfit(connection.offered)
+            if lacks is not None:
+                return Exchange(trouble=Trouble(Stage.MAIL, lacks, f"{connection.target}: {lacks}"))
+            return await connection.transact(attempt.letter)
+        finally:
+            self._pool.give(site, connection)
+
+    async def _letter(self, attempt: _Attempt) -> Letter:
+        message = attempt.job.message
+        try:
+            content = await self._content.content(message)
+            signed = await self._signer.sign(message, content)
+        except (SpoolError, SigningError) as error:
+            log.error("message=%s entry=%s attempt=deferred error=%s", message.id, attempt.job.entry.id, error)
+            raise Trouble(Stage.MAIL, Fault.OURS) from error
+        attempt.signed = signed.note
+        return letter.write(message, attempt.job.recipients, signed.header, content)
+
+    def _nobody(self, attempt: _Attempt, passed_over: list[Result], trail: mx.Trail, site: Site) -> tuple[Result, ...]:
+        """Judge when every host was passed over: for good only if none of them may do better another time."""
+        temporary = [each for each in passed_over if each.verdict is Verdict.DEFERRED]
+        if temporary or (passed_over and not trail.unanswered):
+            return attempt.everyone((temporary or passed_over)[-1])
+        return self._nowhere(attempt, NoWay.DNS if trail.unanswered else NoWay.UNUSABLE, routed=site.routed)
+
+    def _nowhere(self, attempt: _Attempt, why: NoWay, *, routed: bool = False) -> tuple[Result, ...]:
+        """Judge for a domain without a next hop. A route that leads nowhere is the operator's to mend: no bounce."""
+        attempt.counted = why is not NoWay.DNS
+        rechecked = attempt.job.entry.steps > 0 and not routed
+        return attempt.everyone(trouble.of_no_way(why, attempt.job.entry.domain, rechecked=rechecked))
+
+    def _broken_off(self, attempt: _Attempt) -> tuple[Result, ...]:
+        attempt.counted = attempt.past_dot
+        return attempt.everyone(trouble.of_trouble(Trouble(Stage.MAIL, Fault.BROKEN_OFF)))

@@ -1,0 +1,280 @@
+"""SMTP sessions with next hops: set up by aiosmtplib, transactions by ourselves (RFC 5321, RFC 2920).
+
+MAIL, all RCPT and DATA go out in one write when PIPELINING is offered, content and final dot in another.
+A connection whose `alive` is true is in step with its peer and may be used again.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+import ssl
+from collections.abc import Iterator
+
+import aiosmtplib
+
+from mta.config import Delivery
+from mta.delivery import tls
+from mta.delivery.letter import Extensions, Letter, extensions
+from mta.delivery.route import Login, Site, Target, TlsMode
+from mta.delivery.trouble import START_INPUT, UNAVAILABLE, Exchange, Fault, Stage, Trouble
+from mta.delivery.wire import Wire
+from mta.mail.reply import Reply
+
+log = logging.getLogger(__name__)
+
+_GREETING = 220
+
+
+class Connection:
+    """A session that is ready for transactions."""
+
+    def __init__(self, target: Target, wire: Wire, offered: Extensions, settings: Delivery) -> None:
+        self.target = target
+        self.offered = offered
+        self.wire = wire
+        self.transactions = 0
+        self.tls = ""
+        self.source = ""
+        self._settings = settings
+        self._envelope_open = False
+        if wire.transport is not None:
+            session = wire.transport.get_extra_info("ssl_object")
+            self.tls = tls.note(session) if session is not None else ""
+            self.source = str(wire.transport.get_extra_info("sockname", ("",))[0])
+
+    @property
+    def alive(self) -> bool:
+        """Whether another transaction may begin."""
+        return self.wire.fault is None
+
+    async def transact(self, letter: Letter) -> Exchange:
+        """Send a message, at most once. Never raises for what a peer does."""
+        said = Exchange(dsn=self.offered.dsn)
+        self.transactions += 1
+        self.wire.past_dot = False
+        commands = letter.commands(self.offered)
+        try:
+            if self.offered.pipelining:
+                await self._pipelined(commands, said)
+            else:
+                await self._in_lock_step(commands, said)
+            self._envelope_open = True
+            if self.alive and said.data is not None and said.data.code == START_INPUT:
+                await self._content(letter.octets, said)
+        except asyncio.CancelledError:
+            self.wire.abort()  # somewhere in a transaction: of no use to anyone else
+            raise
+        if not self.alive and said.final is None:
+            said.trouble = self._trouble(_stage(said, len(letter.recipients), past_dot=self.wire.past_dot))
+        elif UNAVAILABLE in (reply.code for reply in _replies(said)):
+            self.wire.abort()  # RFC 5321 3.8: the peer is about to hang up
+        return said
+
+    def _trouble(self, stage: Stage) -> Trouble:
+        fault = self.wire.fault or Fault.LOST
+        return Trouble(stage, fault, f"{self.target}: {self.wire.fault_text or fault} ({stage})")
+
+    async def _pipelined(self, commands: list[bytes], said: Exchange) -> None:
+        reset = self._reset()
+        await self.wire.ask(b"".join([*reset, *commands]), len(reset) + len(commands), self._settings.command_timeout)
+        replies = self.wire.replies[len(reset) :]
+        # RFC 2920 3.1: replies come in the order of the commands
+        said.mail = replies[0] if replies else None
+        said.rcpts = replies[1 : len(commands) - 1]
+        said.data = replies[-1] if len(replies) == len(commands) else None
+
+    async def _in_lock_step(self, commands: list[bytes], said: Exchange) -> None:
+        for reset in self._reset():
+            await self._one(reset)
+        said.mail = await self._one(commands[0])
+        if said.mail is None or not said.mail.positive:
+            return
+        for command in commands[1:-1]:
+            reply = await self._one(command)
+            if reply is None:
+                return
+            said.rcpts.append(reply)
+        if any(reply.positive for reply in said.rcpts):
+            said.data = await self._one(commands[-1])
+
+    async def _one(self, command: bytes) -> Reply | None:
+        if not self.alive:
+            return None
+        await self.wire.ask(command, 1, self._settings.command_timeout)
+        return self.wire.replies[0] if self.wire.replies else None
+
+    def _reset(self) -> list[bytes]:
+        """Whatever a transaction left open that ended before its dot is closed together with the next one."""
+        return [b"RSET\r\n"] if self._envelope_open else []
+
+    async def _content(self, octets: bytes, said: Exchange) -> None:
+        wire = self.wire
+        if said.mail is None or not said.mail.positive:
+            wire.abort(Fault.GARBLED, "DATA accepted without MAIL")
+        elif not any(reply.positive for reply in said.rcpts):
+            # RFC 2920 3.1: the server waits for content, nobody is to get it
+            await wire.ask(b".\r\n", 1, self._settings.final_timeout)
+        else:
+            await wire.pour(octets, self._settings.block_timeout, self._settings.final_timeout)
+            if not wire.replies:
+                return
+            if wire.past_dot or not wire.replies[0].positive:
+                said.final = wire.replies[0]
+            if wire.past_dot:
+                self._envelope_open = not wire.replies[0].positive
+            else:
+                wire.abort(Fault.GARBLED, "reply before the final dot")
+
+
+def _replies(said: Exchange) -> Iterator[Reply]:
+    yield from said.rcpts
+    for reply in (said.mail, said.data, said.final):
+        if reply is not None:
+            yield reply
+
+
+def _stage(said: Exchange, recipients: int, *, past_dot: bool) -> Stage:
+    if said.mail is None:
+        return Stage.MAIL
+    if len(said.rcpts) < recipients:
+        return Stage.RCPT
+    if said.data is None:
+        return Stage.DATA
+    return Stage.DOT if past_dot else Stage.CONTENT
+
+
+async def connect(
+    target: Target, site: Site, hostname: str, settings: Delivery, contexts: tls.TlsContexts
+) -> Connection:
+    """Set up a session with one address of a site; Trouble if that fails.
+
+    `opportunistic` TLS that fails is given up for a new connection without it; a host that cannot do TLS is
+    no worse than one that does not offer it (RFC 7435 3).
+    """
+    try:
+        return await _Setup(target, hostname, settings, contexts).run(site.tls, site.login)
+    except Trouble as trouble:
+        if site.tls != "opportunistic" or trouble.stage is not Stage.TLS or trouble.fault is Fault.GARBLED:
+            raise
+        log.info("relay=%s tls=given-up reason=%r", target, str(trouble))
+    return await _Setup(target, hostname, settings, contexts).run("none", site.login)
+
+
+class _Setup:
+    """The way from an address to a session. aiosmtplib works on our wire through its public names alone."""
+
+    def __init__(self, target: Target, hostname: str, settings: Delivery, contexts: tls.TlsContexts) -> None:
+        self._target = target
+        self._settings = settings
+        self._contexts = contexts
+        self._wire = Wire(asyncio.get_running_loop())
+        self._client = aiosmtplib.SMTP(
+            hostname=target.host, local_hostname=hostname, timeout=settings.command_timeout, start_tls=False
+        )
+
+    async def run(self, mode: TlsMode, login: Login | None) -> Connection:
+        try:
+            await self._connect(mode)
+            await self._greeting()
+            await self._hello()
+            if mode in ("require", "verify") or (
+                mode == "opportunistic" and "starttls" in self._client.esmtp_extensions
+            ):
+                await self._start_tls(mode)
+            if login is not None:
+                await self._log_in(login)
+        except BaseException:  # whoever gives up, CancelledError too, leaves no connection behind
+            self._wire.abort()
+            raise
+        return Connection(self._target, self._wire, extensions(self._client.esmtp_extensions), self._settings)
+
+    async def _connect(self, mode: TlsMode) -> None:
+        address = ipaddress.ip_address(self._target.address)
+        sock = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
+        loop = asyncio.get_running_loop()
+        context = self._contexts.context(mode) if mode == "implicit" else None
+        try:
+            sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with self._step(Stage.CONNECT, Fault.UNREACHABLE):
+                async with asyncio.timeout(self._settings.connect_timeout):
+                    await loop.sock_connect(sock, (self._target.address, self._target.port))
+            with self._step(Stage.TLS, Fault.TLS):
+                self._client.transport, _ = await loop.create_connection(
+                    lambda: self._wire,
+                    sock=sock,
+                    ssl=context,
+                    server_hostname=self._target.host if context else None,
+                    ssl_handshake_timeout=self._settings.command_timeout if context else None,
+                )
+        except BaseException:
+            sock.close()
+            raise
+        self._client.protocol = self._wire
+
+    async def _greeting(self) -> None:
+        reply = await self._wire.greeting(self._settings.greeting_timeout)
+        if reply is None:
+            raise self._trouble(Stage.GREETING, Fault.LOST, "")
+        if reply.code != _GREETING:
+            raise Trouble(Stage.GREETING, reply=reply)
+
+    async def _hello(self) -> None:
+        with self._step(Stage.HELLO, Fault.LOST):
+            try:
+                await self._client.ehlo()
+            except aiosmtplib.SMTPHeloError as refused:
+                if not 500 <= refused.code < 600:
+                    raise
+                await self._client.helo()  # RFC 5321 3.2: a server from before extensions
+
+    async def _start_tls(self, mode: TlsMode) -> None:
+        if "starttls" not in self._client.esmtp_extensions:
+            raise Trouble(Stage.TLS, Fault.TLS, f"{self._target}: STARTTLS is not offered")
+        with self._step(Stage.TLS, Fault.TLS):
+            await self._client.starttls(tls_context=self._contexts.context(mode), server_hostname=self._target.host)
+        await self._hello()  # RFC 3207 4.2: what was offered in the clear means nothing any more
+
+    async def _log_in(self, login: Login) -> None:
+        try:
+            password = login.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            log.error("relay=%s password_file=%r error=%r", self._target, str(login.password_file), str(error))
+            raise Trouble(Stage.AUTH, Fault.OURS, "password of the route cannot be read") from None
+        offered = self._client.server_auth_methods
+        with self._step(Stage.AUTH, Fault.LOST):
+            # not client.login(): it tries one mechanism after the other, and each failure counts with the peer
+            if "plain" in offered:
+                await self._client.auth_plain(login.username, password)
+            elif "login" in offered:
+                await self._client.auth_login(login.username, password)
+            else:
+                raise Trouble(Stage.AUTH, Fault.NO_AUTH, f"{self._target}: neither AUTH PLAIN nor LOGIN is offered")
+
+    @contextlib.contextmanager
+    def _step(self, stage: Stage, fault: Fault) -> Iterator[None]:
+        """Turn what aiosmtplib, ssl and sockets raise into Trouble; `fault` where the wire knows of none."""
+        try:
+            yield
+        except aiosmtplib.SMTPResponseException:
+            raise Trouble(stage, reply=self._wire.replies[0]) from None
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:  # ValueError: a name that TLS cannot have
+            raise self._trouble(stage, fault, _words(error)) from error
+
+    def _trouble(self, stage: Stage, fault: Fault, words: str) -> Trouble:
+        known = self._wire.fault or fault
+        if stage is Stage.TLS and known is not Fault.GARBLED:
+            known = Fault.TLS
+        said = ": ".join(part for part in (str(self._target), known, self._wire.fault_text or words) if part)
+        return Trouble(stage, known, said)
+
+
+def _words(error: Exception) -> str:
+    """Say in few words what happened."""
+    if isinstance(error, ssl.SSLError):
+        return str(getattr(error, "verify_message", "") or error.reason or error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error)

@@ -1,0 +1,34 @@
+"""Opening the spool that a configuration names, with its keys."""
+
+from mta.clock import Clock
+from mta.config import Config
+from mta.spool.interface import Unavailable
+from mta.spool.lmdb.spool import LmdbSpool
+from mta.spool.sealing import KeyFileError, Keyring, load_keyring, load_or_create_keyring
+
+
+def open_keyring(config: Config) -> Keyring:
+    """Read the spool's keys, making them with a new spool; Unavailable when that fails.
+
+    A spool whose key file is gone is not given a new key: what it holds would be lost quietly.
+    """
+    path = config.spool_key_file
+    try:
+        if (config.spool_dir / "data.mdb").exists():
+            return load_keyring(path)
+        return load_or_create_keyring(path)
+    except KeyFileError as error:
+        raise Unavailable(f"spool key {error}") from None
+    except OSError as error:
+        raise Unavailable(f"spool key {path}: {error.strerror}") from None
+
+
+def open_spool(config: Config, clock: Clock, keyring: Keyring | None = None) -> LmdbSpool:
+    """Open or create the spool; Unavailable with the reason when that fails. At most one a process."""
+    return LmdbSpool(
+        config.spool_dir,
+        keyring or open_keyring(config),
+        clock,
+        map_size=config.spool.map_size,
+        reserve=config.spool.reserve,
+    )

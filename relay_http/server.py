@@ -1,0 +1,226 @@
+"""The HTTP server: uvicorn inside our own event loop, with what it leaves to a proxy in front.
+
+uvicorn has no bound on a request's head and no time-out before the first answer: without them one client
+can fill the memory, or a thousand hold all connections for nothing. Signals stay with the process.
+"""
+
+import asyncio
+import contextlib
+import functools
+import math
+import socket
+from asyncio import TimerHandle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from mta.config import Config, HostPort, Limits, UnixPath
+from relay_http.app import App
+from relay_http.problem import Problem
+from relay_http.sendgrid.errors import Errors
+
+HEAD_LIMIT = 64 << 10  # octets of a request that are not its body
+_BACKLOG = 1024
+
+
+class HttpServer:
+    """Serves an application on the configured address, or on sockets that were passed in."""
+
+    def __init__(self, config: Config, app: App) -> None:
+        self._config = config
+        protocol = functools.partial(Connection, limits=config.limits)
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                http=cast("type[asyncio.Protocol]", protocol),
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=math.ceil(config.limits.idle),
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
+        self._path: Path | None = None
+
+    async def start(self, sockets: Sequence[socket.socket] = ()) -> None:
+        """Listen on `sockets`, else on the configured address; OSError when that cannot be had."""
+        listening = list(sockets) or await self._listen()
+        self._serving = asyncio.create_task(self._server.serve(listening), name="http")
+        started = asyncio.create_task(self._server.listening.wait())
+        await asyncio.wait((self._serving, started), return_when=asyncio.FIRST_COMPLETED)
+        if not started.done():
+            started.cancel()
+            await self._serving  # says what is wrong
+
+    async def drain(self) -> None:
+        """Stop listening and return when the requests in flight have their answers. May be cancelled."""
+        self._server.should_exit = True
+        if self._serving is not None:
+            await asyncio.shield(self._serving)
+
+    async def close(self) -> None:
+        """Stop at once: connections are dropped, commits that were begun go on."""
+        self._server.force_exit = True
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
+        for task in self._server.server_state.tasks:
+            task.cancel()
+        await self.drain()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    async def _listen(self) -> list[socket.socket]:
+        address = self._config.http.address
+        if isinstance(address, UnixPath):
+            self._path = Path(address.path)
+            return [_listen_unix(self._path)]
+        return await _listen_ip(address, reuse_port=self._config.roles.http > 1)
+
+
+async def _listen_ip(address: HostPort, *, reuse_port: bool) -> list[socket.socket]:
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with contextlib.ExitStack() as opened:
+        sockets = [
+            opened.enter_context(socket.create_server(name, family=family, backlog=_BACKLOG, reuse_port=reuse_port))
+            for family, name in dict.fromkeys((family, name) for family, _, _, _, name in found)
+        ]
+        opened.pop_all()
+    return sockets
+
+
+def _listen_unix(path: Path) -> socket.socket:
+    """Listen on a path; a socket that nobody listens on any more is taken over."""
+    with contextlib.ExitStack() as opened:
+        listening = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        if path.is_socket() and not _answers(path):
+            path.unlink()
+        listening.bind(str(path))
+        path.chmod(0o666)  # keys say who may send
+        listening.listen(_BACKLOG)
+        opened.pop_all()
+    return listening
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return False
+    return True
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without its signal handlers, telling when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Connection(HttpToolsProtocol):
+    """One connection: its number, the size of a request's head and the time a request may take are bounded."""
+
+    def __init__(self, *args: Any, limits: Limits, **kwargs: Any) -> None:  # uvicorn's signature
+        super().__init__(*args, **kwargs)
+        self._limits = limits
+        self._head = 0
+        self._received_at = 0.0
+        self._begun_at = 0.0
+        self._timer: TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        """Take a connection, or say that there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self._limits.connections:
+            self._close_with(b"503 Service Unavailable", "too many connections")
+        else:
+            self._expect_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._expect_nothing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what is not body, then parse."""
+        if self.transport.is_closing():
+            return
+        self._received_at = self.loop.time()
+        self._head += len(data)
+        super().data_received(data)
+        if self._head > HEAD_LIMIT and not self.transport.is_closing():
+            self._close_with(b"431 Request Header Fields Too Large", "request header too large")
+        if self._timer is None and self._answered:
+            self._expect_request()  # blank lines between requests have stopped uvicorn's timer
+
+    def on_message_begin(self) -> None:
+        """Begin to wait for the rest of a request."""
+        super().on_message_begin()
+        self._head = 0
+        self._expect_request()
+
+    def on_body(self, body: bytes) -> None:
+        """Pass body on; the frame of a chunk may be as long as the chunk."""
+        self._head -= 2 * len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Wait no more: it is the application's turn."""
+        self._head = 0
+        self._expect_nothing()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be parsed."""
+        self._close_with(b"400 Bad Request", msg)
+
+    @property
+    def _answered(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _expect_request(self) -> None:
+        """From now on a request has to come: something every `idle` seconds, all of it within `session`."""
+        self._expect_nothing()
+        self._received_at = self._begun_at = self.loop.time()
+        self._timer = self.loop.call_later(self._limits.idle, self._check)
+
+    def _expect_nothing(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _check(self) -> None:
+        due = min(self._received_at + self._limits.idle, self._begun_at + self._limits.session)
+        if due <= self.loop.time():
+            self._timer = None
+            self.transport.close()
+        else:
+            self._timer = self.loop.call_at(due, self._check)
+
+    def _close_with(self, status: bytes, message: str) -> None:
+        """Answer what never reaches the application, and close."""
+        if self._answered:  # else the client would take this for the answer to a request in flight
+            body = msgspec.json.encode(Errors((Problem(message),)))
+            self.transport.write(
+                b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+                % (status, len(body), body)
+            )
+        self.transport.close()
