@@ -5,7 +5,6 @@ except for what nobody foresaw.
 """
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import cast
@@ -81,13 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     try:
         code = fairlead.main(args=arguments, prog_name="fairlead", standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; the interpreter would complain when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
     except (KeyboardInterrupt, click.Abort):
         return 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return Exit.USAGE
     except click.UsageError as error:
         where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
         return _failed(Exit.USAGE, f"{error.format_message()}{where}")
@@ -101,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _failed(code: int, *lines: str) -> int:
     for line in lines:
-        click.echo(f"fairlead: {line}", err=True)
+        click.echo(f"fairlead: {' '.join(line.split())}", err=True)
     return code
 
 

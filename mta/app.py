@@ -6,27 +6,26 @@ in one loop with a clock of their own. Nothing here decides anything about mail.
 
 import asyncio
 import contextlib
+import fcntl
 import logging
-import os
-import socket
 import ssl
-import sys
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
+from socket import socket
 from typing import Protocol
 
 import msgspec
 
 from mta.accounts.dkim_keys import load_or_create_sealing_key
-from mta.clock import Clock, SystemClock
-from mta.config import Config, HostPort, Listener
-from mta.control import ControlServer, NotRunning, ask
+from mta.clock import Clock
+from mta.config import Config
+from mta.control import NotRunning, ask
 from mta.delivery.attempt import Attempter
 from mta.delivery.dispatcher import Dispatcher
 from mta.delivery.resolver import Resolver
 from mta.delivery.signing import Signer
 from mta.events.mover import Mover
+from mta.ingress.access import Accounts
 from mta.ingress.server import Ingress
 from mta.queue.doorbell import Doorbell, DoorbellSocket
 from mta.queue.queue import Queue
@@ -36,27 +35,15 @@ from relay_http.server import HttpServer
 
 log = logging.getLogger(__name__)
 
-DRAIN = 30.0  # seconds that SIGTERM gives to what is under way
+STATUS_TIMEOUT = 1.0  # seconds that /readyz waits for delivery's word
 
 
-class Role(Protocol):
-    """What runs in a process."""
-
-    async def start(self) -> None:
-        """Begin; returns when the role does its work."""
-
-    async def drain(self, seconds: float) -> None:
-        """Begin nothing new and let what is under way end, for `seconds` at most."""
-
-    async def close(self) -> None:
-        """Let go of everything."""
-
-    async def status(self) -> msgspec.Struct:
-        """Say how it goes, for the control socket."""
+class CannotStart(Exception):
+    """A role cannot start, and would not the next time either; the message says what to change."""
 
 
 class Parts:
-    """What every role of a process shares: spool, queue, doorbell, clock."""
+    """What every role of a process shares: configuration, clock, keys, spool, doorbell, queue."""
 
     def __init__(self, config: Config, clock: Clock) -> None:
         """Open the spool; Unavailable when it cannot be used."""
@@ -69,6 +56,220 @@ class Parts:
         self.queue = Queue(self.spool, clock, config.hostname, config.retry, self.bell.ring)
 
     async def close(self) -> None:
-        """Close the spool after what was begun."""
+        """Finish the commits that were begun and close the spool."""
         self.bell.close()
         await self.spool.close()
+
+
+class RoleStatus(msgspec.Struct, frozen=True):
+    """What every role says of itself."""
+
+    role: str
+    state: str
+    spool: str
+    detail: dict[str, str | int | float] = {}
+
+
+class Role(Protocol):
+    """What runs in a process."""
+
+    async def start(self, sockets: Sequence[socket]) -> None:
+        """Begin; returns when the role does its work. CannotStart or OSError when it cannot."""
+
+    async def drain(self, seconds: float) -> None:
+        """Begin nothing new, and give what is under way `seconds` to end."""
+
+    async def close(self) -> None:
+        """Let go of everything."""
+
+    def detail(self) -> dict[str, str | int | float]:
+        """Say how it goes."""
+
+
+class IngressRole:
+    """SMTP in."""
+
+    def __init__(self, parts: Parts) -> None:
+        config = parts.config
+        self._ingress = Ingress(
+            config, config.listeners, parts.queue, parts.spool, Accounts(parts.spool), parts.clock, server_tls(config)
+        )
+
+    async def start(self, sockets: Sequence[socket] = ()) -> None:
+        """Listen."""
+        await self._ingress.start(sockets)
+
+    async def drain(self, seconds: float) -> None:
+        """Stop listening; messages under way may finish."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ingress.drain()
+
+    async def close(self) -> None:
+        """Drop what is left."""
+        await self._ingress.close()
+
+    def detail(self) -> dict[str, str | int | float]:
+        """Say how it goes."""
+        return {}
+
+
+class HttpRole:
+    """The HTTP API."""
+
+    def __init__(self, parts: Parts) -> None:
+        delivery = parts.config.run_dir / "delivery.sock"
+        app = create_app(parts.config, parts.queue, parts.spool, parts.clock, lambda: ask_status(delivery))
+        self._server = HttpServer(parts.config, app)
+
+    async def start(self, sockets: Sequence[socket] = ()) -> None:
+        """Listen."""
+        await self._server.start(sockets)
+
+    async def drain(self, seconds: float) -> None:
+        """Stop listening; requests under way get their answers."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._server.drain()
+
+    async def close(self) -> None:
+        """Drop what is left."""
+        await self._server.close()
+
+    def detail(self) -> dict[str, str | int | float]:
+        """Say how it goes."""
+        return {}
+
+
+class DeliveryRole:
+    """SMTP out: exactly one in an installation, and the only one that can open DKIM keys."""
+
+    def __init__(self, parts: Parts, *, poll: float = 1.0) -> None:
+        config = parts.config
+        self._parts = parts
+        self._lock = _only_one(config.run_dir / "delivery.lock")
+        public = config.state_dir / "keys" / "dkim.pub"
+        self._signer = Signer(parts.spool, load_or_create_sealing_key(config.dkim_key_file, public), parts.clock)
+        resolver = Resolver(config.dns, parts.clock)
+        self._attempts = Attempter(config, resolver, self._signer, parts.spool, parts.clock)
+        self._dispatcher = Dispatcher(
+            parts.spool, parts.queue, self._attempts, config.delivery, parts.clock, poll=poll
+        )
+        self._bell: DoorbellSocket | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    async def start(self, sockets: Sequence[socket] = ()) -> None:
+        """Begin to deliver."""
+        del sockets
+        self._bell = DoorbellSocket(self._parts.config.run_dir / "delivery.bell", self._dispatcher.ring)
+        self._running = asyncio.create_task(self._dispatcher.run(), name="dispatcher")
+        self._running.add_done_callback(_ended)
+
+    async def drain(self, seconds: float) -> None:
+        """Claim nothing more; attempts that have not sent their final dot by then are broken off."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._dispatcher.stop())
+            group.create_task(self._attempts.drain(seconds))
+
+    async def close(self) -> None:
+        """Close connections."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait((self._running,))
+        await self._attempts.close()
+        self._signer.close()
+        if self._bell is not None:
+            self._bell.close()
+        self._lock.close()
+
+    def detail(self) -> dict[str, str | int | float]:
+        """Say how it goes."""
+        return {"in_flight": self._dispatcher.in_flight}
+
+
+class EventsRole:
+    """Follows the log: moves it into segment files."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._mover = Mover(parts.spool, parts.config.segment_dir, parts.keyring, parts.clock)
+        self._stop = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+
+    async def start(self, sockets: Sequence[socket] = ()) -> None:
+        """Begin to move."""
+        del sockets
+        self._running = asyncio.create_task(self._mover.run(self._stop), name="mover")
+        self._running.add_done_callback(_ended)
+
+    async def drain(self, seconds: float) -> None:
+        """Stop after the batch under way."""
+        self._stop.set()
+        if self._running is not None:
+            await asyncio.wait((self._running,), timeout=seconds)
+
+    async def close(self) -> None:
+        """Stop."""
+        self._stop.set()
+        if self._running is not None:
+            await asyncio.wait((self._running,))
+
+    def detail(self) -> dict[str, str | int | float]:
+        """Say how it goes."""
+        status = self._mover.status()
+        return {"moved": status.seq, "trouble": status.trouble}
+
+
+ROLES: dict[str, type[IngressRole] | type[HttpRole] | type[DeliveryRole] | type[EventsRole]] = {
+    "ingress": IngressRole,
+    "http": HttpRole,
+    "delivery": DeliveryRole,
+    "events": EventsRole,
+}
+
+
+def server_tls(config: Config) -> ssl.SSLContext | None:
+    """Read our certificate; CannotStart when it cannot be used."""
+    if config.tls.certificate is None or config.tls.key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(config.tls.certificate, config.tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise CannotStart(f"tls.certificate {config.tls.certificate}: {error}") from None
+    return context
+
+
+async def ask_status(path: Path) -> msgspec.Struct:
+    """Ask a role how it goes; a role that does not answer is down, which is an answer too."""
+    try:
+        found = await ask(path, "status", STATUS_TIMEOUT)
+        return msgspec.convert(found, RoleStatus)
+    except (NotRunning, msgspec.ValidationError):
+        return RoleStatus(role=path.stem, state="down", spool="")
+
+
+def _only_one(path: Path) -> "_Lock":
+    return _Lock(path)
+
+
+class _Lock:
+    """Held by the one process that delivers; the kernel lets go of it when the process dies."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise CannotStart(f"{path}: another process delivers for this state_dir") from None
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """A role's loop that ends by a defect takes the process with it: the parent starts it anew."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("task=%s died", task.get_name(), exc_info=error)
+        asyncio.get_running_loop().stop()

@@ -7,6 +7,7 @@ can fill the memory, or a thousand hold all connections for nothing. Signals sta
 import asyncio
 import contextlib
 import functools
+import logging
 import math
 import socket
 from asyncio import TimerHandle
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import httptools
 import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -25,6 +27,9 @@ from relay_http.sendgrid.errors import Errors
 
 HEAD_LIMIT = 64 << 10  # octets of a request that are not its body
 _BACKLOG = 1024
+_COMMIT_WAIT = 0.5  # seconds
+
+log = logging.getLogger(__name__)
 
 
 class HttpServer:
@@ -67,11 +72,14 @@ class HttpServer:
             await asyncio.shield(self._serving)
 
     async def close(self) -> None:
-        """Stop at once: connections are dropped, commits that were begun go on."""
+        """Stop within a second: connections are dropped, commits that were begun go on."""
         self._server.force_exit = True
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
-        for task in self._server.server_state.tasks:
+        tasks = list(self._server.server_state.tasks)
+        if tasks:  # they wait for a commit; cancelled they would have nothing to tell but an error
+            await asyncio.wait(tasks, timeout=_COMMIT_WAIT)
+        for task in tasks:
             task.cancel()
         await self.drain()
         if self._path is not None:
@@ -136,7 +144,7 @@ class _Server(uvicorn.Server):
 
 
 class Connection(HttpToolsProtocol):
-    """One connection: its number, the size of a request's head and the time a request may take are bounded."""
+    """One connection: number, size of a request's head and time for a request are bounded, upgrades are ignored."""
 
     def __init__(self, *args: Any, limits: Limits, **kwargs: Any) -> None:  # uvicorn's signature
         super().__init__(*args, **kwargs)
@@ -145,6 +153,7 @@ class Connection(HttpToolsProtocol):
         self._received_at = 0.0
         self._begun_at = 0.0
         self._timer: TimerHandle | None = None
+        self._replaying = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Take a connection, or say that there are too many."""
@@ -163,9 +172,13 @@ class Connection(HttpToolsProtocol):
         """Count what is not body, then parse."""
         if self.transport.is_closing():
             return
+        self._unset_keepalive_if_required()
         self._received_at = self.loop.time()
         self._head += len(data)
-        super().data_received(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self._close_with(b"400 Bad Request", "not an HTTP request")
         if self._head > HEAD_LIMIT and not self.transport.is_closing():
             self._close_with(b"431 Request Header Fields Too Large", "request header too large")
         if self._timer is None and self._answered:
@@ -173,9 +186,10 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin to wait for the rest of a request."""
-        super().on_message_begin()
-        self._head = 0
-        self._expect_request()
+        if not self._replaying:
+            super().on_message_begin()
+            self._head = 0
+            self._expect_request()
 
     def on_body(self, body: bytes) -> None:
         """Pass body on; the frame of a chunk may be as long as the chunk."""
@@ -184,13 +198,48 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Wait no more: it is the application's turn."""
+        if self.parser.should_upgrade():
+            return  # the body comes yet
         self._head = 0
         self._expect_nothing()
         super().on_message_complete()
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer what cannot be parsed."""
-        self._close_with(b"400 Bad Request", msg)
+    def on_url(self, url: bytes) -> None:
+        """Take the target."""
+        if not self._replaying:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header field."""
+        if not self._replaying:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Give the request to the application."""
+        if not self._replaying:
+            super().on_headers_complete()
+
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                self._ignore_upgrade()
+            else:
+                return
+
+    def _ignore_upgrade(self) -> None:
+        """Read the request's body as if no upgrade had been offered (RFC 9110 7.8).
+
+        JDK clients offer h2c with every request, and the parser takes the body for the new protocol: another
+        parser is told the framing of the body and goes on.
+        """
+        framing = [each for each in self.headers if each[0] in (b"content-length", b"transfer-encoding")]
+        self.parser = httptools.HttpRequestParser(self)
+        self._replaying = True
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % b"".join(b"%b: %b\r\n" % each for each in framing))
+        self._replaying = False
 
     @property
     def _answered(self) -> bool:
@@ -217,6 +266,7 @@ class Connection(HttpToolsProtocol):
 
     def _close_with(self, status: bytes, message: str) -> None:
         """Answer what never reaches the application, and close."""
+        log.info("refused status=%s client=%s problem=%r", status[:3].decode(), (self.client or ("",))[0], message)
         if self._answered:  # else the client would take this for the answer to a request in flight
             body = msgspec.json.encode(Errors((Problem(message),)))
             self.transport.write(

@@ -23,7 +23,12 @@ def keys() -> None:
 @keys.command()
 @click.option("--tenant", required=True, help="Whose mail the key sends.")
 @click.option(
-    "--scope", "scopes", required=True, multiple=True, help="What it is good for: send, read or manage; repeatable."
+    "--scope",
+    "scopes",
+    required=True,
+    multiple=True,
+    type=click.Choice(accounts.SCOPES),
+    help="What the key is good for; repeatable.",
 )
 @with_spool
 async def create(session: Session, tenant: str, scopes: tuple[str, ...]) -> None:

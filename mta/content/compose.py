@@ -27,6 +27,7 @@ _Q_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345
 _ATTRIBUTE_SAFE = _Q_SAFE - frozenset(b"*/") | frozenset(b"._~")  # inside attribute-char of RFC 2231 7
 _PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _TOKEN = re.compile(r" *[^ ]+")
+_LINE = re.compile(r" .{0,74}[^ ](?= |$)| +[^ ]+")  # a line's worth of tokens, or one that is longer
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+(?: [A-Za-z0-9!#$%&'*+\-/=?^_`{|}~]+)*")
 _ADDRESS = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029<>]+")
 _CONTENT_ID = re.compile(r"[!-;=?-~]+")
@@ -99,8 +100,8 @@ def head(what: Head) -> bytes:
 def body(parts: Iterable[Part], attachments: Iterable[Attachment], unique: str) -> bytes:
     """Write the MIME fields, the blank line and the content of one part or more.
 
-    `unique` (token characters) makes the boundaries. All content is quoted-printable or base64, in which `=_` cannot occur: a boundary that has it is
-    never met in a part (RFC 2046 5.1.1).
+    `unique` (token characters) makes the boundaries. All content is quoted-printable or base64, in which `=_`
+    cannot occur: a boundary that has it is never met in a part (RFC 2046 5.1.1).
     """
     files = list(attachments)
     texts = list(parts)
@@ -144,7 +145,7 @@ def _unstructured(text: str) -> list[bytes]:
     """Split plain text at its spaces; write any other as encoded words, so that it reads back as it was given."""
     if not text:
         return []
-    tokens: list[str] = _TOKEN.findall(" " + text)
+    tokens: list[str] = (_TOKEN if len(text) <= _TOKEN_LIMIT else _LINE).findall(" " + text)
     if _PLAIN.fullmatch(text) and "=?" not in text and all(len(token) <= _TOKEN_LIMIT for token in tokens):
         return [token.encode() for token in tokens]
     return [b" " + word for word in _encoded_words(text)]

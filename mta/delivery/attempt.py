@@ -49,6 +49,7 @@ class _Attempt:
 
     def __init__(self, job: Job, started_at: float) -> None:
         self.job = job
+        self.recipients = job.recipients
         self.started_at = started_at
         self.task = asyncio.current_task()
         self.broken_off = False
@@ -67,7 +68,7 @@ class _Attempt:
         return self._connection is not None and self._connection.wire.past_dot
 
     def everyone(self, result: Result) -> tuple[Result, ...]:
-        return (result,) * len(self.job.recipients)
+        return (result,) * len(self.recipients)
 
     def break_off(self) -> None:
         self.broken_off = True
@@ -170,11 +171,11 @@ class Attempter:
         if kept is not None:
             said = await self._offer(attempt, site, kept)
             if not said.elsewhere and not said.stale:
-                return trouble.verdicts(said, len(attempt.job.recipients))
+                return trouble.verdicts(said, len(attempt.recipients))
         trail = mx.Trail(site, self._resolver, self._rng, private=self._settings.allow_private_targets)
         while (target := await trail.next()) is not None:
             said = await self._dial(attempt, site, target)
-            results = trouble.verdicts(said, len(attempt.job.recipients))
+            results = trouble.verdicts(said, len(attempt.recipients))
             if not said.elsewhere:
                 return results
             passed_over.append(results[-1])
@@ -218,7 +219,7 @@ class Attempter:
             log.error("message=%s entry=%s attempt=deferred error=%s", message.id, attempt.job.entry.id, error)
             raise Trouble(Stage.MAIL, Fault.OURS) from error
         attempt.signed = signed.note
-        return letter.write(message, attempt.job.recipients, signed.header, content)
+        return letter.write(message, attempt.recipients, signed.header, content)
 
     def _nobody(self, attempt: _Attempt, passed_over: list[Result], trail: mx.Trail, site: Site) -> tuple[Result, ...]:
         """Judge when every host was passed over: for good only if none of them may do better another time."""

@@ -76,8 +76,9 @@ class Dispatcher:
             try:
                 if not self._owner:
                     await self._take_over()
+                looked_at = self._clock.now()
                 await self._turn()
-                pause = await self._pause()
+                pause = await self._pause(looked_at)
             except SpoolError as error:  # while the spool is sick nothing new is started
                 log.error("delivery=waiting error=%s", error)
                 pause = self._poll
@@ -148,8 +149,7 @@ class Dispatcher:
             else:
                 return
 
-    async def _pause(self) -> float:
-        at = await self._scheduler.next_at()
-        if at is None or self._crowded:
-            return self._poll
-        return min(self._poll, max(0.01, at - self._clock.now()))
+    async def _pause(self, looked_at: float) -> float:
+        """Work out how long there is nothing new to do; work held back by limits comes with the bell."""
+        at = await self._scheduler.next_at(looked_at)
+        return self._poll if at is None else min(self._poll, max(0.0, at - self._clock.now()))

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from mta.config import Delivery
 from mta.delivery import tls
 from mta.delivery.letter import Extensions, Letter, extensions
 from mta.delivery.route import Login, Site, Target, TlsMode
-from mta.delivery.trouble import START_INPUT, UNAVAILABLE, Exchange, Fault, Stage, Trouble
+from mta.delivery.trouble import START_INPUT, Exchange, Fault, Stage, Trouble
 from mta.delivery.wire import Wire
 from mta.mail.reply import Reply
 
@@ -68,8 +69,8 @@ class Connection:
             raise
         if not self.alive and said.final is None:
             said.trouble = self._trouble(_stage(said, len(letter.recipients), past_dot=self.wire.past_dot))
-        elif UNAVAILABLE in (reply.code for reply in _replies(said)):
-            self.wire.abort()  # RFC 5321 3.8: the peer is about to hang up
+        elif not said.in_step:
+            self.wire.abort(Fault.GARBLED)
         return said
 
     def _trouble(self, stage: Stage) -> Trouble:
@@ -126,13 +127,6 @@ class Connection:
                 self._envelope_open = not wire.replies[0].positive
             else:
                 wire.abort(Fault.GARBLED, "reply before the final dot")
-
-
-def _replies(said: Exchange) -> Iterator[Reply]:
-    yield from said.rcpts
-    for reply in (said.mail, said.data, said.final):
-        if reply is not None:
-            yield reply
 
 
 def _stage(said: Exchange, recipients: int, *, past_dot: bool) -> Stage:
@@ -215,11 +209,12 @@ class _Setup:
         self._client.protocol = self._wire
 
     async def _greeting(self) -> None:
-        reply = await self._wire.greeting(self._settings.greeting_timeout)
-        if reply is None:
-            raise self._trouble(Stage.GREETING, Fault.LOST, "")
-        if reply.code != _GREETING:
-            raise Trouble(Stage.GREETING, reply=reply)
+        await self._wire.greeting(self._settings.greeting_timeout)
+        for reply in self._wire.replies:
+            if reply.code != _GREETING:
+                raise Trouble(Stage.GREETING, reply=reply)
+        if self._wire.fault is not None:
+            raise self._trouble(Stage.GREETING, self._wire.fault, "")
 
     async def _hello(self) -> None:
         with self._step(Stage.HELLO, Fault.LOST):
@@ -275,6 +270,8 @@ def _words(error: Exception) -> str:
     """Say in few words what happened."""
     if isinstance(error, ssl.SSLError):
         return str(getattr(error, "verify_message", "") or error.reason or error)
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)  # the event loop's own text has no reason
     return str(error)

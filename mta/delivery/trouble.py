@@ -128,6 +128,16 @@ class Exchange(msgspec.Struct, kw_only=True):
         return self.trouble is not None and self.trouble.elsewhere and not any(each.permanent for each in self.rcpts)
 
     @property
+    def in_step(self) -> bool:
+        """Whether each reply was one that its command can have, so that the next will be for the next command."""
+        if self.final is not None and self.final.positive:
+            return True
+        if self.data is not None and self.data.code != START_INPUT and not 400 <= self.data.code < 600:
+            return False
+        others = (reply for reply in (self.mail, *self.rcpts, self.final) if reply is not None)
+        return all(reply.code < 300 or reply.code >= 400 for reply in others)
+
+    @property
     def stale(self) -> bool:
         """Whether a kept connection had ended before MAIL was answered: nobody was asked (RFC 5321 3.8)."""
         if self.mail is None:
@@ -185,8 +195,8 @@ def _judge(stage: Stage, reply: Reply) -> Result:
     elif reply.code in _OUT_OF_STEP and reply.enhanced[:4] in ("", "5.5."):
         # it speaks of the protocol (RFC 3463 3.6), not of the message or the recipient
         scope, verdict = Scope.HOST, Verdict.DEFERRED
-    elif stage is Stage.RCPT and reply.code == _NO_STORAGE:
-        verdict = Verdict.DEFERRED  # RFC 5321 4.5.3.1.10: a 552 to RCPT is a 452
+    elif stage is Stage.RCPT and reply.code == _NO_STORAGE and reply.enhanced in ("", "5.5.3"):
+        verdict = Verdict.DEFERRED  # RFC 5321 4.5.3.1.10: a 552 means too many recipients, unless its status (5.2.2) differs
     return Result(verdict, _clipped(reply), scope)
 
 
@@ -218,7 +228,8 @@ def of_no_way(why: NoWay, domain: str, *, rechecked: bool) -> Result:
 
 _HINT = re.compile(
     r"\b(?:try|retry|again|later|wait|back|delayed|deferred|greylist(?:ed|ing)?|graylist(?:ed|ing)?)\b"
-    r"[^0-9\n]{0,60}?(?:(?P<clock>\d{1,2}:\d\d(?::\d\d)?)|(?P<number>\d{1,6})\s*(?P<unit>s|m|h)[a-z]*)\b",
+    r"[^0-9\n]{0,60}?(?:(?P<clock>\d{1,2}:\d\d(?::\d\d)?)|(?P<number>\d{1,6})\s*"
+    r"(?P<unit>s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:(?:ou)?rs?)?))\b",
     re.IGNORECASE,
 )
 _UNIT = {"s": 1, "m": 60, "h": 3600}
@@ -235,7 +246,7 @@ def retry_after(text: str) -> float | None:
             seconds = seconds * 60 + int(part)
         seconds *= 60 if found["clock"].count(":") == 1 else 1
     else:
-        seconds = int(found["number"]) * _UNIT[found["unit"].lower()]
+        seconds = int(found["number"]) * _UNIT[found["unit"][0].lower()]
     return min(float(seconds), HINT_LIMIT) or None
 
 

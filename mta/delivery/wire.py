@@ -9,12 +9,13 @@ a farewell while idle). A step never raises: it leaves `replies`, and `fault` wh
 import asyncio
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import cast
 
 from aiosmtplib import SMTPReadTimeoutError, SMTPResponse, SMTPServerDisconnected
 from aiosmtplib.protocol import SMTPProtocol
 
-from mta.delivery.trouble import Fault
+from mta.delivery.trouble import UNAVAILABLE, Fault
 from mta.mail.reply import Reply
 
 REPLY_LIMIT = 64 * 1024  # octets of one reply
@@ -23,7 +24,8 @@ CHUNK = 64 * 1024
 FAREWELL = 2.0  # seconds that a peer has to answer QUIT
 
 # The LF alone ends a line: no line of a reply is ever passed on as one, and replies are counted, not scanned for.
-_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?\r?", re.DOTALL)
+_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
+_SHORT = 64
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
@@ -111,15 +113,14 @@ class Wire(SMTPProtocol):
         await self._finish()
         if self.fault is Fault.TIMED_OUT:
             raise SMTPReadTimeoutError(self.fault_text)
-        if self.fault is not None:
+        if not self.replies or self.fault is Fault.GARBLED:
             raise SMTPServerDisconnected(self.fault_text)
         return SMTPResponse(self.replies[0].code, self.replies[0].text)
 
-    async def greeting(self, seconds: float) -> Reply | None:
-        """Wait for the reply that opens the session; None when `fault` came instead."""
+    async def greeting(self, seconds: float) -> None:
+        """Wait for the reply that opens the session."""
         self._arm(seconds)
         await self._finish()
-        return self.replies[0] if self.fault is None else None
 
     # What the event loop calls.
 
@@ -133,6 +134,8 @@ class Wire(SMTPProtocol):
                 return self.abort(Fault.GARBLED, "peer spoke out of turn")
             if not self._take(line):
                 return self.abort(Fault.GARBLED, f"not a reply: {line[:80]!r}")
+            if self.replies and self.replies[-1].code == UNAVAILABLE:
+                return self.abort(Fault.LOST, "peer closes the connection")  # RFC 5321 3.8
         if self._size + len(self._unfinished) > REPLY_LIMIT or len(self._lines) > REPLY_LINES:
             return self.abort(Fault.GARBLED, "reply is too long")
         if not self._wanted:
@@ -169,20 +172,20 @@ class Wire(SMTPProtocol):
 
     def _take(self, line: bytes) -> bool:
         """Take in one line of a reply (RFC 5321 4.2.1); False if it is not one."""
-        found = _LINE.fullmatch(line)
-        if found is None or (self._lines and found[1] != self._code):
-            return False
-        self._lines.append(found[3] or b"")
-        if found[2] == b"-":
-            self._code = found[1]
-            self._size += len(line)
-            return True
-        text = b"\n".join(self._lines).decode("utf-8", "replace")
-        if not text.isprintable():
-            text = _CONTROL.sub("?", text)
-        self.replies.append(Reply.parse(int(found[1]), text))
-        self._lines.clear()
-        self._size = 0
+        reply = _whole_reply(line) if not self._lines and len(line) <= _SHORT else None
+        if reply is None:
+            found = _LINE.fullmatch(line.removesuffix(b"\r"))
+            if found is None or (self._lines and found[1] != self._code):
+                return False
+            self._lines.append(found[3] or b"")
+            if found[2] == b"-":
+                self._code = found[1]
+                self._size += len(line)
+                return True
+            reply = _reply(found[1], b"\n".join(self._lines))
+            self._lines.clear()
+            self._size = 0
+        self.replies.append(reply)
         self._wanted -= 1
         return True
 
@@ -223,3 +226,15 @@ class Wire(SMTPProtocol):
     def _expire(self) -> None:
         self._timer = None
         self.abort(Fault.TIMED_OUT, f"no reply within {self._seconds:g} s")
+
+
+@lru_cache(maxsize=1024)
+def _whole_reply(line: bytes) -> Reply | None:
+    """Read a reply of one line; None if it is not whole. Peers say the same few things over and over."""
+    found = _LINE.fullmatch(line.removesuffix(b"\r"))
+    return None if found is None or found[2] == b"-" else _reply(found[1], found[3] or b"")
+
+
+def _reply(code: bytes, octets: bytes) -> Reply:
+    text = octets.decode("utf-8", "replace")
+    return Reply.parse(int(code), text if text.isprintable() else _CONTROL.sub("?", text))

@@ -269,9 +269,8 @@ def _holds(kept: Batch, frame: Frame, logged: LoggedEvent | None) -> bool:
 
 
 def ended_before(segments: Sequence[SegmentFile], at: float) -> int:
-    """Count the leading segments that were ended before `at`; the newest never counts."""
-    ended = (following.began_at + _HOUR <= at for following in segments[1:])
-    return sum(itertools.takewhile(bool, ended))
+    """Count the leading segments whose hour was over at `at`; the newest never counts."""
+    return sum(1 for _ in itertools.takewhile(lambda each: each.began_at + _HOUR <= at, segments[:-1]))
 
 
 def retire(directory: Path, now: float) -> int:

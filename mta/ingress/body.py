@@ -45,6 +45,7 @@ class Body:
         self._pieces: list[bytes] = []
         self._line = 0  # octets of the line that the next stretch goes on with
         self._begun = False
+        self._before = b""  # the octet before the next stretch
         # The CRLF of the DATA line is the one before the first line: "." there is an empty message.
         self._tail = b"\r\n"
 
@@ -79,10 +80,11 @@ class Body:
         """Check a stretch and hold it. It never begins or ends within a CRLF, nor within CRLF and a dot."""
         pairs = piece.count(b"\r\n")
         whole = piece.count(b"\n") == pairs == piece.count(b"\r")
-        if b"\0" in piece or not (whole or self._fix_newlines):
+        if b"\0" in piece or not (whole or self._fix_newlines) or self._doubtful_end(piece):
             self.fatal = True
             self.refuse(replies.NUL_IN_CONTENT if b"\0" in piece else replies.BARE_IN_CONTENT)
             return
+        self._before = piece[-1:]
         piece = piece.replace(b"\r\n.", b"\r\n")  # RFC 5321 4.5.2
         if not whole:
             piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
@@ -101,6 +103,10 @@ class Body:
                 self._pieces[-1] += piece
             else:
                 self._pieces.append(piece)
+
+    def _doubtful_end(self, piece: bytes) -> bool:
+        """Tell whether CR CR LF comes before the last dot, which only some servers take for the end of a line."""
+        return self.ended and (self._before + piece[-3:]).endswith(b"\r\r\n")
 
     def _too_long_line(self, piece: bytes) -> bool:
         """Go through the lines in the largest steps that the limit allows: two steps pass more than a limit."""

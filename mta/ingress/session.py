@@ -1,9 +1,10 @@
 """An SMTP server as a state machine without I/O (RFC 5321): bytes in; replies, and questions to the shell, out.
 
-This is the framing: lines, content, replies and their limits; dialog.py knows what the commands mean. The shell gives what arrives to `receive`, sends what `take_output` returns (the replies to a pipelined group
-leave together, RFC 2920 3.2) and answers `question` when there is one; until then nothing more is read. So
-every dialog, cut anywhere, runs without a socket. Whether a client may use the listener at all is decided
-before it has a session (access.admits).
+This is the framing: lines, content, replies and their limits. What commands mean, dialog.py knows. The shell
+gives what arrives to `receive`, sends what `take_output` returns (the replies to a pipelined group leave
+together, RFC 2920 3.2) and answers `question` when there is one; until then nothing more is read. So every
+dialog, cut anywhere, runs without a socket. Whether a client may use the listener at all is decided before it
+has a session (access.admits).
 """
 
 from functools import lru_cache
@@ -57,6 +58,13 @@ class Session:
         """Whether a message is on its way in."""
         return self.dialog.body is not None
 
+    @property
+    def hungry(self) -> bool:
+        """Whether more input is of use. With a question open it is kept, but need not be fetched twice."""
+        if self.question is not None:
+            return not self._buffer and not isinstance(self.question, StartTls)
+        return not self.behind
+
     # What the shell calls
 
     def greet(self) -> None:
@@ -99,8 +107,12 @@ class Session:
                 self._end(replies.TOO_MANY_LOGINS)
         self._go_on()
 
+    def expect_tls(self) -> None:
+        """Ask for the handshake before anything is said (RFC 8314 3)."""
+        self.question = StartTls()
+
     def tls_started(self, description: str) -> None:
-        """Answer StartTls, or say that the connection began with TLS: `description` is version and cipher."""
+        """Answer StartTls: `description` is version and cipher."""
         self.question = None
         self.dialog.forget_client()
         self.dialog.tls = description
@@ -207,8 +219,7 @@ class Session:
         elif verb in _HTTP:
             self._end(replies.NOT_SMTP)
         else:
-            # What follows other verbs, or is none, may be a secret.
-            self._act(self.dialog.obey(verb, argument), text if verb in ("MAIL", "RCPT") else "")
+            self._act(self.dialog.obey(verb, argument), text if verb in ("MAIL", "RCPT") else verb)
         return None
 
     def _act(self, outcome: type_outcome, about: str) -> None:
@@ -218,7 +229,7 @@ class Session:
         elif outcome is replies.GO_AHEAD and ahead:  # nobody has read our 354 yet: a sign of smuggling
             self._end(replies.AFTER_DATA)
         elif isinstance(outcome, Reply):
-            self._say(outcome, about)
+            self._say(outcome, "" if outcome is replies.UNKNOWN else about)  # it may be a password
             self.closed = self.closed or outcome is replies.BYE
         else:
             self.question = outcome

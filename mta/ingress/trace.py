@@ -6,6 +6,7 @@ Both are byte operations before or within the header block; all else stays as it
 import msgspec
 
 from mta.mail import headers
+from mta.mail.envelope import Envelope
 
 _BLIND = (b"bcc", b"resent-bcc")
 
@@ -21,11 +22,11 @@ class Trace(msgspec.Struct, frozen=True):
     tls: str
 
 
-def received_field(trace: Trace, hostname: str, message_id: str, recipients: tuple[str, ...], now: float) -> bytes:
-    """Write the Received field (RFC 5321 4.4). Only a single recipient is named: others are none of its business."""
+def received_field(trace: Trace, hostname: str, message_id: str, envelope: Envelope, now: float) -> bytes:
+    """Write the Received field (RFC 5321 4.4). It names a recipient only if there is no other: they may be blind."""
     client = f" ({trace.literal})" if trace.literal else ""
     tls = f"\r\n\t({trace.tls})" if trace.tls else ""
-    only = f"\r\n\tfor <{recipients[0]}>" if len(recipients) == 1 else ""
+    only = f"\r\n\tfor <{envelope.recipients[0].address}>" if len(envelope.recipients) == 1 else ""
     return (
         f"Received: from {trace.helo}{client}\r\n"
         f"\tby {hostname} (Fairlead) with {trace.protocol} id {message_id}{tls}{only};\r\n"
@@ -34,7 +35,7 @@ def received_field(trace: Trace, hostname: str, message_id: str, recipients: tup
 
 
 def repaired(header: bytes, names: list[bytes], hostname: str, message_id: str, now: float) -> bytes:
-    """Complete the header block of a submission: Date and Message-ID where missing, Bcc gone (RFC 6409 8)."""
+    """Complete a submission: Date and Message-ID where missing (RFC 6409 8), Bcc gone (RFC 5322 3.6.3)."""
     if any(name in names for name in _BLIND):
         header = headers.remove(header, _BLIND)
     if b"message-id" not in names:

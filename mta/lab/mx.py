@@ -74,8 +74,8 @@ class ReceivingMx:
 
     async def start(self) -> None:
         """Listen; OSError if the port is taken. Port 0 is the system's choice, and kept over a restart."""
-        # At its INFO aiosmtpd writes every line of every dialog.
-        logging.getLogger("mail.log").setLevel(logging.WARNING)
+        # Below this aiosmtpd logs every line of every dialog, and what clients say as they say it.
+        logging.getLogger("mail.log").setLevel(logging.ERROR)
         self.closing.clear()
         self._server = await asyncio.get_running_loop().create_server(
             lambda: _Session(self), self.address.host, self.address.port
@@ -204,6 +204,7 @@ class _Session(aiosmtpd.smtp.SMTP):
             await self.push("503 5.5.1 TLS is active")
         elif self._mx.settings.tls == "broken" and not arg:
             await self.push("220 2.0.0 ready to start TLS")
+            await self._reader.read(1)  # said before the client's hello it would be an injected reply
             await self.push("This is not TLS.")
             self._writer.close()
         else:

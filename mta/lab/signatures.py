@@ -5,7 +5,6 @@ withdrawn, so every signature and key is looked at here first; what passes costs
 """
 
 import base64
-import binascii
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ _FIELD_LIMIT = 8 << 10  # so is finding b= in a signature field
 _SIGNATURES_LIMIT = 10
 _MODULUS_LIMIT = 4096  # bits; time grows sevenfold with every doubling
 _EXPONENT_LIMIT = 1 << 32
+_REASON_LIMIT = 200  # characters; dkimpy quotes what it refuses
 _ALGORITHMS = (b"rsa-sha256", b"ed25519-sha256")  # RFC 8301 3.1: rsa-sha1 must not be used
 
 Texts = Callable[[str], list[bytes]]
@@ -57,7 +57,7 @@ def verify(content: bytes, texts: Texts) -> list[Signature]:
         _check_size(content, header)
         verifier = dkim.DKIM(content)
     except (_Unusable, dkim.DKIMException) as error:
-        return [Signature("", "", "", str(error))]
+        return [Signature("", "", "", str(error)[:_REASON_LIMIT])]
     fields = [value for name, value in verifier.headers if name.lower() == b"dkim-signature"]
     return [_verify(verifier, number, field, texts) for number, field in enumerate(fields[:_SIGNATURES_LIMIT])]
 
@@ -79,10 +79,10 @@ def _verify(verifier: dkim.DKIM, number: int, field: bytes, texts: Texts) -> Sig
         key = _key(tags, texts)
         if not verifier.verify(number, dnsfunc=lambda _name, timeout: key):  # noqa: ARG005 - as dkimpy calls it
             reason = "signature does not match"
-    except (_Unusable, dkim.DKIMException, dkim.util.InvalidTagValueList) as error:
-        reason = str(error) or type(error).__name__
-    except (ValueError, LookupError, TypeError):  # of dkimpy on malformed tags
-        reason = "malformed signature"
+    except (_Unusable, dkim.DKIMException) as error:
+        reason = str(error)[:_REASON_LIMIT] or type(error).__name__
+    except (dkim.util.InvalidTagValueList, ValueError, LookupError, TypeError):  # where dkimpy trusts the tags
+        reason = "malformed signature or key"
     domain, selector, algorithm = (_text(tags.get(tag, b"")) for tag in (b"d", b"s", b"a"))
     return Signature(domain, selector, algorithm, reason)
 
@@ -105,7 +105,7 @@ def _key(tags: dict[bytes, bytes], texts: Texts) -> bytes:
 def _check_rsa(encoded: bytes) -> None:
     try:
         public = load_der_public_key(base64.b64decode(encoded))
-    except (ValueError, UnsupportedAlgorithm, binascii.Error):
+    except (ValueError, UnsupportedAlgorithm):
         raise _Unusable("malformed key") from None
     if not isinstance(public, RSAPublicKey):
         raise _Unusable("key is of another algorithm")

@@ -65,7 +65,7 @@ class Scheduler:
                     heads.append(due)
         return heads
 
-    async def next_at(self) -> float | None:
-        """Return when there may be something to do: the first due time or timer."""
-        times = [await self._spool.next_due_at(), await self._spool.next_timer_at()]
+    async def next_at(self, after: float) -> float | None:
+        """Return when there will be something to do that was not there at `after`; None if nothing is foreseen."""
+        times = [await self._spool.next_due_at(after), await self._spool.next_timer_at(after)]
         return min((each for each in times if each is not None), default=None)

@@ -125,8 +125,8 @@ class Spool(Protocol):
         Entry ids in `skip` (claims on their way) are passed over.
         """
 
-    async def next_due_at(self) -> float | None:
-        """Return a time not later than the first due time of all; None when nothing waits."""
+    async def next_due_at(self, after: float) -> float | None:
+        """Return the first due time after `after`, or a time before it; None when nothing waits for one."""
 
     async def claim(self, entry: Entry, claim: Claim) -> bool:
         """Take an entry for an attempt; False if it changed, was claimed or is gone."""
@@ -143,8 +143,8 @@ class Spool(Protocol):
     async def timers(self, now: float, limit: int) -> list[Due]:
         """Read unclaimed entries whose timer has come, earliest first."""
 
-    async def next_timer_at(self) -> float | None:
-        """Return when the first timer comes; None when there is none."""
+    async def next_timer_at(self, after: float) -> float | None:
+        """Return when the first timer after `after` comes; None when there is none."""
 
     async def content(self, message: Message, limit: int | None = None) -> bytes:
         """Read a message's content, or its first `limit` octets; SpoolError if it fails its seal."""

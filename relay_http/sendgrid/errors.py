@@ -47,9 +47,10 @@ async def refuse(req: Request, resp: falcon.asgi.Response, error: Refusal, _para
 
 async def refuse_http(req: Request, resp: falcon.asgi.Response, error: falcon.HTTPError, params: object) -> None:
     """Answer what the framework refuses: verbs, and headers it cannot read."""
-    allowed = ", ".join(getattr(error, "allowed_methods", ()))
-    message = f"{allowed.removesuffix(', OPTIONS')} method allowed only" if allowed else error.title or "Bad Request"
-    refusal = Refusal(error.status_code, Problem(message), headers=dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    verbs = headers.get("Allow", "").removesuffix(", OPTIONS")
+    message = f"{verbs} method allowed only" if verbs else error.title or "Bad Request"
+    refusal = Refusal(error.status_code, Problem(message), headers=headers)
     await refuse(req, resp, refusal, params)
 
 

@@ -197,14 +197,18 @@ def _subject(root: Fields) -> str | None:
     subject = header_text(root, "subject")
     given = root.members.get("personalizations")
     needed = isinstance(given, list) and any(isinstance(each, dict) and "subject" not in each for each in given)
-    if subject == "" and needed and not root.has("template_id"):
+    if subject == "" and needed and not _has_template(root):
         root.problem("subject", _NO_SUBJECT)
     return subject
 
 
+def _has_template(root: Fields) -> bool:
+    return root.members.get("template_id", "") != ""
+
+
 def _content(root: Fields) -> tuple[Part, ...]:
     given = root.array("content", CONTENT_LIMIT)
-    if given == [] and not root.has("template_id"):
+    if given == [] and not _has_template(root):
         root.problem("content", _NO_CONTENT)
     parts = tuple(part for part in map(read_part, root.objects("content", given)) if part is not None)
     kinds = [part.media_type.partition(";")[0] for part in parts]

@@ -14,7 +14,7 @@ from mta.spool.records import Origin
 from relay_http.problem import Problem, Refusal
 from relay_http.sendgrid.request import MailSend, Personalization
 
-HEADS_LIMIT = 30_000_000  # octets: a request cannot multiply itself by its personalizations beyond this
+HEADS_LIMIT = 8_000_000  # octets: a request cannot multiply itself by its personalizations beyond this
 _OURS = "mime-version"  # legal to give, and written anyway
 
 

@@ -82,6 +82,7 @@ def read_part(fields: Fields) -> Part | None:
         fields.problem("type", "The content type is required.")
     elif media_type and media_type.startswith(("multipart/", "message/")):
         fields.problem("type", "Multipart and message types cannot be content.")
+        return None
     return Part(media_type, value) if media_type and value else None
 
 

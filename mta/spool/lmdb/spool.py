@@ -126,10 +126,10 @@ class LmdbSpool:
         await self._quarantine(Table.DUE, broken)
         return found
 
-    async def next_due_at(self) -> float | None:
-        """Return a time not later than the first due time of all."""
+    async def next_due_at(self, after: float) -> float | None:
+        """Return the first due time after `after`, or a time before it; None when nothing waits for one."""
         with self._view() as view:
-            return view.first_hint_at()
+            return view.next_due_after(after)
 
     async def timers(self, now: float, limit: int) -> list[Due]:
         """Read unclaimed entries whose timer has come, earliest first."""
@@ -138,11 +138,10 @@ class LmdbSpool:
         await self._quarantine(Table.TIMERS, broken)
         return found
 
-    async def next_timer_at(self) -> float | None:
-        """Return when the first timer comes; None when there is none."""
+    async def next_timer_at(self, after: float) -> float | None:
+        """Return when the first timer after `after` comes; None when there is none."""
         with self._view() as view:
-            cursor = view.cursor(Table.TIMERS)
-            return float(int.from_bytes(cursor_key(cursor)[:8], "big")) if cursor.first() else None
+            return view.next_timer_after(after)
 
     async def claims(self) -> list[tuple[Due, Claim]]:
         """List what is in flight, for a restart."""

@@ -33,6 +33,7 @@ _decode_claim = msgspec.msgpack.Decoder(Claim).decode
 _decode_event = msgspec.msgpack.Decoder(Event).decode
 _decode_record = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 
+_HINTS_LOOKED_AT = 256
 _Decoded = TypeVar("_Decoded")
 
 
@@ -175,17 +176,31 @@ class View:
             more = cursor.next()
         return rows
 
-    def first_hint_at(self) -> int | None:
-        """Return the earliest second of all hints."""
+    def next_due_after(self, after: float) -> float | None:
+        """Find the first due time after `after`, or a time before it: among the hints of a tenant, the first few."""
         first: int | None = None
-        cursor = self.cursor(Table.WAKE)
-        more = cursor.first()
+        hints, heads = self.cursor(Table.WAKE), self.cursor(Table.DUE)
+        more = hints.first()
         while more:
-            key = cursor_key(cursor)
-            second = int.from_bytes(key[TENANT_BYTES:-LANE_BYTES], "big")
-            first = second if first is None else min(first, second)
-            more = cursor.set_range(key[:TENANT_BYTES] + b"\xff" * (8 + LANE_BYTES))
-        return first
+            tenant = cursor_key(hints)[:TENANT_BYTES]
+            more = hints.set_range(tenant + seconds(after))
+            for _ in range(_HINTS_LOOKED_AT):
+                if not more or not cursor_key(hints).startswith(tenant):
+                    break
+                at = _head_at(heads, cursor_key(hints)[-LANE_BYTES:])
+                if at is not None and at > int(after * 1000):
+                    first = at if first is None else min(first, at)
+                    break
+                more = hints.next()
+            more = hints.set_range(tenant + b"\xff" * (8 + LANE_BYTES))
+        return None if first is None else first / 1000
+
+    def next_timer_after(self, after: float) -> float | None:
+        """Find the first timer after `after`."""
+        cursor = self.cursor(Table.TIMERS)
+        if not cursor.set_range((int(after) + 1).to_bytes(8, "big")):
+            return None
+        return float(int.from_bytes(cursor_key(cursor)[:8], "big"))
 
 
 def cursor_key(cursor: lmdb.Cursor) -> bytes:

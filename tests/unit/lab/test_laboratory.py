@@ -4,10 +4,12 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiosmtplib
 import dns.asyncresolver
 import pytest
+import uvloop
 
 from mta.clock import SystemClock
 from mta.config import HostPort, parse
@@ -49,14 +51,21 @@ async def send(lab: Laboratory, *recipients: str) -> None:
     )
 
 
-async def test_mail_goes_the_way_dns_says_and_is_kept(lab: Laboratory) -> None:
-    await send(lab, "c@any.test", "d@any.test")
-    (captured,) = await lab.wait_for(1, timeout=5)
-    assert captured.content == MAIL
-    assert captured.tls.startswith("TLSv1.3")
-    kept = Mailbox(lab.directory / "mail")
-    assert [kept.read(name) for name in kept.names()] == [captured]
-    assert lab.verify(captured) == []
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_mail_goes_the_way_dns_says_and_is_kept(tmp_path: Path, run: Any) -> None:
+    async def story() -> None:
+        lab = Laboratory(tmp_path, FakeClock())
+        await lab.start()
+        await send(lab, "c@any.test", "d@any.test")
+        (captured,) = await lab.wait_for(1, timeout=5)
+        assert captured.content == MAIL
+        assert captured.tls.startswith("TLSv1.3")
+        kept = Mailbox(tmp_path / "mail")
+        assert [kept.read(name) for name in kept.names()] == [captured]
+        assert lab.verify(captured) == []
+        await lab.close()
+
+    run(story())
 
 
 async def test_waiting_ends_with_what_was_wanted_or_says_what_there_is(lab: Laboratory) -> None:

@@ -106,6 +106,12 @@ async def send(lab: Lab, *recipients: str, content: bytes = MAIL, sender: str = 
         return await client.reply()
 
 
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 def test_mail_over_verified_tls_is_captured_with_its_envelope(tmp_path: Path, run: Any) -> None:
     async def story() -> None:
@@ -226,10 +232,11 @@ async def test_content_is_the_octets_of_the_wire_without_dot_stuffing(tmp_path: 
 async def test_content_split_anywhere_is_the_same(tmp_path: Path) -> None:
     async with running(tmp_path) as lab, wire(lab) as client:
         await client.talk("EHLO c.test")
+        (session,) = lab.mx.sessions
         for at in range(1, len(b"a\r\n..\r\n.\r\n")):
             await client.talk("MAIL FROM:<a@b.test>", "RCPT TO:<c@d.test>", "DATA")
             await client.say(b"a\r\n..\r\n.\r\n"[:at])
-            await asyncio.sleep(0.002)  # a segment of its own
+            await until(lambda: len(session._unread()) == len(b"\r\n") + at)  # noqa: B023 - awaited at once
             await client.say(b"a\r\n..\r\n.\r\n"[at:])
             assert (await client.reply()).startswith("250")
         assert {each.content for each in lab.captured} == {b"a\r\n.\r\n"}
@@ -303,12 +310,6 @@ async def test_drop_breaks_off_after_the_content_and_keeps_nothing(tmp_path: Pat
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await send(lab, "ok@d.test", "drop@d.test")
         assert (lab.captured, lab.mx.transactions, lab.mx.connections) == ([], 1, 1)
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def test_slow_answers_when_its_time_has_passed(tmp_path: Path) -> None:

@@ -1,0 +1,195 @@
+"""A message between DATA and its answer: checked, given its trace, and handed to the queue.
+
+Small content goes to the queue with the message; content that the session delivers in stretches is committed
+as it comes, and the message then refers to it. The header block has to be complete in the first stretch.
+"""
+
+import logging
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Protocol
+
+import msgspec
+
+from mta.clock import Clock
+from mta.config import Limits
+from mta.ingress import replies
+from mta.ingress.access import Access
+from mta.ingress.body import Budget
+from mta.ingress.trace import Trace, received_field, repaired
+from mta.mail import headers
+from mta.mail.envelope import Envelope
+from mta.mail.ids import new_message_id
+from mta.mail.reply import Reply
+from mta.queue.submission import Receipt, Submission
+from mta.spool.interface import ContentWriter, Full, Refused, Spool, SpoolError
+from mta.spool.records import Origin, Segment
+
+log = logging.getLogger(__name__)
+
+_MESSAGE_ID_LIMIT = 512  # octets of a Message-ID worth remembering
+
+
+class Queue(Protocol):
+    """The one door in, as mta.queue has it."""
+
+    async def accept(self, *submissions: Submission) -> Sequence[Receipt]:
+        """Take responsibility for all or none: durable on return. SpoolError tells why not."""
+
+
+class Intake(msgspec.Struct, frozen=True):
+    """What all sessions of the process share."""
+
+    hostname: str
+    limits: Limits
+    queue: Queue
+    spool: Spool
+    access: Access
+    clock: Clock
+    budget: Budget
+    tls: ssl.SSLContext | None
+
+
+class Provenance(msgspec.Struct, frozen=True):
+    """Where a message comes from: the session's id, the door, for whom, from whom and how."""
+
+    session: str
+    origin: Origin
+    tenant: str
+    client: str
+    trace: Trace
+
+
+class Arrival:
+    """One message on its way in. Its id stands in the trace field and in the reply."""
+
+    def __init__(self, intake: Intake, provenance: Provenance) -> None:
+        self.id = new_message_id()
+        self._intake = intake
+        self._from = provenance
+        self._writer: ContentWriter | None = None
+        self._size = 0
+        self._sign_domain = ""
+        self._note = ""
+        self._header_message_id = ""
+
+    async def store(self, envelope: Envelope, content: bytes) -> Reply | None:
+        """Commit a stretch of content; the reply for the end of data if the message is refused."""
+        try:
+            if self._writer is None:
+                if headers.header_length(content) == len(content):
+                    return replies.HEADER_TOO_BIG
+                opened = await self._open(envelope, content)
+                if isinstance(opened, Reply):
+                    return opened
+                content = opened
+                self._writer = self._intake.spool.store_content()
+            self._size += len(content)
+            await self._writer.write(content)
+        except SpoolError as error:
+            await self.abandon()
+            return self._failure(error)
+        return None
+
+    async def accept(self, envelope: Envelope, content: bytes) -> Reply:
+        """Hand the message to the queue with its last stretch; the reply is positive when it is durable."""
+        stored: tuple[Segment, ...] = ()
+        try:
+            if self._writer is None:
+                opened = await self._open(envelope, content)
+                if isinstance(opened, Reply):
+                    return opened
+                content = opened
+            self._size += len(content)
+            if self._writer is not None:
+                await self._writer.write(content)
+                stored, content = (await self._writer.finish(),), b""
+            await self._intake.queue.accept(self._submission(envelope, stored, content))
+        except SpoolError as error:
+            await self.abandon()
+            return self._failure(error)
+        log.info(
+            "session=%s client=%s tenant=%s message=%s from=%a recipients=%d size=%d signed=%s%s",
+            self._from.session,
+            self._from.client,
+            self._from.tenant,
+            self.id,
+            envelope.sender,
+            len(envelope.recipients),
+            self._size,
+            self._sign_domain or "no",
+            f" note={self._note!a}" if self._note else "",
+        )
+        return Reply(250, "2.0.0", f"OK queued as {self.id}")
+
+    async def abandon(self) -> None:
+        """Give up what was stored. What cannot be given up now, the spool collects later."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(SpoolError):
+                await writer.abort()
+
+    async def _open(self, envelope: Envelope, content: bytes) -> bytes | Reply:
+        """Judge the header block, which `content` begins with, and return the content as it is to be kept."""
+        length = headers.header_length(content)
+        header, rest = content[:length], content[length:]
+        names = headers.names(header)
+        if names.count(b"received") > self._intake.limits.received:  # RFC 5321 6.3
+            return replies.LOOP
+        refusal = await self._judge_sender(header)
+        if refusal is not None:
+            return refusal
+        now = self._intake.clock.now()
+        if self._from.origin is Origin.SUBMISSION:
+            header = repaired(header, names, self._intake.hostname, self.id, now)
+        elif header and not names:  # a body without a header block: ours must not be taken for its first lines
+            header = b"\r\n" + header
+        message_id = headers.first(header, b"message-id") or b""
+        if len(message_id) <= _MESSAGE_ID_LIMIT:
+            self._header_message_id = message_id.decode("ascii", "replace")
+        return received_field(self._from.trace, self._intake.hostname, self.id, envelope, now) + header + rest
+
+    async def _judge_sender(self, header: bytes) -> Reply | None:
+        """Find out for which domain the message is signed (promise 9).
+
+        A submission is refused if its From names another tenant's domain, or none: RFC 6409 6.1 leaves that to
+        the site, and nobody could be held to such a message. A relay listener takes it unsigned.
+        """
+        submitted = self._from.origin is Origin.SUBMISSION
+        try:
+            domains = headers.from_domains(header)
+        except headers.FromError as error:
+            self._note = str(error)
+            return Reply(554, "5.6.0", str(error)) if submitted else None
+        # An encoded word is no domain (RFC 2047 5), but there are readers that would decode it to one.
+        if submitted and (not domains or any("=?" in domain for domain in domains)):
+            return replies.NO_FROM
+        standing = await self._intake.access.standing(self._from.tenant, domains)
+        if submitted and standing.foreign:
+            return replies.FOREIGN_SENDER
+        self._note = standing.note
+        self._sign_domain = "" if standing.foreign else standing.sign_domain
+        return None
+
+    def _submission(self, envelope: Envelope, stored: tuple[Segment, ...], content: bytes) -> Submission:
+        return Submission(
+            id=self.id,
+            tenant=self._from.tenant,
+            envelope=envelope,
+            origin=self._from.origin,
+            content=content,
+            stored=stored,
+            sign_domain=self._sign_domain,
+            header_message_id=self._header_message_id,
+            client=self._from.client,
+            note=self._note,
+        )
+
+    def _failure(self, error: SpoolError) -> Reply:
+        log.warning(
+            "session=%s message=%s not stored: %s: %a", self._from.session, self.id, type(error).__name__, str(error)
+        )
+        if isinstance(error, Full):
+            return replies.SPOOL_FULL
+        return replies.SPOOL_REFUSED if isinstance(error, Refused) else replies.SPOOL_UNAVAILABLE

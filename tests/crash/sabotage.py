@@ -1,0 +1,78 @@
+"""What the harness must be able to see: three ways to break the promises, planted from outside the product.
+
+Each is a context in which the product's own classes misbehave; a process that is to be sabotaged enters it
+before it builds anything. Nothing here can be reached by a setting of the product.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from enum import StrEnum
+from typing import Any
+from unittest import mock
+
+from mta.queue.job import Job
+from mta.queue.queue import Queue
+from mta.queue.submission import Receipt, Submission
+from mta.mail.result import Outcome
+from mta.spool.lmdb.spool import LmdbSpool
+
+_AFTERWARDS = 0.05  # seconds from the answer to the commit: as long as a disk under load may take
+
+
+class Sabotage(StrEnum):
+    """What is broken."""
+
+    NONE = "none"
+    NO_SYNC = "no-sync"  # commits are not fsynced
+    ANSWER_FIRST = "answer-first"  # the answer leaves before the commit
+    FORGET_OUTCOME = "forget-outcome"  # outcomes are not stored
+
+
+@contextmanager
+def _no_sync() -> Iterator[None]:
+    made = LmdbSpool.__init__
+
+    def make(self: LmdbSpool, *args: Any, **options: Any) -> None:
+        made(self, *args, **{**options, "sync": False})
+
+    with mock.patch.object(LmdbSpool, "__init__", make):
+        yield
+
+
+@contextmanager
+def _answer_first() -> Iterator[None]:
+    accept = Queue.accept
+    afterwards: set[asyncio.Task[None]] = set()
+
+    async def answer(self: Queue, *submissions: Submission) -> list[Receipt]:
+        async def commit() -> None:
+            await asyncio.sleep(_AFTERWARDS)
+            await accept(self, *submissions)
+
+        task = asyncio.create_task(commit())
+        afterwards.add(task)
+        task.add_done_callback(afterwards.discard)
+        return [Receipt(each.id, 0) for each in submissions]
+
+    with mock.patch.object(Queue, "accept", answer):
+        yield
+
+
+@contextmanager
+def _forget_outcome() -> Iterator[None]:
+    async def settle(self: Queue, job: Job, outcome: Outcome) -> bool:
+        return True
+
+    with mock.patch.object(Queue, "settle", settle):
+        yield
+
+
+def planted(sabotage: Sabotage) -> Any:
+    """The context in which the product is broken in this way."""
+    return {
+        Sabotage.NONE: nullcontext,
+        Sabotage.NO_SYNC: _no_sync,
+        Sabotage.ANSWER_FIRST: _answer_first,
+        Sabotage.FORGET_OUTCOME: _forget_outcome,
+    }[sabotage]()

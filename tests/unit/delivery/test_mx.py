@@ -1,0 +1,245 @@
+"""From a domain to the addresses to try: the rules as functions, then whole attempts through DNS."""
+
+import ipaddress
+from random import Random
+
+import dns.rcode
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mta.config import Config
+from mta.delivery import mx
+from mta.delivery.resolver import Exchanger
+from mta.delivery.route import NextHop, Routes
+from mta.delivery.trouble import NoWay
+from mta.mail.result import Verdict
+from tests.unit.delivery.peers import ACCEPT, EHLO, QUIT, DnsPeer, Relay, ScriptedServer, config, job
+
+
+def hosts(*exchangers, hostname="relay.test"):
+    site = mx.by_rank(tuple(Exchanger(*each) for each in exchangers), hostname, 25)
+    return site if isinstance(site, NoWay) else [(hop.rank, hop.host) for hop in site.hops]
+
+
+def test_sites_are_equal_whatever_the_numbers():
+    assert hosts((10, "b"), (5, "a"), (10, "c")) == [(0, "a"), (1, "b"), (1, "c")]
+    assert mx.by_rank((Exchanger(1, "a"), Exchanger(7, "b")), "x", 25) == mx.by_rank(
+        (Exchanger(20, "b"), Exchanger(10, "a")), "x", 25
+    )
+
+
+def test_null_mx_and_null_mx_among_others():
+    assert hosts((0, "")) is NoWay.NULL_MX
+    assert hosts((0, ""), (10, "a")) == [(0, "a")]
+
+
+def test_ourselves_and_what_is_no_better_than_us_are_dropped():
+    assert hosts((5, "a"), (10, "relay.test"), (10, "b"), (20, "c")) == [(0, "a")]
+    assert hosts((10, "relay.test"), (10, "b")) is NoWay.LOOP
+    assert hosts((10, "relay.test"), (20, "b"), hostname="relay.test") is NoWay.LOOP
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abcdef")), max_size=30), st.integers())
+def test_order_is_by_rank_and_random_within(ranks, seed):
+    hops = [NextHop(rank, host, 25) for rank, host in ranks]
+    ordered = mx.in_order(hops, Random(seed))
+    assert [hop.rank for hop in ordered] == sorted(rank for rank, _ in ranks)[: mx.HOSTS_LIMIT]
+
+
+def test_every_host_of_a_rank_comes_first_some_time():
+    hops = [NextHop(0, host, 25) for host in "abc"]
+    rng = Random(1)
+    assert {mx.in_order(hops, rng)[0].host for _ in range(50)} == {"a", "b", "c"}
+
+
+# fmt: off
+INSIDE = [
+    "127.0.0.1", "127.8.8.8", "0.0.0.0", "0.1.2.3", "10.0.0.1",
+    "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "224.0.0.1",
+    "255.255.255.255", "240.0.0.1", "192.0.0.192", "168.63.129.16", "100.100.100.200",
+    "192.0.2.1", "198.18.0.1", "233.252.0.1", "::1", "::",
+    "fe80::1", "fec0::1", "fc00::1", "fd00:ec2::254", "ff02::1",
+    "ff0e::1", "2001:db8::1", "100::1", "4000::1", "::ffff:127.0.0.1",
+    "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a00:1", "64:ff9b:1::808:808",
+    "2002:7f00:1::", "2002:a00:1::1", "2001:0:4136:e378:8000:63bf:80ff:fffe",
+]
+# fmt: on
+
+
+@pytest.mark.parametrize("address", INSIDE)
+def test_inside_is_not_public(address):
+    assert not mx.is_public(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"]
+)
+def test_outside_is_public(address):
+    assert mx.is_public(ipaddress.ip_address(address))
+
+
+@given(st.ip_addresses(v=4))
+def test_wrapping_changes_nothing(address):
+    for prefix in ("::ffff:0:0", "64:ff9b::"):
+        wrapped = ipaddress.IPv6Address(int(ipaddress.IPv6Address(prefix)) | int(address))
+        assert mx.is_public(wrapped) == mx.is_public(address)
+
+
+def test_routes_first_match_wins():
+    routes = Config.model_validate(
+        {
+            "routes": [
+                {"domains": ["b.example.com", "example.org"], "relay": "first:25"},
+                {"domains": "*.example.com", "relay": ["second:25", "[2001:db8::1]:26"]},
+                {"domains": "*", "relay": "third:25", "tls": "none"},
+            ]
+        }
+    ).routes
+    found = Routes(routes)
+    for domain, host in (
+        ("b.example.com", "first"),
+        ("example.org", "first"),
+        ("a.example.com", "second"),
+        ("x.b.example.com", "second"),
+        ("example.com", "third"),
+        ("notexample.com", "third"),
+        ("[192.0.2.1]", "third"),
+    ):
+        assert found.site(domain).hops[0].host == host
+    assert found.site("a.example.com").hops == (NextHop(0, "second", 25), NextHop(1, "2001:db8::1", 26))
+    assert Routes(routes[:2]).site("example.net") is None
+
+
+# Whole attempts
+
+
+def told(outcome):
+    result = outcome.results[0]
+    return (result.verdict, result.reply.code, result.reply.enhanced, outcome.counted)
+
+
+async def attempt(peer, *, domain="rcpt.test", port=25, steps=0, private=True, **options):
+    settings = config(port=port, allow_private_targets=private, **options)
+    async with Relay(settings, dns=peer.settings) as relay:
+        return await relay.attempt(job(domain=domain, steps=steps))
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        ({}, (Verdict.FAILED, 550, "5.1.2", True)),
+        ({("rcpt.test", "TXT"): ["x"]}, (Verdict.FAILED, 550, "5.1.2", True)),
+        ({("rcpt.test", "MX"): ["0 ."]}, (Verdict.FAILED, 556, "5.1.10", True)),
+        ({("rcpt.test", "MX"): ["0 relay.test."]}, (Verdict.FAILED, 550, "5.4.6", True)),
+    ],
+)
+async def test_what_fails_at_once(records, expected):
+    async with DnsPeer(records) as peer:
+        assert told(await attempt(peer)) == expected
+
+
+@pytest.mark.parametrize("broken", ["rcpt.test", "mx.test"])
+@pytest.mark.parametrize("how", ["SERVFAIL", "REFUSED", "silent"])
+async def test_dns_trouble_is_deferred_and_not_counted(broken, how):
+    async with DnsPeer({("rcpt.test", "MX"): ["10 mx.test."], ("mx.test", "A"): ["127.0.0.1"]}) as peer:
+        if how == "silent":
+            peer.silent.add(broken)
+        else:
+            peer.rcodes[broken] = dns.rcode.from_text(how)
+        for steps in (0, 5):
+            assert told(await attempt(peer, steps=steps)) == (Verdict.DEFERRED, 451, "4.4.3", False)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        {("rcpt.test", "MX"): ["10 mx.test."]},
+        {("rcpt.test", "MX"): ["10 mx.test."], ("mx.test", "A"): ["127.0.0.1", "10.0.0.1"]},
+        {("rcpt.test", "MX"): ["10 mx.test."], ("mx.test", "AAAA"): ["::ffff:127.0.0.1", "::1"]},
+        {("rcpt.test", "MX"): ["10 127.0.0.1."]},
+        {("rcpt.test", "A"): ["169.254.169.254"]},
+    ],
+    ids=["no-address", "private", "mapped", "literal", "implicit"],
+)
+async def test_unusable_next_hops_fail_when_seen_again(records):
+    async with ScriptedServer(EHLO) as server, DnsPeer(records) as peer:
+        options = {"port": server.port, "private": False}
+        assert told(await attempt(peer, **options)) == (Verdict.DEFERRED, 451, "4.4.4", True)
+        assert told(await attempt(peer, steps=1, **options)) == (Verdict.FAILED, 550, "5.4.4", True)
+    assert server.heard == []
+
+
+async def test_an_address_literal_of_the_inside_is_not_dialled():
+    async with ScriptedServer(EHLO + ACCEPT + QUIT) as server, DnsPeer() as peer:
+        for literal in ("[127.0.0.1]", "[IPv6:::1]"):
+            outcome = await attempt(peer, domain=literal, port=server.port, private=False, steps=1)
+            assert told(outcome)[:3] == (Verdict.FAILED, 550, "5.4.4")
+        assert server.heard == []
+        outcome = await attempt(peer, domain="[127.0.0.1]", port=server.port)
+        assert outcome.results[0].verdict is Verdict.DELIVERED
+        assert peer.asked == []
+
+
+async def test_implicit_mx_and_cname():
+    records = {("rcpt.test", "A"): ["127.0.0.1"], ("alias.test", "CNAME"): ["rcpt.test."]}
+    records[("cname.test", "MX")] = ["10 alias.test."]
+    async with ScriptedServer(EHLO + ACCEPT + QUIT) as server, DnsPeer(records) as peer:
+        for domain, host in (("rcpt.test", "rcpt.test"), ("alias.test", "alias.test"), ("cname.test", "alias.test")):
+            outcome = await attempt(peer, domain=domain, port=server.port)
+            assert outcome.results[0].verdict is Verdict.DELIVERED
+            assert outcome.relay == f"{host}[127.0.0.1]:{server.port}"
+
+
+async def test_preference_fallback_and_every_address():
+    records = {
+        ("rcpt.test", "MX"): ["30 worst.test.", "10 dead.test.", "20 mixed.test.", "5 gone.test."],
+        ("dead.test", "A"): ["127.0.0.3"],
+        ("mixed.test", "A"): ["127.0.0.4", "127.0.0.2"],
+        ("worst.test", "A"): ["127.0.0.1"],
+    }
+    server = await ScriptedServer(EHLO + ACCEPT + QUIT).start("127.0.0.2")
+    async with server, DnsPeer(records) as peer:
+        outcome = await attempt(peer, port=server.port)
+        assert outcome.relay == f"mixed.test[127.0.0.2]:{server.port}"
+        # worse hosts were not even looked up
+        assert "worst.test" not in {name for name, _, _ in peer.asked}
+
+
+async def test_a_host_that_dns_does_not_tell_of_is_passed_over():
+    records = {("rcpt.test", "MX"): ["10 lost.test.", "20 mx.test."], ("mx.test", "A"): ["127.0.0.1"]}
+    async with ScriptedServer(EHLO + ACCEPT + QUIT) as server, DnsPeer(records) as peer:
+        peer.rcodes["lost.test"] = dns.rcode.SERVFAIL
+        outcome = await attempt(peer, port=server.port)
+        assert outcome.results[0].verdict is Verdict.DELIVERED
+
+
+async def test_a_thousand_mx_are_not_all_tried(unused_tcp_port):
+    records = {("rcpt.test", "MX"): [f"10 mx{number}.test." for number in range(1000)]}
+    records |= {(f"mx{number}.test", "A"): [f"127.0.1.{each}" for each in (1, 2, 3)] for number in range(1000)}
+    async with DnsPeer(records) as peer:
+        outcome = await attempt(peer, port=unused_tcp_port)
+        assert told(outcome) == (Verdict.DEFERRED, 451, "4.4.1", True)
+        assert len({name for name, _, _ in peer.asked}) <= 1 + mx.HOSTS_LIMIT
+
+
+async def test_domains_with_the_same_hosts_share_connections():
+    records = {("a.test", "MX"): ["10 mx.test."], ("b.test", "MX"): ["7 mx.test."], ("mx.test", "A"): ["127.0.0.1"]}
+    async with (
+        ScriptedServer(EHLO + ACCEPT + ACCEPT + QUIT) as server,
+        DnsPeer(records) as peer,
+        Relay(config(port=server.port, allow_private_targets=True), dns=peer.settings) as relay,
+    ):
+        for domain in ("a.test", "b.test"):
+            assert (await relay.attempt(job(domain=domain))).results[0].verdict is Verdict.DELIVERED
+    assert len(server.heard) == 1
+
+
+async def test_a_route_by_name_may_lead_inside_and_never_bounces():
+    routes = [{"domains": ["in.test"], "relay": "inside.test:{}"}, {"domains": ["*"], "relay": "gone.test:25"}]
+    async with ScriptedServer(EHLO + ACCEPT + QUIT) as server, DnsPeer({("inside.test", "A"): ["127.0.0.1"]}) as peer:
+        routes[0]["relay"] = f"inside.test:{server.port}"
+        outcome = await attempt(peer, domain="in.test", private=False, routes=routes)
+        assert outcome.results[0].verdict is Verdict.DELIVERED
+        outcome = await attempt(peer, private=False, routes=routes, steps=5)
+        assert told(outcome)[:3] == (Verdict.DEFERRED, 451, "4.4.4")

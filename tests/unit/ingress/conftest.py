@@ -1,0 +1,290 @@
+"""A whole ingress on loopback: real sockets, real TLS; the queue, spool and accounts behind it are doubles that
+keep their contracts (mta.ingress.arrival.Queue, the ContentWriter of mta.spool, mta.ingress.access.Access).
+"""
+
+import asyncio
+import datetime
+import ipaddress
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from mta.accounts.senders import Standing
+from mta.config import Config, HostPort, Limits, Listener, parse
+from mta.ingress.access import Identity
+from mta.ingress.server import Ingress
+from mta.queue.submission import Receipt, Submission
+from mta.spool.interface import SpoolError
+from mta.spool.records import Segment
+
+NOW = 1795222923.0  # Sat, 21 Nov 2026 01:02:03 +0000
+
+
+class Keeping:
+    """A queue that keeps what it accepts. `gate` holds commits back until it is set; `failure` refuses them."""
+
+    def __init__(self) -> None:
+        self.accepted: list[Submission] = []
+        self.failure: Exception | None = None
+        self.asked = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def accept(self, *submissions: Submission) -> list[Receipt]:
+        self.asked.set()
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
+        self.accepted += submissions
+        return [Receipt(each.id, len(self.accepted)) for each in submissions]
+
+
+class Writer:
+    def __init__(self, store: "Store") -> None:
+        self.store = store
+        self.pieces: list[bytes] = []
+        self.aborted = False
+        self.segment: Segment | None = None
+
+    async def write(self, data: bytes) -> None:
+        assert self.segment is None
+        assert not self.aborted
+        await asyncio.sleep(0)
+        if self.store.failure is not None:
+            raise self.store.failure
+        self.pieces.append(data)
+
+    async def finish(self) -> Segment:
+        content = b"".join(self.pieces)
+        self.segment = Segment(b"%d" % len(self.store.writers), len(content), b"")
+        return self.segment
+
+    async def abort(self) -> None:
+        self.aborted = True
+        self.store.abandoned.set()
+
+
+class Store:
+    """The part of a spool that large content is committed to."""
+
+    def __init__(self) -> None:
+        self.writers: list[Writer] = []
+        self.failure: SpoolError | None = None
+        self.abandoned = asyncio.Event()
+
+    def store_content(self) -> Writer:
+        self.writers.append(Writer(self))
+        return self.writers[-1]
+
+    def content(self, segment: Segment) -> bytes:
+        return next(b"".join(each.pieces) for each in self.writers if each.segment is segment)
+
+
+class People:
+    """Alice and Bob are tenants, each with a domain and a user of the same name; passwords are "secret"."""
+
+    def __init__(self) -> None:
+        self.failure: SpoolError | None = None
+
+    async def authenticate(self, user: str, password: str) -> Identity | None:
+        if self.failure is not None:
+            raise self.failure
+        return Identity(user, user) if user in ("alice", "bob") and password == "secret" else None
+
+    async def standing(self, tenant: str, from_domains: Sequence[str]) -> Standing:
+        for domain in from_domains:
+            if domain in ("alice.test", "bob.test"):
+                foreign = domain if domain != f"{tenant}.test" else ""
+                return Standing(sign_domain=domain, foreign=foreign, note="another tenant's" if foreign else "")
+        return Standing(note="not registered")
+
+
+class HandClock:
+    """Stands at NOW; waits end when the test says so, or with the event waited for."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+        self.go = asyncio.Event()
+
+    def now(self) -> float:
+        return NOW
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+        self.waits.append(seconds)
+        either = [asyncio.ensure_future(each.wait()) for each in (event, self.go)]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        for each in either:
+            each.cancel()
+        return event.is_set()
+
+
+class Door:
+    """A running ingress and what is behind it."""
+
+    def __init__(self, listeners: Sequence[Listener], limits: Limits, tls: ssl.SSLContext, roles: str) -> None:
+        self.queue = Keeping()
+        self.store = Store()
+        self.people = People()
+        self.clock = HandClock()
+        config = parse(f"hostname: mx.fairlead.test\n{roles}", "test").model_copy(update={"limits": limits})
+        self.ingress = Ingress(config, listeners, self.queue, self.store, self.people, self.clock, tls)
+
+    @property
+    def port(self) -> int:
+        return self.ports[0]
+
+    @property
+    def ports(self) -> list[int]:
+        return [at.port for _, at in self.ingress.bound if isinstance(at, HostPort)]
+
+    @property
+    def contents(self) -> list[bytes]:
+        """The content of each accepted message, without our trace field."""
+        return [b"".join([*map(self.store.content, each.stored), each.content]) for each in self.queue.accepted]
+
+    async def open(self, number: int = 0) -> "Peer":
+        return Peer(*await asyncio.open_connection("127.0.0.1", self.ports[number]))
+
+    async def greeted(self, number: int = 0) -> "Peer":
+        """A connection that has said EHLO."""
+        peer = await self.open(number)
+        assert (await peer.reply()).startswith(b"220 mx.fairlead.test ESMTP")
+        assert (await peer.ask(b"EHLO client.test")).startswith(b"250-mx.fairlead.test")
+        return peer
+
+
+class Peer:
+    """A client that says exactly what it is told to."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def reply(self) -> bytes:
+        """One whole reply; what came before the end if the server hangs up."""
+        lines = b""
+        async with asyncio.timeout(5):
+            while line := await self.reader.readline():
+                lines += line
+                if line[3:4] != b"-":
+                    break
+        return lines
+
+    def say(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def ask(self, line: bytes) -> bytes:
+        self.say(line + b"\r\n")
+        return await self.reply()
+
+    async def begin(self, sender: bytes = b"a@alice.test", *recipients: bytes) -> None:
+        """Come to where content is expected."""
+        to = recipients or (b"b@remote.test",)
+        group = [b"MAIL FROM:<%s>" % sender, *[b"RCPT TO:<%s>" % each for each in to], b"DATA"]
+        self.say(b"\r\n".join(group) + b"\r\n")
+        for _ in group[:-1]:
+            assert (await self.reply()).startswith(b"250 2.1.")
+        assert (await self.reply()).startswith(b"354 ")
+
+    async def rest(self) -> bytes:
+        """All that comes until the server hangs up."""
+        async with asyncio.timeout(5):
+            try:
+                return await self.reader.read()
+            except ConnectionResetError:
+                return b""
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        await self.writer.start_tls(context, server_hostname="mx.fairlead.test")
+
+    async def hang_up(self) -> None:
+        self.writer.close()
+        try:
+            await self.writer.wait_closed()
+        except (ConnectionError, ssl.SSLError):
+            pass
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A self-signed certificate with its key, in one PEM file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mx.fairlead.test")])
+    day = datetime.timedelta(days=1)
+    today = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(today - day)
+        .not_valid_after(today + day)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("mx.fairlead.test"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path_factory.mktemp("tls") / "mx.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    pem.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return str(pem)
+
+
+@pytest.fixture(scope="session")
+def server_tls(certificate: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+@pytest.fixture(scope="session")
+def client_tls(certificate: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=certificate)
+
+
+def listener(kind: str = "relay", **settings: object) -> Listener:
+    given: dict[str, object] = {"address": "127.0.0.1:0", "kind": kind}
+    if kind == "relay":
+        given |= {"networks": ["127.0.0.0/8"], "tenant": "alice"}
+    return Listener.model_validate(given | settings)
+
+
+Serve = Callable[..., Awaitable[Door]]
+
+
+@pytest.fixture
+async def serve(server_tls: ssl.SSLContext, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Serve]:
+    """Starts ingresses: `await serve(listener, ..., size=1000)` with any limits of the configuration."""
+    caplog.set_level(logging.INFO)
+    doors: list[Door] = []
+
+    async def start(*listeners: Listener, roles: str = "", sockets: Sequence[object] = (), **limits: object) -> Door:
+        door = Door(listeners or (listener(),), Limits.model_validate(limits), server_tls, roles)
+        doors.append(door)
+        await door.ingress.start(sockets)
+        return door
+
+    yield start
+    for door in doors:
+        door.queue.gate.set()
+        await door.ingress.close()
+
+
+@pytest.fixture
+def make_listener() -> Callable[..., Listener]:
+    return listener
+
+
+@pytest.fixture
+def default_config() -> Config:
+    return Config()
