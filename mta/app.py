@@ -6,8 +6,9 @@ in one loop with a clock of their own. Nothing here decides anything about mail.
 
 import asyncio
 import contextlib
-import fcntl
 import logging
+import os
+import signal
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -147,7 +148,6 @@ class DeliveryRole:
     def __init__(self, parts: Parts, *, poll: float = 1.0) -> None:
         config = parts.config
         self._parts = parts
-        self._lock = _only_one(config.run_dir / "delivery.lock")
         public = config.state_dir / "keys" / "dkim.pub"
         self._signer = Signer(parts.spool, load_or_create_sealing_key(config.dkim_key_file, public), parts.clock)
         resolver = Resolver(config.dns, parts.clock)
@@ -180,7 +180,6 @@ class DeliveryRole:
         self._signer.close()
         if self._bell is not None:
             self._bell.close()
-        self._lock.close()
 
     def detail(self) -> dict[str, str | int | float]:
         """Say how it goes."""
@@ -249,27 +248,8 @@ async def ask_status(path: Path) -> msgspec.Struct:
         return RoleStatus(role=path.stem, state="down", spool="")
 
 
-def _only_one(path: Path) -> "_Lock":
-    return _Lock(path)
-
-
-class _Lock:
-    """Held by the one process that delivers; the kernel lets go of it when the process dies."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise CannotStart(f"{path}: another process delivers for this state_dir") from None
-
-    def close(self) -> None:
-        self._file.close()
-
-
 def _ended(task: asyncio.Task[None]) -> None:
-    """A role's loop that ends by a defect takes the process with it: the parent starts it anew."""
+    """A role's loop that ends by a defect takes the process with it, as SIGTERM would: the parent starts it anew."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.critical("task=%s died", task.get_name(), exc_info=error)
-        asyncio.get_running_loop().stop()
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -15,7 +15,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -84,7 +84,7 @@ def enter_role(name: str) -> None:
 
 
 class Supervisor:
-    """Keeps children running until it is told to stop."""
+    """Keeps children running until it is told to stop. `run` it once, in the main thread."""
 
     def __init__(self, children: Sequence[Child], clock: Clock, notifier: Notifier) -> None:
         self._children = children
@@ -95,17 +95,134 @@ class Supervisor:
         self._hasten = asyncio.Event()
         self._exit = Exit.OK
         self._running: dict[int, tuple[Child, asyncio.subprocess.Process]] = {}
+        self._early: set[int] = set()  # said they are ready before we knew that they run
         self._ready: set[str] = set()
 
     async def run(self) -> Exit:
-        """Run the children until a signal, or one's configuration error, ends it; return our exit code."""
+        """Run the children until a signal, or one that cannot start, ends it; return our exit code.
+
+        SIGTERM and SIGINT are passed on as SIGTERM, and once more the second time; what still runs when
+        the drain is over is killed. SIGHUP is passed on.
+        """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
-        with self._listening() as environ:
-            async with asyncio.TaskGroup() as group:
-                for child in self._children:
-                    group.create_task(self._keep(child, environ), name=child.name)
-                group.create_task(self._end(), name="end")
+        handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: self.reload}
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            with self._listening() as environ:
+                async with asyncio.TaskGroup() as group:
+                    end = group.create_task(self._kill_the_rest())
+                    async with asyncio.TaskGroup() as keepers:
+                        for child in self._children:
+                            keepers.create_task(self._keep(child, environ), name=child.name)
+                    end.cancel()
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
         return self._exit
+
+    def stop(self) -> None:
+        """Drain and end; the second time, make haste."""
+        if self._stop.is_set():
+            log.info("stopping at once")
+            self._hasten.set()
+        else:
+            log.info("stopping")
+            self._notifier.stopping()
+            self._stop.set()
+        self._signal(signal.SIGTERM)
+
+    def reload(self) -> None:
+        """Let every role read its configuration again."""
+        log.info("reloading")
+        self._signal(signal.SIGHUP)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for _, process in self._running.values():
+            with suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    async def _kill_the_rest(self) -> None:
+        await self._stop.wait()
+        if await self._clock.wait(self._hasten, DRAIN + _GRACE):
+            await self._clock.wait(asyncio.Event(), _GRACE)
+        for child, process in self._running.values():
+            log.warning("role=%s pid=%d does not end and is killed", child.name, process.pid)
+        self._signal(signal.SIGKILL)
+
+    async def _keep(self, child: Child, environ: Mapping[str, str]) -> None:
+        pause = 0.0
+        while not self._stop.is_set():
+            began_at = self._clock.monotonic()
+            code = await self._run(child, environ)
+            if self._stop.is_set():
+                return
+            if code == Exit.USAGE and child.name not in self._ready:
+                log.error("role=%s cannot start with this configuration", child.name)
+                self._exit = Exit.USAGE
+                self.stop()
+                return
+            pause = next_pause(pause, self._clock.monotonic() - began_at)
+            log.warning("role=%s starts again in %.1f s", child.name, pause)
+            await self._clock.wait(self._stop, pause)
+
+    async def _run(self, child: Child, environ: Mapping[str, str]) -> int:
+        """Run a child once; return its exit code, or minus the signal that killed it."""
+        try:
+            # A session of its own: Ctrl-C is for the parent, which drains the children in good order.
+            process = await asyncio.create_subprocess_exec(
+                *child.command, stdin=asyncio.subprocess.DEVNULL, env=environ, start_new_session=True
+            )
+        except OSError as error:
+            log.error("role=%s cannot be started: %r", child.name, error)
+            return Exit.FAILED
+        self._running[process.pid] = child, process
+        if process.pid in self._early:
+            self._is_ready(child)
+        self._early.clear()
+        if self._stop.is_set():  # while it was being started
+            process.terminate()
+        try:
+            code = await process.wait()
+        finally:
+            del self._running[process.pid]
+            if process.returncode is None:  # we were cancelled
+                process.kill()
+        log.info("role=%s pid=%d ended, %s", child.name, process.pid, _ending(code))
+        return code
+
+    @contextmanager
+    def _listening(self) -> Iterator[Mapping[str, str]]:
+        """Listen to what children tell; yields their environment."""
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            sock.bind("")  # an abstract name of the kernel's choice: no file, no limit on its length, nothing stale
+            loop.add_reader(sock, self._hear, sock)
+            try:
+                name = "@" + sock.getsockname()[1:].decode("ascii")
+                yield {**os.environ, "NOTIFY_SOCKET": name, _PARENT: str(os.getpid())}
+            finally:
+                loop.remove_reader(sock)
+
+    def _hear(self, sock: socket.socket) -> None:
+        data, ancillary, _, _ = sock.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
+        senders = [_CREDENTIALS.unpack(each[2]) for each in ancillary if each[1] == socket.SCM_CREDENTIALS]
+        if b"READY=1" not in data.split(b"\n") or not senders:
+            return
+        pid, uid, _ = senders[0]
+        if pid in self._running:
+            self._is_ready(self._running[pid][0])
+        elif uid == os.getuid():  # any process can write to the socket; only the kernel writes the sender's id
+            self._early.add(pid)
+
+    def _is_ready(self, child: Child) -> None:
+        all_before = len(self._ready) == len(self._children)
+        self._ready.add(child.name)
+        if len(self._ready) == len(self._children) and not all_before:
+            log.info("ready processes=%d seconds=%.2f", len(self._children), self._clock.monotonic() - self._began_at)
+            self._notifier.ready()
+
+
+def _ending(code: int) -> str:
+    return f"signal={signal.Signals(-code).name}" if code < 0 else f"exit={code}"

@@ -21,7 +21,9 @@ def dkim() -> None:
 @dkim.command()
 @click.argument("domain")
 @click.option("--selector", required=True, help="The name of the key within the domain.")
-@click.option("--algorithm", type=click.Choice([each.value for each in dkim_keys.Algorithm]), default="rsa2048", show_default=True)
+@click.option(
+    "--algorithm", type=click.Choice([each.value for each in dkim_keys.Algorithm]), default="rsa2048", show_default=True
+)
 @with_spool
 async def create(session: Session, domain: str, selector: str, algorithm: str) -> None:
     """Create a key for DOMAIN and print the DNS record to publish, which any later call prints again.

@@ -13,6 +13,7 @@ from binascii import b2a_qp
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -184,12 +185,14 @@ def _encoded_words(text: str) -> Iterator[bytes]:
             yield b"=?utf-8?b?%b?=" % b64encode(piece.encode())
 
 
+@lru_cache(maxsize=4096)
 def _q_octets(char: str) -> bytes:
     if char == " ":
         return b"_"
     return b"".join(b"%c" % octet if octet in _Q_SAFE else b"=%02X" % octet for octet in char.encode())
 
 
+@lru_cache(maxsize=4096)
 def _percent_octets(char: str) -> bytes:
     return b"".join(b"%c" % octet if octet in _ATTRIBUTE_SAFE else b"%%%02X" % octet for octet in char.encode())
 

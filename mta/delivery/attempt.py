@@ -71,8 +71,8 @@ class _Attempt:
         return (result,) * len(self.recipients)
 
     def break_off(self) -> None:
-        self.broken_off = True
-        if self.task is not None:
+        if self.task is not None and not self.broken_off:
+            self.broken_off = True
             self.task.cancel()
 
     def outcome(self, results: tuple[Result, ...], ended_at: float) -> Outcome:
@@ -166,7 +166,7 @@ class Attempter:
         if isinstance(site, NoWay):
             return self._nowhere(attempt, site)
         # A recipient domain's TLS policy (MTA-STS, DANE) will have its say here, before a connection is chosen.
-        passed_over: list[Result] = []
+        passed_over: list[tuple[Result, ...]] = []
         kept = self._pool.take(site)
         if kept is not None:
             said = await self._offer(attempt, site, kept)
@@ -178,7 +178,7 @@ class Attempter:
             results = trouble.verdicts(said, len(attempt.recipients))
             if not said.elsewhere:
                 return results
-            passed_over.append(results[-1])
+            passed_over.append(results)
             log.info("message=%s relay=%s passed-over=%r", attempt.job.message.id, target, str(said.trouble))
         return self._nobody(attempt, passed_over, trail, site)
 
@@ -221,11 +221,13 @@ class Attempter:
         attempt.signed = signed.note
         return letter.write(message, attempt.recipients, signed.header, content)
 
-    def _nobody(self, attempt: _Attempt, passed_over: list[Result], trail: mx.Trail, site: Site) -> tuple[Result, ...]:
+    def _nobody(
+        self, attempt: _Attempt, passed_over: list[tuple[Result, ...]], trail: mx.Trail, site: Site
+    ) -> tuple[Result, ...]:
         """Judge when every host was passed over: for good only if none of them may do better another time."""
-        temporary = [each for each in passed_over if each.verdict is Verdict.DEFERRED]
+        temporary = [each for each in passed_over if each[-1].verdict is Verdict.DEFERRED]
         if temporary or (passed_over and not trail.unanswered):
-            return attempt.everyone((temporary or passed_over)[-1])
+            return (temporary or passed_over)[-1]
         return self._nowhere(attempt, NoWay.DNS if trail.unanswered else NoWay.UNUSABLE, routed=site.routed)
 
     def _nowhere(self, attempt: _Attempt, why: NoWay, *, routed: bool = False) -> tuple[Result, ...]:

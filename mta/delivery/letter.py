@@ -12,24 +12,25 @@ from mta.spool.records import Message
 
 
 class Extensions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a next hop offered in its reply to EHLO. `size` 0: no limit was named (RFC 1870 4)."""
+    """What a next hop offered in its reply to EHLO. `size` None: no SIZE; 0: no limit was named (RFC 1870 4)."""
 
     pipelining: bool = False
     eight_bit: bool = False
     smtputf8: bool = False
     dsn: bool = False
-    size: int = 0
+    size: int | None = None
 
 
 def extensions(offered: dict[str, str]) -> Extensions:
     """Read keywords (in lower case) and their parameters."""
     size = offered.get("size", "")
+    limit = int(size) if size.isascii() and size.isdigit() else 0
     return Extensions(
         pipelining="pipelining" in offered,
         eight_bit="8bitmime" in offered,
         smtputf8="smtputf8" in offered,
         dsn="dsn" in offered,
-        size=int(size) if size.isascii() and size.isdigit() else 0,
+        size=limit if "size" in offered else None,
     )
 
 
@@ -49,7 +50,7 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
             return Fault.NEEDS_SMTPUTF8
         if self.eight_bit and not offered.eight_bit:
             return Fault.NEEDS_8BITMIME
-        if 0 < offered.size < self.size:
+        if offered.size and offered.size < self.size:
             return Fault.TOO_BIG  # RFC 1870 6.1
         return None
 
@@ -59,7 +60,7 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
 
     def _mail(self, offered: Extensions) -> bytes:
         words = [f"MAIL FROM:<{self.message.sender}>"]
-        if offered.size:
+        if offered.size is not None:
             words.append(f"SIZE={self.size}")
         if self.eight_bit:
             words.append("BODY=8BITMIME")

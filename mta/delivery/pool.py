@@ -25,13 +25,14 @@ class Pool:
     def take(self, site: Site) -> Connection | None:
         """Take the connection that was used last, if there is one."""
         waiting = self._idle.get(site)
-        if waiting is None:
-            return None
-        connection, _ = waiting.popitem()
-        if not waiting:
-            del self._idle[site]
-        connection.wire.on_end = None
-        return connection
+        while waiting:
+            connection, _ = waiting.popitem()
+            connection.wire.on_end = None
+            if not waiting:
+                del self._idle[site]
+            if connection.alive:
+                return connection
+        return None
 
     def give(self, site: Site, connection: Connection) -> None:
         """Keep a connection for the next transaction, or end it if it has done its share."""

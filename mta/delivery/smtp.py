@@ -54,7 +54,6 @@ class Connection:
         """Send a message, at most once. Never raises for what a peer does."""
         said = Exchange(dsn=self.offered.dsn)
         self.transactions += 1
-        self.wire.past_dot = False
         commands = letter.commands(self.offered)
         try:
             if self.offered.pipelining:
@@ -67,13 +66,16 @@ class Connection:
         except asyncio.CancelledError:
             self.wire.abort()  # somewhere in a transaction: of no use to anyone else
             raise
-        if not self.alive and said.final is None:
-            said.trouble = self._trouble(_stage(said, len(letter.recipients), past_dot=self.wire.past_dot))
+        if not self.alive:
+            said.trouble = self._trouble(said.open_stage(len(letter.recipients), past_dot=self.wire.past_dot))
         elif not said.in_step:
             self.wire.abort(Fault.GARBLED)
+        self.wire.past_dot = False
         return said
 
-    def _trouble(self, stage: Stage) -> Trouble:
+    def _trouble(self, stage: Stage | None) -> Trouble | None:
+        if stage is None:
+            return None
         fault = self.wire.fault or Fault.LOST
         return Trouble(stage, fault, f"{self.target}: {self.wire.fault_text or fault} ({stage})")
 
@@ -127,16 +129,6 @@ class Connection:
                 self._envelope_open = not wire.replies[0].positive
             else:
                 wire.abort(Fault.GARBLED, "reply before the final dot")
-
-
-def _stage(said: Exchange, recipients: int, *, past_dot: bool) -> Stage:
-    if said.mail is None:
-        return Stage.MAIL
-    if len(said.rcpts) < recipients:
-        return Stage.RCPT
-    if said.data is None:
-        return Stage.DATA
-    return Stage.DOT if past_dot else Stage.CONTENT
 
 
 async def connect(
@@ -195,7 +187,7 @@ class _Setup:
             with self._step(Stage.CONNECT, Fault.UNREACHABLE):
                 async with asyncio.timeout(self._settings.connect_timeout):
                     await loop.sock_connect(sock, (self._target.address, self._target.port))
-            with self._step(Stage.TLS, Fault.TLS):
+            with self._step(Stage.TLS, Fault.TLS) if context else self._step(Stage.CONNECT, Fault.UNREACHABLE):
                 self._client.transport, _ = await loop.create_connection(
                     lambda: self._wire,
                     sock=sock,

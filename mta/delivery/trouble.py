@@ -127,6 +127,22 @@ class Exchange(msgspec.Struct, kw_only=True):
         """Whether another host may be asked at once, for all recipients: none of them has failed yet."""
         return self.trouble is not None and self.trouble.elsewhere and not any(each.permanent for each in self.rcpts)
 
+    def open_stage(self, recipients: int, *, past_dot: bool) -> Stage | None:
+        """Name the step whose reply is still missing; None when every recipient's fate is known without it."""
+        if self.mail is None:
+            return Stage.MAIL
+        if not self.mail.positive or self.final is not None:
+            return None
+        if len(self.rcpts) < recipients:
+            return Stage.RCPT
+        if not any(reply.positive for reply in self.rcpts):
+            return None
+        if self.data is None:
+            return Stage.DATA
+        if self.data.code != START_INPUT:
+            return None
+        return Stage.DOT if past_dot else Stage.CONTENT
+
     @property
     def in_step(self) -> bool:
         """Whether each reply was one that its command can have, so that the next will be for the next command."""
@@ -196,7 +212,9 @@ def _judge(stage: Stage, reply: Reply) -> Result:
         # it speaks of the protocol (RFC 3463 3.6), not of the message or the recipient
         scope, verdict = Scope.HOST, Verdict.DEFERRED
     elif stage is Stage.RCPT and reply.code == _NO_STORAGE and reply.enhanced in ("", "5.5.3"):
-        verdict = Verdict.DEFERRED  # RFC 5321 4.5.3.1.10: a 552 means too many recipients, unless its status (5.2.2) differs
+        verdict = (
+            Verdict.DEFERRED
+        )  # RFC 5321 4.5.3.1.10: a 552 means too many recipients, unless its status (5.2.2) differs
     return Result(verdict, _clipped(reply), scope)
 
 

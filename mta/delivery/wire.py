@@ -213,10 +213,10 @@ class Wire(SMTPProtocol):
             cast("asyncio.Transport", self.transport).write(octets)
 
     def _arm(self, seconds: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._disarm()
         self._seconds = seconds
-        self._timer = self._loop.call_later(seconds, self._expire)
+        if self.fault is None:
+            self._timer = self._loop.call_later(seconds, self._expire)
 
     def _disarm(self) -> None:
         if self._timer is not None:

@@ -17,7 +17,7 @@ class Doorbell:
     def __init__(self, path: Path) -> None:
         self._path = str(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
+        self._socket.settimeout(0)
         self._rung = False
 
     def ring(self) -> None:
@@ -46,7 +46,7 @@ class DoorbellSocket:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
+        self._socket.settimeout(0)
         self._socket.bind(str(path))
         path.chmod(0o600)
         asyncio.get_running_loop().add_reader(self._socket, self._read)

@@ -37,6 +37,11 @@ _FATES = (
 )
 
 
+def by_http(tag: str) -> bool:
+    """Whether a letter goes in by HTTP, which tells failures by events and not by DSN."""
+    return tag.startswith("h")
+
+
 def recipients_of(tag: str) -> tuple[str, ...]:
     """Whom a letter is for: one to three recipients at up to three domains."""
     draw = _draw("to", tag)

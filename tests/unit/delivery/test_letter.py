@@ -44,10 +44,10 @@ def test_size_is_that_of_the_message_not_of_its_dots():
     ("offered", "expected"),
     [
         ({}, Extensions()),
-        ({"size": ""}, Extensions()),
-        ({"size": "0"}, Extensions()),
-        ({"size": "-1"}, Extensions()),
-        ({"size": "\u0661"}, Extensions()),
+        ({"size": ""}, Extensions(size=0)),
+        ({"size": "0"}, Extensions(size=0)),
+        ({"size": "-1"}, Extensions(size=0)),
+        ({"size": "\u0661"}, Extensions(size=0)),
         ({"size": "10", "pipelining": "", "dsn": ""}, Extensions(size=10, pipelining=True, dsn=True)),
     ],
 )

@@ -229,7 +229,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
         .serial_number(1)
         .not_valid_before(today - day)
         .not_valid_after(today + day)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("mx.fairlead.test"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName(
+                [x509.DNSName("mx.fairlead.test"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+            ),
+            critical=False,
+        )
         .sign(key, hashes.SHA256())
     )
     pem = tmp_path_factory.mktemp("tls") / "mx.pem"

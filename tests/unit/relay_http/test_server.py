@@ -205,6 +205,7 @@ async def test_closing_does_not_wait(serve: Any, mail: Json) -> None:
     async with asyncio.timeout(3):
         await running.server.close()
     assert await reader.read() == b""
+    writer.close()
     running.api.queue.gate.set()
     for _ in range(3):
         await asyncio.sleep(0)
