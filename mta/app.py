@@ -150,8 +150,8 @@ class DeliveryRole:
         self._parts = parts
         public = config.state_dir / "keys" / "dkim.pub"
         self._signer = Signer(parts.spool, load_or_create_sealing_key(config.dkim_key_file, public), parts.clock)
-        resolver = Resolver(config.dns, parts.clock)
-        self._attempts = Attempter(config, resolver, self._signer, parts.spool, parts.clock)
+        self._resolver = Resolver(config.dns, parts.clock)
+        self._attempts = Attempter(config, self._resolver, self._signer, parts.spool, parts.clock)
         self._dispatcher = Dispatcher(
             parts.spool, parts.queue, self._attempts, config.delivery, parts.clock, poll=poll
         )
@@ -177,6 +177,7 @@ class DeliveryRole:
             self._running.cancel()
             await asyncio.wait((self._running,))
         await self._attempts.close()
+        await self._resolver.close()
         self._signer.close()
         if self._bell is not None:
             self._bell.close()

@@ -178,8 +178,8 @@ class Supervisor:
             return Exit.FAILED
         self._running[process.pid] = child, process
         if process.pid in self._early:
+            self._early.remove(process.pid)
             self._is_ready(child)
-        self._early.clear()
         if self._stop.is_set():  # while it was being started
             process.terminate()
         try:
@@ -225,4 +225,4 @@ class Supervisor:
 
 
 def _ending(code: int) -> str:
-    return f"signal={signal.Signals(-code).name}" if code < 0 else f"exit={code}"
+    return f"signal={-code} ({signal.strsignal(-code)})" if code < 0 else f"exit={code}"

@@ -73,23 +73,28 @@ class HttpServer:
 
     async def close(self) -> None:
         """Stop within a second: connections are dropped, commits that were begun go on."""
-        self._server.force_exit = True
-        for connection in list(self._server.server_state.connections):
-            connection.transport.abort()
+        self._server.should_exit = self._server.force_exit = True
+        self._drop_connections()
         tasks = list(self._server.server_state.tasks)
         if tasks:  # they wait for a commit; cancelled they would have nothing to tell but an error
             await asyncio.wait(tasks, timeout=_COMMIT_WAIT)
         for task in tasks:
             task.cancel()
+        self._drop_connections()  # those that came meanwhile
         await self.drain()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
+    def _drop_connections(self) -> None:
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
+
     async def _listen(self) -> list[socket.socket]:
         address = self._config.http.address
         if isinstance(address, UnixPath):
+            listening = _listen_unix(Path(address.path))
             self._path = Path(address.path)
-            return [_listen_unix(self._path)]
+            return [listening]
         return await _listen_ip(address, reuse_port=self._config.roles.http > 1)
 
 

@@ -10,6 +10,7 @@ from mta.accounts import dkim_keys
 from mta.cli.session import Session, with_spool
 from mta.config import Config
 
+_ALGORITHMS = [each.value for each in dkim_keys.Algorithm]
 _STRING_OCTETS = 255  # of one character-string in a TXT record, RFC 1035 3.3
 
 
@@ -21,9 +22,7 @@ def dkim() -> None:
 @dkim.command()
 @click.argument("domain")
 @click.option("--selector", required=True, help="The name of the key within the domain.")
-@click.option(
-    "--algorithm", type=click.Choice([each.value for each in dkim_keys.Algorithm]), default="rsa2048", show_default=True
-)
+@click.option("--algorithm", type=click.Choice(_ALGORITHMS), default="rsa2048", show_default=True)
 @with_spool
 async def create(session: Session, domain: str, selector: str, algorithm: str) -> None:
     """Create a key for DOMAIN and print the DNS record to publish, which any later call prints again.

@@ -10,7 +10,7 @@ from mta.cli.session import Session, Stop, with_spool
 from mta.events.reader import LogReader
 from mta.events.segments import LoggedEvent
 from mta.exits import Exit
-from mta.mail.event import event_json
+from mta.mail.event import Event, EventType, event_json
 
 _PAGE = 200  # events read at a time
 _COLUMNS = (
@@ -33,8 +33,7 @@ async def events(session: Session, follow: bool, message_id: str | None, after: 
     reader = LogReader(session.spool, session.config.segment_dir, session.keyring)
     async for seq, _, event in _wanted(session, reader, message_id, after, follow):
         record = event_json(event, seq)
-        said = event.reply or event.reason or event.note or f"from <{event.sender}>, {event.size} octets"
-        session.out.row(record if session.out.as_json else record | {"said": said}, _COLUMNS)
+        session.out.row(record if session.out.as_json else record | {"said": _said(event)}, _COLUMNS)
 
 
 async def _wanted(
@@ -57,3 +56,9 @@ async def _read(reader: LogReader, message_id: str | None, after: int) -> list[L
         return await reader.of_message(message_id, after, _PAGE)
     except ValueError as error:
         raise Stop(str(error), Exit.USAGE) from None
+
+
+def _said(event: Event) -> str:
+    if event.type is EventType.ACCEPTED:
+        return f"from <{event.sender}> for {len(event.recipients)}, {event.size} octets"
+    return event.reply or event.reason or event.note

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import click
 
+from mta import logs
 from mta.accounts import dkim_keys, domains, keys, tenants
 from mta.cli.dkim import sealing_key
 from mta.cli.output import printable
 from mta.cli.session import Stop, become_owner
 from mta.clock import SystemClock
 from mta.config import Config, load
-from mta.control import ControlError, ask, socket_path
 from mta.exits import Exit
 from mta.lab.laboratory import Laboratory, RelayPorts, lab_config
 from mta.lab.mailbox import Captured
@@ -34,10 +34,7 @@ from mta.supervise import Supervisor, role_children
 
 TENANT = "lab"
 SENDER = "sender.test"  # a domain of the tenant, signed with a key of each kind
-_ROLES = ("ingress", "http", "delivery", "events")
-_STARTING = 30.0  # seconds for the relay to be ready
 _FOREVER = 1e9  # seconds
-_PAUSE = 0.1  # seconds between looks
 _TAIL = 2000  # octets of the log that are shown when the relay fails
 
 
@@ -73,8 +70,10 @@ async def _run(directory: Path) -> Exit:
         config = load(config_file)
         api_key = await _prepare(config, laboratory)
         with _errors_to(directory / "relay.log"):
-            supervisor = Supervisor(role_children(config_file, config.roles), clock, Notifier())
-            showing = asyncio.create_task(_show(laboratory, config, ports, api_key))
+            logs.configure(config.log, "lab")
+            notifier = _Listener()
+            supervisor = Supervisor(role_children(config_file, config.roles), clock, notifier)
+            showing = asyncio.create_task(_show(laboratory, notifier.all_ready, ports, api_key))
             try:
                 code = await supervisor.run()
             finally:
@@ -134,8 +133,20 @@ def _tail(path: Path) -> str:
     return f"{printable(text.splitlines()[-1]) if text else ''} (see {path})"
 
 
-async def _show(laboratory: Laboratory, config: Config, ports: RelayPorts, api_key: str) -> None:
-    await _ready(config)
+class _Listener(Notifier):
+    """Hears that all roles are ready, where others tell systemd."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.all_ready = asyncio.Event()
+
+    def ready(self) -> None:
+        """Let the user begin."""
+        self.all_ready.set()
+
+
+async def _show(laboratory: Laboratory, ready: asyncio.Event, ports: RelayPorts, api_key: str) -> None:
+    await ready.wait()
     click.echo(introduction(laboratory.directory, ports, api_key, curl=shutil.which("curl") is not None))
     shown = 0
     while True:
@@ -144,18 +155,6 @@ async def _show(laboratory: Laboratory, config: Config, ports: RelayPorts, api_k
         shown = laboratory.total
         for captured in new:
             click.echo(await asyncio.to_thread(arrival_line, laboratory, captured))
-
-
-async def _ready(config: Config) -> None:
-    """Wait until every role answers on its control socket."""
-    async with asyncio.timeout(_STARTING):
-        for role in _ROLES:
-            while True:
-                try:
-                    await ask(socket_path(config.run_dir, role), "status", _STARTING)
-                    break
-                except ControlError:
-                    await asyncio.sleep(_PAUSE)
 
 
 def arrival_line(laboratory: Laboratory, captured: Captured) -> str:
@@ -201,13 +200,14 @@ Any address under .test receives. The local part says how: ok, tempfail-2, greyl
 What arrives is told here, and kept in {directory}/mail
 The log of the relay is {directory}/relay.log
 Submission (user apikey, password {api_key}): port {ports.submission} with STARTTLS, {ports.submissions} with TLS
-The other commands: {sys.argv[0]} -c {directory}/fairlead.yaml events --follow
+The other commands: {Path(sys.executable).with_name("fairlead")} -c {directory}/fairlead.yaml events --follow
 """
 
 
 def _curl(ports: RelayPorts, api_key: str) -> tuple[str, str]:
     return (
-        f"""curl -sS --crlf smtp://127.0.0.1:{ports.relay} --mail-from hello@{SENDER} --mail-rcpt ok@example.test -T - <<'END'
+        f"""curl -sS --crlf smtp://127.0.0.1:{ports.relay} -T - \\
+  --mail-from hello@{SENDER} --mail-rcpt ok@example.test <<'END'
 {_MAIL}
 END""",
         f"""curl -sS -i http://127.0.0.1:{ports.http}/v3/mail/send -H 'Authorization: Bearer {api_key}' \\

@@ -11,7 +11,7 @@ import pwd
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
@@ -26,6 +26,7 @@ from mta.spool.sealing import Keyring
 
 log = logging.getLogger(__name__)
 type_command = ParamSpec("type_command")
+type_made = TypeVar("type_made")
 
 
 class Stop(click.ClickException):
@@ -47,9 +48,14 @@ class Session:
     out: Printer
 
 
+def config_file() -> Path | None:
+    """Name the configuration file of this command line; None when there is none, and the defaults hold."""
+    return find(click.get_current_context().find_root().params["config_file"])
+
+
 def configuration() -> Config:
     """Read the configuration that the command line or the environment names, else the usual one, else the defaults."""
-    path = find(click.get_current_context().find_root().params["config_file"])
+    path = config_file()
     return load(path) if path else Config()
 
 
@@ -82,14 +88,14 @@ json_option = click.option(
 )
 
 
-def as_owner(command: Callable[Concatenate[Config, type_command], None]) -> Callable[type_command, None]:
+def as_owner(command: Callable[Concatenate[Config, type_command], type_made]) -> Callable[type_command, type_made]:
     """Make a function that takes a Config a click command, run as the owner of the state directory."""
 
     @functools.wraps(command)
-    def run(*args: type_command.args, **kwargs: type_command.kwargs) -> None:
+    def run(*args: type_command.args, **kwargs: type_command.kwargs) -> type_made:
         config = configuration()
         become_owner(config.state_dir)
-        command(config, *args, **kwargs)
+        return command(config, *args, **kwargs)
 
     return run
 

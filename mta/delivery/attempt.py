@@ -27,6 +27,7 @@ from mta.spool.records import Message
 
 log = logging.getLogger(__name__)
 
+IN_PLACE = 1 << 20  # octets of content that are made a letter on the event loop; more, on a thread
 AFTER_DOT = 30.0  # seconds that a drain waits for the reply to a final dot
 
 
@@ -219,7 +220,8 @@ class Attempter:
             log.error("message=%s entry=%s attempt=deferred error=%s", message.id, attempt.job.entry.id, error)
             raise Trouble(Stage.MAIL, Fault.OURS) from error
         attempt.signed = signed.note
-        return letter.write(message, attempt.recipients, signed.header, content)
+        parts = (message, attempt.recipients, signed.header, content)
+        return letter.write(*parts) if len(content) <= IN_PLACE else await asyncio.to_thread(letter.write, *parts)
 
     def _nobody(
         self, attempt: _Attempt, passed_over: list[tuple[Result, ...]], trail: mx.Trail, site: Site

@@ -121,12 +121,10 @@ class Dispatcher:
     async def _work(self, lane: Lane) -> None:
         """Make attempts for one lane, one after the other, until it has nothing due or others need the slot."""
         try:
-            while not self._stopping and (job := await self._scheduler.next_job(lane)) is not None:
+            job = await self._scheduler.next_job(lane)
+            while job is not None:
                 outcome = await self._attempts.attempt(job)
-                await self._settle(job, outcome)
-                self._scheduler.done(job)
-                if self._crowded:
-                    break
+                job = await self._go_on(job, outcome)
         except SpoolError as error:
             log.error("lane=%s doing=wait error=%s", lane.domain, error)
         except Exception:  # a background loop's boundary: a defect met in one lane must not stop the others
@@ -138,6 +136,14 @@ class Dispatcher:
                 self._scheduler.leave(lane)
             self._bell.set()
 
+    async def _go_on(self, job: Job, outcome: Outcome) -> Job | None:
+        """Settle a job and claim the next, in one commit where they meet; both are durable on return."""
+        settled = asyncio.create_task(self._settle(job, outcome))
+        try:
+            return None if self._stopping or self._crowded else await self._scheduler.next_job(job.entry.lane)
+        finally:
+            await settled
+
     async def _settle(self, job: Job, outcome: Outcome) -> None:
         """Store an outcome, however long the spool is sick: what was delivered must not be sent again."""
         while True:
@@ -147,6 +153,7 @@ class Dispatcher:
                 log.error("entry=%s doing=retry-settle error=%s", job.entry.id, error)
                 await asyncio.sleep(SETTLE_RETRY)
             else:
+                self._scheduler.done(job)
                 return
 
     async def _pause(self, looked_at: float) -> float:

@@ -18,6 +18,7 @@ START_INPUT = 354
 UNAVAILABLE = 421
 _TEXT_LIMIT = 1000  # characters of a reply that are kept: events and entries have to stay small
 _NO_STORAGE = 552
+_TOO_MANY_RECIPIENTS = ("", "5.5.3")  # what the status of a 552 to RCPT is if it does not say otherwise
 _OUT_OF_STEP = (500, 502, 503)
 
 
@@ -211,10 +212,9 @@ def _judge(stage: Stage, reply: Reply) -> Result:
     elif reply.code in _OUT_OF_STEP and reply.enhanced[:4] in ("", "5.5."):
         # it speaks of the protocol (RFC 3463 3.6), not of the message or the recipient
         scope, verdict = Scope.HOST, Verdict.DEFERRED
-    elif stage is Stage.RCPT and reply.code == _NO_STORAGE and reply.enhanced in ("", "5.5.3"):
-        verdict = (
-            Verdict.DEFERRED
-        )  # RFC 5321 4.5.3.1.10: a 552 means too many recipients, unless its status (5.2.2) differs
+    elif stage is Stage.RCPT and reply.code == _NO_STORAGE and reply.enhanced in _TOO_MANY_RECIPIENTS:
+        # RFC 5321 4.5.3.1.10: it is a 452; where the status says that a mailbox is full (5.2.2), it is that
+        verdict = Verdict.DEFERRED
     return Result(verdict, _clipped(reply), scope)
 
 

@@ -23,7 +23,7 @@ from mta.spool.records import Origin
 log = logging.getLogger(__name__)
 
 LINGER = 3.0  # seconds for a client to read the last reply and hang up
-_HANDSHAKE = 30.0  # seconds at most for a TLS handshake
+HANDSHAKE = 30.0  # seconds at most for a TLS handshake
 _LOGIN_DELAY = 1.0  # seconds that the first wrong login costs, doubled with each more
 
 
@@ -86,17 +86,15 @@ class Connection(asyncio.Protocol):
             self.client = client_at(peer[0]) if peer else HIDDEN_CLIENT  # gone already
         refusal = self._house.enter(self)
         if refusal is not None:
-            if self.listener.tls != "implicit":
-                transport.write(refusal.wire())
+            transport.write(refusal.wire())
             transport.close()
             return
         intake = self._intake
         session = Session(self.listener, intake.limits, intake.hostname, self.client, intake.budget)
         self._session = session
         if self.listener.tls == "implicit":
-            session.expect_tls()
-        else:
-            session.greet()
+            session.tls_started(_describe(transport))
+        session.greet()
         self._advance(session)
 
     def data_received(self, data: bytes) -> None:
@@ -141,20 +139,19 @@ class Connection(asyncio.Protocol):
         session = self._session
         if session is None or self._transport is None:
             return
-        limits = self._intake.limits
         if self._closing_at is not None:
             if now - self._closing_at > LINGER:
                 self._transport.abort()
-        elif session.question is not None:
-            self._alive = now  # the client waits for us
-        elif session.progress != self._progress:
+            return
+        if session.question is not None or session.progress != self._progress:  # it is our turn, or it was theirs
             self._progress = session.progress
             self._alive = now
+        limits, age = self._intake.limits, now - self._started
+        if session.question is None and age > limits.session + limits.idle:
+            self._hang_up(session, replies.SESSION_TOO_LONG)
         elif now - self._alive > limits.idle:
-            self._hang_up(replies.TIMED_OUT)
-        elif now - self._started > limits.session + limits.idle:
-            self._hang_up(replies.SESSION_TOO_LONG)
-        elif now - self._started > limits.session:
+            self._hang_up(session, replies.TIMED_OUT)
+        elif age > limits.session:
             session.retire(replies.SESSION_TOO_LONG)
 
     def drain(self) -> None:
@@ -165,7 +162,9 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Close now, but for a message that is being committed: that one is answered first."""
         self._leaving = True
-        if self._session is not None:
+        if self._closing_at is not None:
+            self.abort()
+        elif self._session is not None:
             self._advance(self._session)
 
     def abort(self) -> None:
@@ -225,10 +224,9 @@ class Connection(asyncio.Protocol):
         elif not session.dialog.tls:
             transport.write_eof()
 
-    def _hang_up(self, reply: Reply) -> None:
-        if self._session is not None:
-            self._session.hang_up(reply)
-            self._advance(self._session)
+    def _hang_up(self, session: Session, reply: Reply) -> None:
+        session.hang_up(reply)
+        self._advance(session)
 
     def _gone(self) -> None:
         self._transport = None
@@ -307,19 +305,44 @@ class Connection(asyncio.Protocol):
         plain, context = self._transport, self._intake.tls
         assert plain is not None
         assert context is not None
-        limit = min(_HANDSHAKE, self._intake.limits.idle)
+        early = _Early()
+        limit = min(HANDSHAKE, self._intake.limits.idle)
+        transport: asyncio.Transport | None = None
         try:
-            transport = await self._loop.start_tls(plain, self, context, server_side=True, ssl_handshake_timeout=limit)
+            transport = await self._loop.start_tls(plain, early, context, server_side=True, ssl_handshake_timeout=limit)
         except OSError as error:  # ssl.SSLError and time-outs are OSErrors too
             log.info("session=%s client=%s TLS handshake failed: %a", self.id, self.client.name, str(error))
-            transport = None
-        if transport is None or self._transport is None:  # nobody will tell us that the connection is lost
+        if transport is None or early.lost:
             plain.abort()
-            self._transport = None
+            self._transport = None  # nobody else would tell us
             return
+        transport.set_protocol(self)
         self._transport = transport
         self._reading = True
-        tls = transport.get_extra_info("ssl_object")
-        session.tls_started(f"{tls.version()} {tls.cipher()[0]}")
-        if self.listener.tls == "implicit":
-            session.greet()
+        session.tls_started(_describe(transport))
+        if early.data:
+            session.receive(early.data)
+
+
+def _describe(transport: asyncio.Transport) -> str:
+    tls = transport.get_extra_info("ssl_object")
+    return f"{tls.version()} {tls.cipher()[0]}"
+
+
+class _Early(asyncio.Protocol):
+    """Takes what comes over TLS before the coroutine that awaits the handshake hears of its end.
+
+    The connection itself would take that for something that was sent in the clear.
+    """
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.lost = False
+
+    def data_received(self, data: bytes) -> None:
+        """Keep it."""
+        self.data += data
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Note it."""
+        self.lost = True

@@ -20,6 +20,8 @@ _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9\-]*)(?:=([^=\s]+))?")
 _SIZE = re.compile(r"[0-9]{1,20}")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))+")  # decodes to printable ASCII only
 _ORCPT = re.compile(rf"(?!(?i:utf-8);)[A-Za-z0-9!#$%&'*/?^_`{{|}}~.\-]+;{_XTEXT.pattern}")
+# Postfix sends the UTF-8 of an address in this form, where RFC 6533 3 has one of its own for it.
+_ORCPT_OCTETS = re.compile(_ORCPT.pattern.replace("7[0-9A-E]", "7[0-9A-E]|[89A-F][0-9A-F]"))
 _ORCPT_UTF8 = re.compile(r"(?i:utf-8);(?:[!-*,-<>-~\u00a0-\U0010ffff]|\\x\{[0-9A-F]{2,6}\})+")  # RFC 6533 3
 _ENVID_LIMIT = 100  # characters, RFC 3461 4.4
 _ORCPT_LIMIT = 500  # characters, RFC 3461 4.2
@@ -137,7 +139,8 @@ def _rcpt_parameters(text: str, *, utf8: bool) -> tuple[Notify, str]:
     given = _parameters(text, _RCPT_PARAMETERS)
     orcpt = given.get("ORCPT", "")
     if "ORCPT" in given:
-        known = _ORCPT.fullmatch(orcpt) or (_ORCPT_UTF8.fullmatch(orcpt) and (utf8 or orcpt.isascii()))
+        plain = _ORCPT_OCTETS if utf8 else _ORCPT
+        known = plain.fullmatch(orcpt) or (_ORCPT_UTF8.fullmatch(orcpt) and (utf8 or orcpt.isascii()))
         if not known or len(orcpt) > _ORCPT_LIMIT:
             raise _malformed("ORCPT")
     return _notify(given["NOTIFY"]) if "NOTIFY" in given else Notify.UNSET, orcpt

@@ -1,7 +1,7 @@
 """The ingress role: SMTP listeners, their connections, the limits on both, and a clean end.
 
-With `proxy` networks a listener accepts by itself, because the PROXY header has to be read before anything
-else is; the others leave it to asyncio.
+Listeners with `proxy` networks or implicit TLS accept by themselves: a PROXY header has to be read before there
+is a transport, and handshakes count against the limit on connections. The others leave it to asyncio.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from ssl import SSLContext
 from mta.clock import Clock
 from mta.config import Config, HostPort, Listener, UnixPath
 from mta.ingress import replies
-from mta.ingress.access import Access, Client, admits, client_at
+from mta.ingress.access import UNIX_CLIENT, Access, Client, admits, client_at
 from mta.ingress.arrival import Intake, Queue
 from mta.ingress.body import Budget
-from mta.ingress.connection import Connection
+from mta.ingress.connection import HANDSHAKE, Connection
 from mta.ingress.proxy import ProxyError, read_proxied
 from mta.mail.reply import Reply
 from mta.spool.interface import Spool
@@ -60,6 +60,7 @@ class Ingress:
         self._connections: set[Connection] = set()
         self._clients: Counter[str] = Counter()
         self._turned_away: Counter[tuple[str, Reply]] = Counter()  # since the last sweep
+        self._introducing = 0  # connections that are none yet
         self._draining = False
         self._changed = asyncio.Event()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -201,9 +202,9 @@ class Ingress:
     async def _listen(self, bound: socket.socket, listener: Listener) -> None:
         bound.settimeout(0)  # non-blocking
         loop = asyncio.get_running_loop()
-        if listener.proxy:
+        if listener.proxy or listener.tls == "implicit":
             bound.listen(_BACKLOG)
-            self._acceptors.append(loop.create_task(self._accept_proxied(bound, listener)))
+            self._acceptors.append(loop.create_task(self._accept(bound, listener)))
         elif isinstance(listener.address, UnixPath):
             server = await loop.create_unix_server(lambda: Connection(self, listener), sock=bound, backlog=_BACKLOG)
             self._servers.append(server)
@@ -213,7 +214,7 @@ class Ingress:
         self.bound.append((listener, _address(bound)))
         log.info("listening address=%s kind=%s tls=%s", self.bound[-1][1], listener.kind, listener.tls)
 
-    async def _accept_proxied(self, bound: socket.socket, listener: Listener) -> None:
+    async def _accept(self, bound: socket.socket, listener: Listener) -> None:
         loop = asyncio.get_running_loop()
         with bound:
             async with asyncio.TaskGroup() as group:
@@ -224,23 +225,43 @@ class Ingress:
                         log.warning("cannot accept: %s", error.strerror)
                         await asyncio.sleep(_SWEEP)
                         continue
+                    if self._introducing >= self._limits.connections:
+                        accepted.close()
+                        continue
                     group.create_task(self._introduce(accepted, address, listener))
 
     async def _introduce(self, accepted: socket.socket, address: object, listener: Listener) -> None:
-        """Learn from the proxy who the client is; peers outside its networks are clients themselves."""
-        peer = client_at(address[0]) if isinstance(address, tuple) else None
+        """Learn who the client is, and do the handshake if the listener begins with one.
+
+        Peers outside the networks of its proxies are clients themselves.
+        """
+        peer = client_at(address[0]) if isinstance(address, tuple) else UNIX_CLIENT
+        self._introducing += 1
         with ExitStack() as unless_served:
             unless_served.callback(accepted.close)
             try:
                 client = peer
-                if peer is not None and peer.within(listener.proxy):
+                if peer.within(listener.proxy):
                     async with asyncio.timeout(_PROXY_TIMEOUT):
                         client = await read_proxied(accepted, peer)
-                loop = asyncio.get_running_loop()
-                await loop.connect_accepted_socket(lambda: Connection(self, listener, client), accepted)
-                unless_served.pop_all()
+                unless_served.pop_all()  # the transport closes it
+                await self._connect(accepted, client, listener)
             except (ProxyError, OSError) as error:
-                log.info("proxy=%s refused: %s", peer.name if peer else "unix", str(error) or type(error).__name__)
+                log.info("client=%s refused: %s", peer.name, str(error) or type(error).__name__)
+            finally:
+                self._introducing -= 1
+
+    async def _connect(self, accepted: socket.socket, client: Client, listener: Listener) -> None:
+        loop = asyncio.get_running_loop()
+        if listener.tls == "implicit":
+            await loop.connect_accepted_socket(
+                lambda: Connection(self, listener, client),
+                accepted,
+                ssl=self.intake.tls,
+                ssl_handshake_timeout=min(HANDSHAKE, self._limits.idle),
+            )
+        else:
+            await loop.connect_accepted_socket(lambda: Connection(self, listener, client), accepted)
 
 
 def _bind_tcp(family: int, where: object, *, reuse_port: bool) -> socket.socket:

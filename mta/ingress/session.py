@@ -107,12 +107,8 @@ class Session:
                 self._end(replies.TOO_MANY_LOGINS)
         self._go_on()
 
-    def expect_tls(self) -> None:
-        """Ask for the handshake before anything is said (RFC 8314 3)."""
-        self.question = StartTls()
-
     def tls_started(self, description: str) -> None:
-        """Answer StartTls: `description` is version and cipher."""
+        """Answer StartTls, or say at first that there is TLS already: `description` is version and cipher."""
         self.question = None
         self.dialog.forget_client()
         self.dialog.tls = description

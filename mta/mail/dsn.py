@@ -22,7 +22,7 @@ LINE_LIMIT = 998  # octets without CRLF, RFC 5322 2.1.1
 _TEXT_LIMIT = 800  # octets of one field's text from outside
 _WIDTH = 76
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
-_XTEXT = re.compile(r"\+([0-7][0-9A-F])")
+_XTEXT = re.compile(r"(?:\+[0-9A-F]{2})+")
 _STATUS = re.compile(r"\d{3}[ -]([245]\.\d{1,3}\.\d{1,3})\b")
 _BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
 
@@ -189,9 +189,10 @@ def _message_fields(report: DsnReport) -> Iterator[str]:
 
 def _recipient_fields(recipient: DsnRecipient, report: DsnReport, words: _Words) -> Iterator[str]:
     """RFC 3464 2.3."""
-    kind, semicolon, original = recipient.orcpt.partition(";")
+    kind, semicolon, xtext = recipient.orcpt.partition(";")
     if semicolon:
-        yield f"Original-Recipient: {_line(kind)}; {_line(_from_xtext(original))}"
+        original = _line(_from_xtext(xtext))
+        yield f"Original-Recipient: {_line(kind) if original.isascii() else 'utf-8'}; {original}"
     address = _line(recipient.address)
     yield f"Final-Recipient: {'rfc822' if address.isascii() else 'utf-8'}; {address}"
     yield f"Action: {words.action}"
@@ -269,8 +270,15 @@ def _line(text: str) -> str:
 
 
 def _from_xtext(text: str) -> str:
-    """Decode xtext (RFC 3461 4); what is malformed stays as it is."""
-    return _XTEXT.sub(lambda found: chr(int(found[1], 16)), text)
+    """Decode xtext (RFC 3461 4), where it hides UTF-8 too, as Postfix sends it; what is malformed stays as it is."""
+
+    def decoded(found: re.Match[str]) -> str:
+        try:
+            return bytes.fromhex(found[0].replace("+", "")).decode("utf-8")
+        except UnicodeDecodeError:
+            return found[0]
+
+    return _XTEXT.sub(decoded, text)
 
 
 def _host(relay: str) -> str:

@@ -7,7 +7,7 @@ import falcon.asgi
 import msgspec
 
 from mta.accounts.keys import ApiKey
-from mta.spool.interface import Full, Refused, SpoolError
+from mta.spool.interface import Full, SpoolError, Unavailable, Uncertain
 from relay_http.body import Request, discard
 from relay_http.problem import Problem, Refusal, busy
 
@@ -56,12 +56,12 @@ async def refuse_http(req: Request, resp: falcon.asgi.Response, error: falcon.HT
 
 async def refuse_spool(req: Request, resp: falcon.asgi.Response, error: SpoolError, params: object) -> None:
     """Answer for a spool that did not take the messages: 507 when it is full, 503 when it may again."""
-    if isinstance(error, Refused):
-        await fail(req, resp, error, params)
-    elif isinstance(error, Full):
+    if isinstance(error, Full):
         await refuse(req, resp, Refusal(507, Problem("insufficient storage")), params)
-    else:
+    elif isinstance(error, Unavailable | Uncertain):
         await refuse(req, resp, busy("service unavailable", _SPOOL_RETRY_AFTER), params)
+    else:
+        await fail(req, resp, error, params)
 
 
 async def fail(req: Request, resp: falcon.asgi.Response, error: Exception, _params: object) -> None:

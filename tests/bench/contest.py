@@ -24,7 +24,7 @@ OCTETS = 2000  # of a body
 CONTESTS = ("accept", "relay", "signed")
 _DOMAIN = "bench.test"
 _WARM_UP = 200  # messages before the first run that counts
-_TIMEOUT = 180.0  # seconds for one run
+_TIMEOUT = 120.0  # seconds for one run
 _TENANT = "bench"
 
 

@@ -46,9 +46,9 @@ class Median(NamedTuple):
 
 
 def medians(runs: Sequence[Run]) -> Iterator[Median]:
-    """Sum runs up, in the order in which they were first made."""
+    """Sum runs up."""
     groups: dict[tuple[str, str, str], list[Run]] = {}
-    for run in sorted(runs, key=lambda run: (run.contest, run.connections)):
+    for run in sorted(runs, key=lambda run: (run.contest, run.connections, run.server)):
         groups.setdefault((run.contest, run.connections, run.server), []).append(run)
     rates = {key: median(run.rate for run in group) for key, group in groups.items()}
     for (contest, connections, server), group in groups.items():

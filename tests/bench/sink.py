@@ -5,6 +5,7 @@ As cheap as smtp-sink, and exact: a run of the benchmark ends when the last mess
 
 import asyncio
 import time
+from typing import cast
 
 from mta.config import HostPort
 
@@ -71,9 +72,8 @@ class _Session(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(b"220 sink.test ESMTP\r\n")
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none of asyncio's classes
+        self._transport.write(b"220 sink.test ESMTP\r\n")
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer

@@ -1,8 +1,8 @@
 """A process that does nothing but use the spool: accepts, claims and settles as the roles do, and says so.
 
-`python -m tests.crash.acceptor SPOOL KEYFILE PREFIX SABOTAGE [COUNT]` writes a line when a call has returned,
-never before: `acked TAG ID`, `ended TAG ID` (an entry of it, for good). It goes on until COUNT letters are
-accepted and settled, without COUNT until it is killed.
+`python -m tests.crash.acceptor SPOOL KEYFILE PREFIX SABOTAGE [COUNT]` accepts COUNT letters, without COUNT
+until it is killed. It writes `offered TAG` before a call and, when the call has returned and never before,
+`acked TAG` or `ended RECIPIENT`.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from mta.spool.interface import Spool, SpoolError
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Origin
 from mta.spool.sealing import load_keyring
-from tests.crash.letters import letter, recipients_of, sender_of, tag_of
+from tests.crash.letters import letter, recipients_of, sender_of
 from tests.crash.sabotage import Sabotage, planted
 
 WORKERS = 8
@@ -52,12 +52,13 @@ async def _accept(spool: Spool, queue: Queue, tags: Iterator[str]) -> None:
             writer = spool.store_content()
             await writer.write(content)
             content, stored = b"", (await writer.finish(),)
+        _say(f"offered {tag}")
         envelope = Envelope(sender=sender_of(tag), recipients=tuple(map(Recipient, recipients_of(tag))))
         submission = Submission(
             id=new_message_id(), tenant="acme", envelope=envelope, origin=Origin.RELAY, content=content, stored=stored
         )
-        (receipt,) = await queue.accept(submission)
-        _say(f"acked {tag} {receipt.message_id}")
+        await queue.accept(submission)
+        _say(f"acked {tag}")
 
 
 def _outcome(job: Job, now: float) -> Outcome:
@@ -72,10 +73,11 @@ async def _deliver(queue: Queue, scheduler: Scheduler, clock: SystemClock, bell:
         for lane in await scheduler.due_lanes():
             while (job := await scheduler.next_job(lane)) is not None:
                 outcome = _outcome(job, clock.now())
-                settled = await queue.settle(job, outcome)
+                await queue.settle(job, outcome)
                 scheduler.done(job)
-                if settled and all(each.verdict is not Verdict.DEFERRED for each in outcome.results):
-                    _say(f"ended {tag_of(job.recipients[0].address)} {job.entry.id}")
+                for recipient, result in zip(job.recipients, outcome.results, strict=True):
+                    if result.verdict is not Verdict.DEFERRED:
+                        _say(f"ended {recipient.address}")
 
 
 async def _run(spool_dir: Path, key_file: Path, prefix: str, count: int | None) -> None:

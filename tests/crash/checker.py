@@ -7,8 +7,11 @@ The product's own `spool verify` belongs to the survey, but no count of the judg
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+
+import lmdb
 
 from mta.clock import SystemClock
 from mta.events.reader import LogReader
@@ -37,8 +40,8 @@ class Remains:
     """What is there: who waits, whose end was told and how, and what cannot be as it is."""
 
     accepted: Counter[str] = field(default_factory=Counter)  # tag -> events `accepted`
-    waiting: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # tag -> recipients
-    ends: dict[str, list[EventType]] = field(default_factory=lambda: defaultdict(list))  # recipient -> final events
+    waiting: dict[str, set[str]] = field(default_factory=partial(defaultdict, set))  # tag -> recipients
+    ends: dict[str, list[EventType]] = field(default_factory=partial(defaultdict, list))  # recipient -> final events
     told: Counter[str] = field(default_factory=Counter)  # recipient -> events `dsn_sent`
     problems: list[str] = field(default_factory=list)
 
@@ -56,13 +59,15 @@ class Remains:
 async def survey(place: Place, *, structure: bool = True) -> Remains:
     """Read the whole state of an installation whose processes are dead, as its own restart would."""
     remains = Remains()
+    if not (place.spool / "data.mdb").exists():  # the crash came before there was a spool
+        return remains
     try:
         findings = verify(place.spool, load_keyring(place.key_file))
         remains.problems += findings.problems
         if structure:
             remains.problems += verify_structure(place.spool)
         await _read(place, remains)
-    except SpoolError as error:
+    except (SpoolError, lmdb.Error) as error:
         remains.problems.append(f"spool: {error}")
     return remains
 

@@ -7,8 +7,6 @@ over), `unknown` (all was handed over, the answer never came).
 
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 
 class Outcome(StrEnum):
@@ -27,12 +25,6 @@ class Ledger:
         self.outcomes: dict[str, Outcome] = {}
         self._file = path.open("a", encoding="utf-8")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
-
     def note(self, tag: str, outcome: Outcome, said: str = "") -> None:
         """Write down how far a letter has come, with the words that say so."""
         self.outcomes[tag] = outcome
@@ -41,3 +33,7 @@ class Ledger:
     def tags(self, outcome: Outcome) -> list[str]:
         """The letters that have come this far."""
         return [tag for tag, each in self.outcomes.items() if each is outcome]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

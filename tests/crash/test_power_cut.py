@@ -3,54 +3,160 @@
 import asyncio
 import random
 import sys
-import time
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from mta.spool.sealing import load_or_create_keyring
 from tests.crash import disk
-from tests.crash.checker import Judgement, Place, Remains, judge, survey
+from tests.crash.checker import Judgement, Place, judge, survey
 from tests.crash.conftest import Report, size
 from tests.crash.disk import Disk
 from tests.crash.ledger import Ledger, Outcome
-from tests.crash.letters import recipients_of
+from tests.crash.letters import is_sender
 from tests.crash.sabotage import Sabotage
 
 CUTS = size("CUTS", 10)
-_CONTROL_CUTS = max(2, CUTS // 10)
-_FIRST_ACK = 20.0  # seconds
+_CONTROL_CUTS = 2
+_CYCLES_A_DISK = 10
+_EARLY = 0.2  # the share of cuts that come while the process starts
+_START = 20.0  # seconds that an acceptor may need until it acknowledges something
+
+
+class Cut(NamedTuple):
+    """What a power cut has cost. `forgotten` are recipients whose committed end is not there."""
+
+    judgement: Judgement
+    forgotten: list[str]
+    acked: int  # in this cycle
+
+
+class Machine:
+    """An acceptor on a disk of its own; the ledger and the key file are elsewhere."""
+
+    def __init__(self, folder: Path, rng: random.Random) -> None:
+        folder.mkdir()
+        self._rng = rng
+        self._disk = Disk(folder)
+        state = self._disk.root / "state"
+        self._place = Place(state / "spool", folder / "spool.key", state / "events")
+        load_or_create_keyring(self._place.key_file)
+        self._ledger = Ledger(folder / "ledger")
+        self._ended: set[str] = set()
+        self._cycle = 0
+
+    async def cycle(self, sabotage: Sabotage = Sabotage.NONE) -> Cut:
+        """Run, cut the power at some instant, plug in again, look."""
+        self._cycle += 1
+        acked_before = len(self._ledger.tags(Outcome.ACKED))
+        self._disk.plug()
+        try:
+            await self._until_the_cut(sabotage)
+            self._disk.unplug()
+            self._disk.plug()
+            remains = await survey(self._place)
+        finally:
+            self._disk.unplug()
+        judgement = judge(self._ledger.outcomes, remains)
+        forgotten = sorted(recipient for recipient in self._ended if not remains.ends.get(recipient))
+        return Cut(judgement, forgotten, len(self._ledger.tags(Outcome.ACKED)) - acked_before)
+
+    async def _until_the_cut(self, sabotage: Sabotage) -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.crash.acceptor", self._place.spool, self._place.key_file,
+            f"c{self._cycle}", sabotage, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        assert process.stdout is not None
+        at_work = asyncio.Event()
+        reading = asyncio.create_task(self._listen(process.stdout, at_work))
+        try:
+            if self._rng.random() < _EARLY:
+                await asyncio.sleep(self._rng.uniform(0.2, 0.6))  # while it makes or opens the spool
+            else:
+                async with asyncio.timeout(_START):
+                    await at_work.wait()
+                await asyncio.sleep(self._rng.uniform(0.0, 1.0))
+            self._disk.cut()
+        finally:
+            process.kill()
+            await process.wait()
+            await reading
+
+    async def _listen(self, said: asyncio.StreamReader, at_work: asyncio.Event) -> None:
+        async for line in said:
+            word, what = line.decode().split()
+            if word == "ended":
+                if not is_sender(what):
+                    self._ended.add(what)
+                continue
+            self._ledger.note(what, Outcome(word))
+            if word == Outcome.ACKED:
+                at_work.set()
+
+    def close(self) -> None:
+        self._ledger.close()
 
 
 @pytest.fixture
-def plugged(tmp_path: Path) -> Iterator[Disk]:
-    found = Disk(tmp_path)
-    yield found
-    found.unplug()
+def can_cut(report: Report) -> bool:
+    """Whether power can be cut here. What cannot be run is said, and not skipped in silence."""
+    lacking = disk.missing()
+    if lacking:
+        report.say(NOT_RUN=repr(f"this machine lacks {lacking}"))
+        assert lacking == "root", f"root, but no {lacking}"
+    return not lacking
 
 
-class Cuts:
-    """An acceptor on a disk, power cuts, and a ledger elsewhere."""
+async def _cuts(folder: Path, seed: int, count: int, sabotage: Sabotage = Sabotage.NONE) -> list[Cut]:
+    rng, cuts, machine = random.Random(seed), list[Cut](), None
+    try:
+        for number in range(count):
+            if machine is None or number % _CYCLES_A_DISK == 0:
+                if machine is not None:
+                    machine.close()
+                machine = Machine(folder / f"disk{number}", rng)
+            cuts.append(await machine.cycle(sabotage))
+    finally:
+        if machine is not None:
+            machine.close()
+    return cuts
 
-    def __init__(self, folder: Path, found: Disk, seed: int) -> None:
-        self._disk = found
-        self._rng = random.Random(seed)
-        self._key_file = folder / "keys" / "spool.key"
-        load_or_create_keyring(self._key_file)
-        self._ledger_file = folder / "ledger"
-        self._cycle = 0
 
-    async def cycle(self, sabotage: Sabotage = Sabotage.NONE) -> tuple[Ledger, set[str], Remains]:
-        """Load the spool, cut the power at some instant, plug in again: what was said, and what is there."""
-        self._cycle += 1
-        self._disk.plug()
-        place = Place(self._disk.root / "state" / "spool", self._key_file, self._disk.root / "state" / "events")
-        with Ledger(self._ledger_file) as ledger:
-            ended = await self._until_the_cut(place, sabotage, ledger)
-            self._disk.unplug()
-            self._disk.plug()
-            remains = await survey(place)
-        self._disk.unplug()
-        return ledger, ended, remains
+def _say(report: Report, cuts: list[Cut], seed: int) -> None:
+    report.say(
+        cuts=len(cuts),
+        acked=sum(each.acked for each in cuts),
+        lost=sum(len(each.judgement.lost) for each in cuts),
+        half=sum(len(each.judgement.half) for each in cuts),
+        forgotten=sum(len(each.forgotten) for each in cuts),
+        problems=sum(len(each.judgement.problems) for each in cuts),
+        seed=seed,
+    )
+
+
+async def test_a_power_cut_loses_nothing_acknowledged(can_cut: bool, tmp_path: Path, seed: int, report: Report) -> None:
+    if not can_cut:
+        return
+    cuts = await _cuts(tmp_path, seed, CUTS)
+    _say(report, cuts, seed)
+    assert [each for each in cuts if each.judgement or each.forgotten] == []
+
+
+@pytest.mark.parametrize("sabotage", [Sabotage.NO_SYNC, Sabotage.ANSWER_FIRST])
+async def test_control_a_power_cut_shows_what_is_not_durable(
+    can_cut: bool, tmp_path: Path, seed: int, report: Report, sabotage: Sabotage
+) -> None:
+    if not can_cut:
+        return
+    cuts = await _cuts(tmp_path, seed, _CONTROL_CUTS, sabotage)
+    _say(report, cuts, seed)
+    assert all(each.judgement.lost for each in cuts), "the harness cannot see a loss"
+
+
+async def test_control_a_forgotten_outcome_is_seen(can_cut: bool, tmp_path: Path, seed: int, report: Report) -> None:
+    if not can_cut:
+        return
+    cuts = await _cuts(tmp_path, seed, _CONTROL_CUTS, Sabotage.FORGET_OUTCOME)
+    _say(report, cuts, seed)
+    assert all(each.forgotten for each in cuts), "the harness cannot see that an outcome was not stored"

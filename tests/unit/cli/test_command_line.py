@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -131,7 +133,7 @@ def test_a_reader_that_goes_away_gets_no_traceback(relay: Any) -> None:
 
 
 def test_sendmail_gets_its_arguments_untouched(relay: Any) -> None:
-    done = relay.run("sendmail", "-bs", "--help")
+    done = relay.run("sendmail", "-bs", "--", "--help")
     assert done.code == 64
     assert done.err.startswith("fairlead-sendmail: -bs: this sendmail does not speak SMTP")
 
@@ -228,3 +230,14 @@ def test_lists_are_aligned_and_safe_to_look_at(capsys: pytest.CaptureFixture[str
 def test_what_a_terminal_would_obey_is_escaped(text: str) -> None:
     assert printable(f"a{text}b").isascii()
     assert printable("ä b") == "ä b"
+
+
+def test_serve_names_a_port_that_is_taken_and_ends(relay: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with relay.config_file.open("a") as file:
+            file.write(f"http: {{address: '127.0.0.1:{port}'}}\nlisteners: []\n")
+        done = run("-c", str(relay.config_file), "serve")
+    assert done.returncode == 2
+    assert re.search(rf"cannot-start .*in use.*\b{port}\b", done.stderr)
+    assert "Traceback" not in done.stderr

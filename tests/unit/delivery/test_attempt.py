@@ -70,7 +70,7 @@ async def test_each_recipient_gets_its_own_reply():
     script = EHLO + (
         "C: MAIL\nC: RCPT TO:<a@\nC: RCPT TO:<b@\nC: RCPT TO:<c@\nC: RCPT TO:<d@\nC: DATA\n"
         "S: 250 ok\nS: 250 ok\nS: 550 5.1.1 no such user\nS: 451 4.2.1 greylisted, try again in 5 minutes\n"
-        "S: 552 5.2.2 too many recipients\nS: 354 go on\nC: <content>\nS: 250 2.0.0 taken\n"
+        "S: 552 5.5.3 too many recipients\nS: 354 go on\nC: <content>\nS: 250 2.0.0 taken\n"
     )
     outcome, server = await one(script + QUIT, made=job(*(f"{each}@rcpt.test" for each in "abcd")))
     assert server.problems == []
@@ -78,7 +78,7 @@ async def test_each_recipient_gets_its_own_reply():
         (Verdict.DELIVERED, 250, "2.0.0"),
         (Verdict.FAILED, 550, "5.1.1"),
         (Verdict.DEFERRED, 451, "4.2.1"),
-        (Verdict.DEFERRED, 552, "5.2.2"),
+        (Verdict.DEFERRED, 552, "5.5.3"),
     ]
     assert outcome.retry_after == 300
 
@@ -182,10 +182,37 @@ async def test_lost_before_the_dot_asks_the_next_host_and_after_it_nobody():
         assert len(second.heard) == connections
 
 
+@pytest.mark.parametrize(
+    ("replies", "code"),
+    [
+        ("S: 550 5.7.1 no", 550),
+        ("S: 250 ok\nS: 250 ok\nS: 554 5.7.1 no", 554),
+        ("S: 250 ok\nS: 450 no\nS: 503 no", 450),
+        ("S: 250 ok\nS: 450 no", 450),
+    ],
+)
+async def test_a_refusal_stands_when_the_peer_hangs_up_after_it(replies, code):
+    script = EHLO + f"C: MAIL\nC: RCPT\nC: DATA\n{replies}\nX: close"
+    async with (
+        ScriptedServer(script) as first,
+        ScriptedServer(EHLO + ACCEPT + QUIT) as second,
+        Relay(config(routes=[route(first.port, second.port)])) as relay,
+    ):
+        outcome = await relay.attempt(job())
+    assert outcome.results[0].reply.code == code
+    assert second.heard == []
+
+
 async def test_who_was_refused_before_the_connection_broke_has_failed():
     script = EHLO + "C: MAIL\nC: RCPT\nC: RCPT\nC: DATA\nS: 250 ok\nS: 550 5.1.1 no\nX: close"
-    outcome, _ = await one(script, made=job("a@rcpt.test", "b@rcpt.test"))
+    async with (
+        ScriptedServer(script) as first,
+        ScriptedServer(EHLO + ACCEPT + QUIT) as second,
+        Relay(config(routes=[route(first.port, second.port)])) as relay,
+    ):
+        outcome = await relay.attempt(job("a@rcpt.test", "b@rcpt.test"))
     assert told(outcome) == [(Verdict.FAILED, 550, "5.1.1"), (Verdict.DEFERRED, 451, "4.4.2")]
+    assert second.heard == []
 
 
 @pytest.mark.parametrize(
@@ -344,6 +371,17 @@ async def test_a_connection_idle_too_long_is_told_quit():
         while not server.heard[0].endswith(b"QUIT\r\n"):
             await asyncio.sleep(0.01)  # for the peer, on its own time
         assert len(relay.attempter._pool) == 0
+
+
+async def test_a_connection_that_ends_while_idle_is_forgotten():
+    async with (
+        ScriptedServer(EHLO + ACCEPT + "X: close") as server,
+        Relay(config(routes=[route(server.port)])) as relay,
+    ):
+        await relay.attempt(job())
+        async with asyncio.timeout(5):
+            while len(relay.attempter._pool):
+                await asyncio.sleep(0.01)
 
 
 async def test_a_farewell_while_idle_ends_the_connection():
@@ -506,6 +544,28 @@ async def test_drain_breaks_off_before_the_dot():
         late = await relay.attempt(job())
         assert (told(late), late.counted) == ([(Verdict.DEFERRED, 451, "4.3.2")], False)
     assert len(server.heard) == 1
+
+
+async def test_drain_breaks_off_what_is_being_signed_for_a_kept_connection():
+    signing = asyncio.Event()
+
+    class Slow:
+        async def content(self, message):
+            signing.set()
+            await asyncio.Event().wait()
+
+    async with (
+        ScriptedServer(EHLO + ACCEPT + QUIT) as server,
+        Relay(config(routes=[route(server.port)])) as relay,
+    ):
+        await relay.attempt(job())
+        relay.attempter._content = Slow()
+        task = asyncio.create_task(relay.attempt(job()))
+        await signing.wait()
+        await asyncio.wait_for(relay.attempter.drain(0.01), 2)
+        outcome = await task
+    assert (told(outcome), outcome.counted) == ([(Verdict.DEFERRED, 451, "4.3.2")], False)
+    assert server.problems == []  # the connection was in step, and was told QUIT
 
 
 async def test_drain_waits_for_the_reply_to_the_dot():

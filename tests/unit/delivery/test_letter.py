@@ -18,8 +18,14 @@ def letter(content, signature=b""):
     return write(MADE.message, MADE.recipients, signature, content)
 
 
-@given(pieces.map(b"".join), st.sampled_from([b"", b"DKIM-Signature: x\r\n"]))
-def test_only_crlf_and_doubled_dots(content, signature):
+@given(pieces.map(b"".join), st.sampled_from([b"", b"DKIM-Signature: x\r\n"]), st.integers(0, 40))
+def test_only_crlf_and_doubled_dots(content, signature, piece):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("mta.delivery.letter.PIECE", piece)  # cut anywhere
+        only_crlf_and_doubled_dots(content, signature)
+
+
+def only_crlf_and_doubled_dots(content, signature):
     bare = re.search(rb"\0|\r(?!\n)|(?<!\r)\n", content + (b"" if content.endswith(b"\r\n") else b"\r\n"))
     if bare:
         with pytest.raises(Trouble) as met:

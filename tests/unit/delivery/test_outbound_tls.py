@@ -77,8 +77,9 @@ async def test_opportunistic_that_fails_goes_on_in_the_clear(broken):
     assert len(server.heard) == 1
 
 
-async def test_octets_before_the_handshake_are_an_attack(ca):
-    attacked = OFFER + "C: STARTTLS\nR: 220 go\\r\\n250-evil\\r\\n250 AUTH PLAIN\\r\\n\nX: hang"
+@pytest.mark.parametrize("injected", ["250-evil\\r\\n250 AUTH PLAIN\\r\\n", "2"])
+async def test_octets_before_the_handshake_are_an_attack(injected):
+    attacked = OFFER + f"C: STARTTLS\nR: 220 go\\r\\n{injected}\nX: hang"
     server = await ScriptedServer(attacked, EHLO + ACCEPT).start()
     outcome = await attempt(server)
     assert (outcome.results[0].verdict, outcome.results[0].reply.enhanced) == (Verdict.DEFERRED, "4.5.0")

@@ -32,7 +32,9 @@ replies = st.builds(
     [
         (Stage.RCPT, 550, "5.1.1", Verdict.FAILED, Scope.RECIPIENT),
         (Stage.RCPT, 450, "4.2.0", Verdict.DEFERRED, Scope.RECIPIENT),
-        (Stage.RCPT, 552, "5.2.2", Verdict.DEFERRED, Scope.RECIPIENT),
+        (Stage.RCPT, 552, "", Verdict.DEFERRED, Scope.RECIPIENT),
+        (Stage.RCPT, 552, "5.5.3", Verdict.DEFERRED, Scope.RECIPIENT),
+        (Stage.RCPT, 552, "5.2.2", Verdict.FAILED, Scope.RECIPIENT),
         (Stage.RCPT, 421, "", Verdict.DEFERRED, Scope.HOST),
         (Stage.RCPT, 503, "5.5.1", Verdict.DEFERRED, Scope.HOST),
         (Stage.RCPT, 500, "5.1.1", Verdict.FAILED, Scope.RECIPIENT),

@@ -6,8 +6,10 @@ import asyncio
 import datetime
 import ipaddress
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 from cryptography import x509
@@ -16,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mta.accounts.senders import Standing
-from mta.config import Config, HostPort, Limits, Listener, parse
+from mta.config import HostPort, Limits, Listener, parse
 from mta.ingress.access import Identity
 from mta.ingress.server import Ingress
 from mta.queue.submission import Receipt, Submission
@@ -98,11 +100,11 @@ class People:
         return Identity(user, user) if user in ("alice", "bob") and password == "secret" else None
 
     async def standing(self, tenant: str, from_domains: Sequence[str]) -> Standing:
+        own = f"{tenant}.test"
         for domain in from_domains:
-            if domain in ("alice.test", "bob.test"):
-                foreign = domain if domain != f"{tenant}.test" else ""
-                return Standing(sign_domain=domain, foreign=foreign, note="another tenant's" if foreign else "")
-        return Standing(note="not registered")
+            if domain in {"alice.test", "bob.test"} - {own}:
+                return Standing(foreign=domain, note="another tenant's")
+        return Standing(sign_domain=own) if own in from_domains else Standing(note="not registered")
 
 
 class HandClock:
@@ -135,6 +137,7 @@ class Door:
         self.store = Store()
         self.people = People()
         self.clock = HandClock()
+        self.peers: list[Peer] = []
         config = parse(f"hostname: mx.fairlead.test\n{roles}", "test").model_copy(update={"limits": limits})
         self.ingress = Ingress(config, listeners, self.queue, self.store, self.people, self.clock, tls)
 
@@ -152,7 +155,8 @@ class Door:
         return [b"".join([*map(self.store.content, each.stored), each.content]) for each in self.queue.accepted]
 
     async def open(self, number: int = 0) -> "Peer":
-        return Peer(*await asyncio.open_connection("127.0.0.1", self.ports[number]))
+        self.peers.append(Peer(*await asyncio.open_connection("127.0.0.1", self.ports[number])))
+        return self.peers[-1]
 
     async def greeted(self, number: int = 0) -> "Peer":
         """A connection that has said EHLO."""
@@ -208,10 +212,8 @@ class Peer:
 
     async def hang_up(self) -> None:
         self.writer.close()
-        try:
+        with suppress(OSError):
             await self.writer.wait_closed()
-        except (ConnectionError, ssl.SSLError):
-            pass
 
 
 @pytest.fixture(scope="session")
@@ -265,31 +267,42 @@ def listener(kind: str = "relay", **settings: object) -> Listener:
 
 
 Serve = Callable[..., Awaitable[Door]]
+OpenDoor = Callable[..., AbstractAsyncContextManager[Door]]
 
 
 @pytest.fixture
-async def serve(server_tls: ssl.SSLContext, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Serve]:
-    """Starts ingresses: `await serve(listener, ..., size=1000)` with any limits of the configuration."""
-    caplog.set_level(logging.INFO)
-    doors: list[Door] = []
+def open_door(server_tls: ssl.SSLContext) -> OpenDoor:
+    """An ingress for a block: `async with open_door(listener, ..., size=1000)` with limits of the configuration."""
 
-    async def start(*listeners: Listener, roles: str = "", sockets: Sequence[object] = (), **limits: object) -> Door:
+    @asynccontextmanager
+    async def opened(
+        *listeners: Listener, roles: str = "", sockets: Sequence[socket.socket] = (), **limits: object
+    ) -> AsyncIterator[Door]:
         door = Door(listeners or (listener(),), Limits.model_validate(limits), server_tls, roles)
-        doors.append(door)
-        await door.ingress.start(sockets)
-        return door
+        try:
+            await door.ingress.start(sockets)
+            yield door
+        finally:
+            door.queue.gate.set()
+            await door.ingress.close()
+            for peer in door.peers:
+                await peer.hang_up()
 
-    yield start
-    for door in doors:
-        door.queue.gate.set()
-        await door.ingress.close()
+    return opened
+
+
+@pytest.fixture
+async def serve(open_door: OpenDoor, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Serve]:
+    """Starts ingresses for a test, as `open_door` does."""
+    caplog.set_level(logging.INFO)
+    async with AsyncExitStack() as doors:
+
+        async def start(*listeners: Listener, **settings: object) -> Door:
+            return await doors.enter_async_context(open_door(*listeners, **settings))
+
+        yield start
 
 
 @pytest.fixture
 def make_listener() -> Callable[..., Listener]:
     return listener
-
-
-@pytest.fixture
-def default_config() -> Config:
-    return Config()

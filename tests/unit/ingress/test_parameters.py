@@ -114,6 +114,7 @@ def test_recipients(argument: str, expected: Recipient):
         ("TO:<a@b.test> ORCPT=rfc822;a+0Ab@c.test", "501 5.5.4"),
         ("TO:<a@b.test> ORCPT=rfc822;" + "x" * 500, "501 5.5.4"),
         ("TO:<a@b.test> ORCPT=utf-8;é@c.test", "501 5.5.4"),
+        ("TO:<a@b.test> ORCPT=rfc822;+C3+A9@c.test", "501 5.5.4"),
         ("TO:<a@b.test> SIZE=1", "555 5.5.4"),
     ],
 )
@@ -127,6 +128,8 @@ def test_smtputf8_admits_other_recipients():
     assert parse_rcpt("TO:<é@bücher.test>", "mx.test", utf8=True) == Recipient("é@bücher.test")
     taken = parse_rcpt("TO:<é@b.test> ORCPT=utf-8;é@c.test", "mx.test", utf8=True)
     assert taken == Recipient("é@b.test", 0, "utf-8;é@c.test")
+    as_postfix_sends_it = parse_rcpt("TO:<é@b.test> ORCPT=rfc822;+C3+A9@b.test", "mx.test", utf8=True)
+    assert as_postfix_sends_it == Recipient("é@b.test", 0, "rfc822;+C3+A9@b.test")
 
 
 @given(st.text(alphabet='abFROMTO:<>@."\\ =;+,-\t[]é\u2028', max_size=60))

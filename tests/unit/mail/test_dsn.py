@@ -164,6 +164,18 @@ def test_parameters_come_back_decoded():
     assert group["Original-Recipient"] == "rfc822; Bob+Test@example.org"
 
 
+@pytest.mark.parametrize(
+    ("orcpt", "expected"),
+    [
+        ("rfc822;j+C3+B6rg+2B@x.test", "utf-8; jörg+@x.test"),
+        ("rfc822;j+C3rg@x.test", "rfc822; j+C3rg@x.test"),
+        ("rfc822;j+C2+85rg@x.test", "rfc822; j?rg@x.test"),
+    ],
+)
+def test_an_original_recipient_whose_utf8_came_as_xtext(orcpt: str, expected: str):
+    assert f"\r\nOriginal-Recipient: {expected}\r\n".encode() in build_dsn(told(orcpt=orcpt), 1000)
+
+
 def test_every_recipient_has_a_group():
     many = report(recipients=tuple(DsnRecipient(address=f"r{number}@example.org") for number in range(50)))
     _, words, status, _ = parsed(build_dsn(many, 1000))

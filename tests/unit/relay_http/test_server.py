@@ -318,8 +318,10 @@ async def test_a_unix_socket(make_api: Any, tmp_path: Path, mail: Json) -> None:
         left_behind.bind(str(path))
     server = HttpServer(api.config, api.app)
     await server.start()
+    second = HttpServer(api.config, api.app)
     with pytest.raises(OSError, match="in use"):
-        await HttpServer(api.config, api.app).start()
+        await second.start()
+    await second.close()
     reader, writer = await asyncio.open_unix_connection(path)
     writer.write(Running(api, server, 0).request(mail))
     assert (await answer(reader))[0] == 202

@@ -1,0 +1,162 @@
+"""The product under test, as an operator runs it: `fairlead serve`, started, looked after and killed.
+
+All of its processes have the same working directory, which nobody else has: that finds them whatever they
+call themselves and whoever their parent is. Only those are ever killed, by their id.
+"""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.crash.checker import Place
+from tests.crash.load import Address
+from tests.crash.sabotage import Sabotage
+
+ROLES = ("ingress", "http", "delivery", "events")
+_ROOT = Path(__file__).parents[2]
+_READY = re.compile(rb"ready role=(\w+)")
+_STARTS = 30.0  # seconds
+_DIES = 5.0
+_ENDS = 45.0
+_LOOK = 0.01
+
+_CONFIG = """
+hostname: relay.test
+state_dir: {state}
+listeners:
+  - {{address: "{host}:{smtp}", kind: relay, networks: ["127.0.0.0/8"], tenant: acme}}
+http: {{address: "{host}:{http}"}}
+retry: {{intervals: [1, 2], lifetime: 86400}}
+routes: [{{domains: ["*"], relay: "127.0.0.1:{sink}", tls: none}}]
+delivery: {{connections: 24, connections_per_site: 12}}
+spool: {{reserve: 1MiB, map_size: 4GiB}}
+"""
+
+
+class Relay:
+    """One installation. Its ports are those of an address of its own, so that no client's port can be one of them."""
+
+    def __init__(self, folder: Path, sink_port: int, sabotage: Sabotage = Sabotage.NONE) -> None:
+        self._cwd = folder / "relay"
+        self._cwd.mkdir(parents=True)
+        self._state = folder / "state"
+        self._config = self._cwd / "fairlead.yaml"
+        self._log = self._cwd / "log"
+        self._log.touch()
+        self._door = ("mta",) if sabotage is Sabotage.NONE else ("tests.crash.planted", sabotage.value)
+        self._host = f"127.{os.getpid() >> 16 & 127 | 64}.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}"
+        self._smtp, self._http = _free_ports(self._host, 2)
+        self._config.write_text(
+            _CONFIG.format(state=self._state, host=self._host, smtp=self._smtp, http=self._http, sink=sink_port)
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ready_before: Counter[str] = Counter()
+        self.place = Place(self._state / "spool", self._state / "keys" / "spool.key", self._state / "events")
+
+    def prepare(self) -> Address:
+        """Make the tenant and its key, by the command line."""
+        self._fairlead("tenants", "create", "acme")
+        made = json.loads(self._fairlead("keys", "create", "--tenant", "acme", "--scope", "send", "--json"))
+        return Address(self._host, self._smtp, self._http, made["key"])
+
+    def _fairlead(self, *arguments: str) -> str:
+        command = [sys.executable, "-m", "mta", "-c", str(self._config), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, cwd=_ROOT).stdout
+
+    def start(self) -> None:
+        """Start it; `ready` waits for it."""
+        assert not self.processes(), "something of it still runs"
+        self._ready_before = self._ready_lines()
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *self._door, "-c", str(self._config), "serve"],
+                cwd=self._cwd, env={**os.environ, "PYTHONPATH": str(_ROOT)},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    async def ready(self, *roles: str) -> float:
+        """Wait until these roles (all of them) say they are ready, once more than before; return the seconds it took."""
+        began = time.monotonic()
+        missing = set(roles or ROLES)
+        async with asyncio.timeout(_STARTS):
+            while missing:
+                now = self._ready_lines()
+                missing = {role for role in missing if now[role] <= self._ready_before[role]}
+                assert self._process is not None
+                assert self._process.poll() is None, f"it ended by itself, see {self._log}"
+                await asyncio.sleep(_LOOK)
+        self._ready_before = self._ready_lines()
+        return time.monotonic() - began
+
+    def _ready_lines(self) -> Counter[str]:
+        return Counter(each.decode() for each in _READY.findall(self._log.read_bytes()))
+
+    def processes(self) -> dict[int, str]:
+        """Its living processes and what they are: `serve`, a role, or `?` while they start."""
+        found: dict[int, str] = {}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                if (entry / "cwd").readlink() == self._cwd and (entry / "stat").read_text().rpartition(")")[2][1] != "Z":
+                    title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+                    found[int(entry.name)] = title.partition("fairlead: ")[2] or "?"
+            except OSError:
+                continue
+        if self._process is not None and self._process.pid in found:
+            found[self._process.pid] = "serve"
+        return found
+
+    async def kill(self, *names: str) -> None:
+        """SIGKILL those processes (all of them) at once, and return when they are dead."""
+        victims = [pid for pid, name in self.processes().items() if not names or name in names]
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        if not names or "serve" in names:
+            assert self._process is not None
+            await asyncio.to_thread(self._process.wait)
+            await self._nothing_lives()
+        async with asyncio.timeout(_DIES):
+            while any(pid in self.processes() for pid in victims):
+                await asyncio.sleep(_LOOK)
+
+    async def _nothing_lives(self) -> None:
+        """Its children die with the parent, at once."""
+        try:
+            async with asyncio.timeout(_DIES):
+                while self.processes():
+                    await asyncio.sleep(_LOOK)
+        except TimeoutError:
+            raise AssertionError(f"these live on without their parent: {self.processes()}") from None
+
+    async def stop(self) -> int:
+        """End it as an operator does; return its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        async with asyncio.timeout(_ENDS):
+            code = await asyncio.to_thread(self._process.wait)
+        await self._nothing_lives()
+        return code
+
+    def close(self) -> None:
+        """Leave nothing behind, whatever has happened."""
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+
+
+def _free_ports(host: str, count: int) -> list[int]:
+    sockets = [socket.create_server((host, 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

@@ -1,0 +1,156 @@
+"""A storm: the whole relay under mixed load, killed again and again, then drained and judged."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+from mta.clock import SystemClock
+from mta.spool.lmdb.spool import LmdbSpool
+from mta.spool.sealing import load_keyring
+from tests.crash.checker import Arrivals, Judgement, judge, judge_arrivals, survey
+from tests.crash.ledger import Ledger, Outcome
+from tests.crash.load import Load
+from tests.crash.relay import Relay
+from tests.crash.sabotage import Sabotage
+from tests.crash.sink import Sink
+
+EVERYTHING = "everything"
+PARENT = "parent"
+VICTIMS = (EVERYTHING, "delivery", "ingress", PARENT, "http", EVERYTHING, "events", "delivery")
+_LONGEST = 1.2  # seconds from ready to kill
+_STARTING = 0.15  # the share of kills that come while the relay starts
+_START = 1.0  # seconds that a start takes
+_UNDER_WAY = 800  # recipients; what is more is not offered
+_DRAINED = 60.0
+_LOOK = 0.1
+
+
+class Storm(NamedTuple):
+    """What came of it. `after_kills` are the judgements of what was there while nothing ran."""
+
+    kills: Mapping[str, int]
+    acked: int
+    unknown: int
+    refused: int
+    after_kills: list[Judgement]
+    drained: Judgement
+    arrivals: Arrivals
+    in_flight: int  # transactions whose outcome may not have been committed at a kill
+    slowest_start: float
+
+    def figures(self) -> dict[str, object]:
+        """What to report."""
+        judged = [*self.after_kills, self.drained]
+        return {
+            "kills": sum(self.kills.values()),
+            "of": ",".join(f"{name}:{number}" for name, number in self.kills.items()),
+            "acked": self.acked,
+            "unknown": self.unknown,
+            "refused": self.refused,
+            "lost": sum(len(each.lost) for each in judged),
+            "half": sum(len(each.half) for each in judged),
+            "problems": sum(len(each.ghosts) + len(each.problems) for each in judged),
+            "in_flight": self.in_flight,
+            "repeated": self.arrivals.excused,
+            "unexplained": len(self.arrivals.duplicates),
+            "slowest_start": f"{self.slowest_start:.1f}",
+        }
+
+
+async def storm(
+    folder: Path, rng: random.Random, kills: Sequence[str], sabotage: Sabotage = Sabotage.NONE, *, drain: bool = True
+) -> Storm:
+    """Let a storm go over a relay. Without `drain` it ends with the last kill."""
+    weather = _Weather(folder, rng, sabotage)
+    await weather.rage(kills, drain=drain)
+    outcomes, sink = weather.ledger.outcomes, weather.sink
+    remains = await survey(weather.relay.place)
+    return Storm(
+        kills=Counter(kills),
+        acked=len(weather.ledger.tags(Outcome.ACKED)),
+        unknown=len(weather.ledger.tags(Outcome.UNKNOWN)),
+        refused=len(weather.ledger.tags(Outcome.REFUSED)),
+        after_kills=weather.after_kills,
+        drained=judge(outcomes, remains, drained=drain),
+        arrivals=judge_arrivals(outcomes, remains, sink.arrivals, sink.uncertain),
+        in_flight=len(sink.uncertain),
+        slowest_start=weather.slowest_start,
+    )
+
+
+class _Weather:
+    """The parts of a storm, and its course."""
+
+    def __init__(self, folder: Path, rng: random.Random, sabotage: Sabotage) -> None:
+        self._rng = rng
+        self._folder = folder
+        self._sabotage = sabotage
+        self.ledger = Ledger(folder / "ledger")
+        self.sink = Sink()
+        self.after_kills: list[Judgement] = []
+        self.slowest_start = 0.0
+
+    async def rage(self, kills: Sequence[str], *, drain: bool) -> None:
+        """Load, kill, drain, end."""
+        await self.sink.start()
+        self.relay = Relay(self._folder, self.sink.port, self._sabotage)
+        load = Load(self.relay.prepare(), self.ledger, self._rng, self._busy)
+        try:
+            await self._start()
+            load.start(kept=4, fresh=2, http=3)
+            for victim in kills:
+                await asyncio.sleep(self._rng.uniform(0.1, _LONGEST))
+                if victim in (EVERYTHING, PARENT):
+                    await self._kill_all(victim, load)
+                else:
+                    await self._kill_role(victim)
+            await load.hold()
+            if drain:
+                await self._drained()
+                code = await self.relay.stop()
+                assert code == 0, f"serve ended with {code}"
+        finally:
+            await load.close()
+            self.relay.close()
+            await self.sink.close()
+            self.ledger.close()
+
+    def _busy(self, acked: int) -> bool:
+        return acked - len(self.sink.answered) > _UNDER_WAY
+
+    async def _start(self) -> None:
+        self.relay.start()
+        while self._rng.random() < _STARTING:
+            await asyncio.sleep(self._rng.uniform(0.0, _START))
+            with self.sink.cut():
+                await self.relay.kill()
+            self.relay.start()
+        self.slowest_start = max(self.slowest_start, await self.relay.ready())
+
+    async def _kill_all(self, victim: str, load: Load) -> None:
+        with self.sink.cut():
+            await self.relay.kill(*(("serve",) if victim == PARENT else ()))
+        await load.hold()
+        remains = await survey(self.relay.place)
+        self.after_kills.append(judge(self.ledger.outcomes, remains))
+        await self._start()
+        load.go()
+
+    async def _kill_role(self, role: str) -> None:
+        with self.sink.cut() if role == "delivery" else nullcontext():
+            await self.relay.kill(role)
+        await self.relay.ready(role)
+
+    async def _drained(self) -> None:
+        place = self.relay.place
+        spool = LmdbSpool(place.spool, load_keyring(place.key_file), SystemClock(), map_size=0, reserve=0)
+        try:
+            async with asyncio.timeout(_DRAINED):
+                while [each async for each in spool.walk_entries()]:
+                    await asyncio.sleep(_LOOK)
+        finally:
+            await spool.close()

@@ -1,0 +1,89 @@
+"""Who may use a listener, and how logins and senders are looked up in the installation's own accounts."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mta.accounts import credentials, domains, keys, tenants
+from mta.clock import SystemClock
+from mta.ingress.access import HIDDEN_CLIENT, UNIX_CLIENT, Accounts, Identity, admits, client_at
+from mta.spool.lmdb.spool import LmdbSpool
+from mta.spool.sealing import Keyring
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "literal", "local"),
+    [
+        ("192.0.2.1", "192.0.2.1", "[192.0.2.1]", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", "[192.0.2.1]", False),
+        ("2001:DB8::1", "2001:db8::1", "[IPv6:2001:db8::1]", False),
+        ("fe80::1%eth0", "fe80::1", "[IPv6:fe80::1]", False),
+        ("127.9.9.9", "127.9.9.9", "[127.9.9.9]", True),
+        ("::ffff:127.0.0.1", "127.0.0.1", "[127.0.0.1]", True),
+    ],
+)
+def test_clients(address: str, name: str, literal: str, local: bool):
+    client = client_at(address)
+    assert (client.name, client.literal, client.local) == (name, literal, local)
+
+
+def test_an_ipv6_host_is_counted_with_its_64():
+    assert client_at("2001:db8::1").counted_as == client_at("2001:db8::ffff:1").counted_as
+    assert client_at("2001:db8::1").counted_as != client_at("2001:db8:0:1::1").counted_as
+    assert client_at("192.0.2.1").counted_as != client_at("192.0.2.2").counted_as
+
+
+def test_a_relay_listener_serves_its_networks_only(make_listener):
+    relay = make_listener(networks=["192.0.2.0/24", "2001:db8::/32"])
+    for address, served in [
+        ("192.0.2.200", True),
+        ("::ffff:192.0.2.200", True),
+        ("192.0.3.1", False),
+        ("127.0.0.1", False),
+        ("2001:db8::1", True),
+        ("2001:db9::1", False),
+    ]:
+        assert admits(relay, client_at(address)) is served
+        assert admits(make_listener("submission"), client_at(address))
+    assert not admits(relay, HIDDEN_CLIENT)
+    assert not admits(make_listener(networks=["0.0.0.0/0", "::/0"]), HIDDEN_CLIENT)
+    assert admits(make_listener(address="unix:/run/x", networks=[]), UNIX_CLIENT)
+
+
+@pytest.fixture
+async def spool(tmp_path: Path) -> AsyncIterator[LmdbSpool]:
+    keyring = Keyring([os.urandom(32)])
+    spool = LmdbSpool(tmp_path / "spool", keyring, SystemClock(), map_size=1 << 26, reserve=0, sync=False)
+    await tenants.create(spool, "alice", 0.0)
+    await tenants.create(spool, "bob", 0.0)
+    yield spool
+    await spool.close()
+
+
+async def test_a_credential_logs_its_tenant_in(spool: LmdbSpool):
+    _, password = await credentials.create(spool, "alice", "printer", 0.0)
+    assert password is not None
+    accounts = Accounts(spool)
+    assert await accounts.authenticate("printer", password) == Identity("alice", "printer")
+    assert await accounts.authenticate("printer", password + "x") is None
+    assert await accounts.authenticate("nobody", password) is None
+    assert await accounts.authenticate("apikey", password) is None
+
+
+async def test_an_api_key_is_a_password_if_it_may_send(spool: LmdbSpool):
+    sender, secret = await keys.create(spool, "bob", ["send", "read"], 0.0)
+    _, reading = await keys.create(spool, "bob", ["read"], 0.0)
+    accounts = Accounts(spool)
+    assert await accounts.authenticate("apikey", secret) == Identity("bob", f"apikey:{sender.id}")
+    assert await accounts.authenticate("apikey", reading) is None
+    assert await accounts.authenticate("bob", secret) is None
+
+
+async def test_the_owner_of_a_sender_domain_is_known(spool: LmdbSpool):
+    await domains.add(spool, "alice.test", "alice", 0.0)
+    accounts = Accounts(spool)
+    assert (await accounts.standing("alice", ["alice.test"])).sign_domain == "alice.test"
+    assert (await accounts.standing("bob", ["mine.test", "Sub.Alice.test."])).foreign
+    assert not (await accounts.standing("bob", ["mine.test"])).foreign
