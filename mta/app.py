@@ -152,9 +152,7 @@ class DeliveryRole:
         self._signer = Signer(parts.spool, load_or_create_sealing_key(config.dkim_key_file, public), parts.clock)
         self._resolver = Resolver(config.dns, parts.clock)
         self._attempts = Attempter(config, self._resolver, self._signer, parts.spool, parts.clock)
-        self._dispatcher = Dispatcher(
-            parts.spool, parts.queue, self._attempts, config.delivery, parts.clock, poll=poll
-        )
+        self._dispatcher = Dispatcher(parts.spool, parts.queue, self._attempts, config.delivery, parts.clock, poll=poll)
         self._bell: DoorbellSocket | None = None
         self._running: asyncio.Task[None] | None = None
 

@@ -399,7 +399,6 @@ class Config(_Section):
         """The key that opens sealed DKIM keys."""
         return _credential("dkim.key") or self.dkim.key_file or self.state_dir / "keys" / "dkim.key"
 
-
     @property
     def dkim_public_file(self) -> Path:
         """Its public half, enough to make DKIM keys; beside the folder of secrets, which units do not see."""

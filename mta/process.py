@@ -72,7 +72,11 @@ class _Process:
         role: Role = ROLES[self._name](parts)
         control = ControlServer(
             socket_path(self._config.run_dir, self._name, self._instance),
-            {"status": lambda: self._status(parts, role), "drain": self._drain, "reload": lambda: self._reread(notifier)},
+            {
+                "status": lambda: self._status(parts, role),
+                "drain": self._drain,
+                "reload": lambda: self._reread(notifier),
+            },
         )
         await control.start()
         try:

@@ -28,6 +28,8 @@ from mta.spool.records import Message
 log = logging.getLogger(__name__)
 
 IN_PLACE = 1 << 20  # octets of content that are made a letter on the event loop; more, on a thread
+LARGE = 4 << 20  # octets of content from which on few messages are under way at once
+LARGE_AT_ONCE = 8
 AFTER_DOT = 30.0  # seconds that a drain waits for the reply to a final dot
 
 
@@ -118,6 +120,7 @@ class Attempter:
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._draining = False
+        self._turns = asyncio.Semaphore(LARGE_AT_ONCE)
 
     async def attempt(self, job: Job) -> Outcome:
         """Make one attempt for a claimed entry. Never raises, but for CancelledError."""
@@ -125,7 +128,7 @@ class Attempter:
         self._attempts.add(attempt)
         self._quiet.clear()
         try:
-            results = await self._results(attempt)
+            results = await (self._results(attempt) if job.message.size <= LARGE else self._large_results(attempt))
         except asyncio.CancelledError:
             if not attempt.broken_off or (attempt.task is not None and attempt.task.uncancel() > 0):
                 raise
@@ -159,6 +162,11 @@ class Attempter:
     async def close(self) -> None:
         """Take leave of all peers. Attempts must have ended."""
         await self._pool.close()
+
+    async def _large_results(self, attempt: _Attempt) -> tuple[Result, ...]:
+        """Take turns: a large message is in memory several times while it is signed and sent."""
+        async with self._turns:
+            return await self._results(attempt)
 
     async def _results(self, attempt: _Attempt) -> tuple[Result, ...]:
         if self._draining:

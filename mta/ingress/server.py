@@ -74,11 +74,11 @@ class Ingress:
             for listener in self._listeners:
                 for each in _take(given, listener.address) or self._bind(listener):
                     await self._listen(each, listener)
-        except OSError:
+            if given:
+                raise ValueError(f"no listener for the socket {_address(given[0])}")
+        except (OSError, ValueError):
             self._stop_listening()
             raise
-        if given:
-            raise ValueError(f"no listener for the socket {_address(given[0])}")
         self._tick()
 
     async def drain(self) -> None:
@@ -103,6 +103,7 @@ class Ingress:
             log.warning("closing with %d sessions that do not end", len(self._connections))
             for connection in list(self._connections):
                 connection.abort()
+        await asyncio.gather(*self._acceptors, return_exceptions=True)
         if self._sweeper is not None:
             self._sweeper.cancel()
 
@@ -169,7 +170,7 @@ class Ingress:
             acceptor.cancel()
         for path in self._paths:
             Path(path).unlink(missing_ok=True)
-        self._servers, self._acceptors, self._paths = [], [], []
+        self._servers, self._paths = [], []
 
     def _bind(self, listener: Listener) -> list[socket.socket]:
         address = listener.address
@@ -248,6 +249,8 @@ class Ingress:
                 await self._connect(accepted, client, listener)
             except (ProxyError, OSError) as error:
                 log.info("client=%s refused: %s", peer.name, str(error) or type(error).__name__)
+            except Exception:  # a background loop: no client may end the listener
+                log.exception("client=%s internal error", peer.name)
             finally:
                 self._introducing -= 1
 

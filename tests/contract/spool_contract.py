@@ -48,7 +48,7 @@ def a_message(
             expires_at=message.expires_at,
             timer_at=timer_at,
             timer=Timer.EXPIRY,
-        )  # fmt: skip
+        )
         for number, name in enumerate(names, start=1)
     )
     return Acceptance(message=message, entries=entries, events=(an_event(message, 0),), content=content)

@@ -138,10 +138,13 @@ def _contradictions(tag: str, remains: Remains, *, drained: bool) -> Iterable[st
 
 
 class Arrival(NamedTuple):
-    """A recipient's letter at the sink. `transaction` and `connection` are the sink's own numbers."""
+    """A recipient's letter at the sink. `transaction` and `connection` are the sink's own numbers.
+
+    `message` tells a sender's DSNs apart: there is one for each entry that fails.
+    """
 
     recipient: str
-    sender: str
+    message: str
     transaction: int
     connection: int
     whole: bool
@@ -165,17 +168,17 @@ def judge_arrivals(
     `uncertain` maps the transactions whose outcome the relay may not have committed when it was killed to
     their connection: promise 2 lets them be repeated, one of each connection and no others.
     """
-    by_recipient: dict[str, list[Arrival]] = defaultdict(list)
+    arrived: dict[tuple[str, str], list[Arrival]] = defaultdict(list)
     torn, ghosts, untold = list[str](), list[str](), list[str]()
     for each in arrivals:
-        by_recipient[each.recipient].append(each)
+        arrived[each.recipient, each.message].append(each)
         if outcomes.get(tag_of(each.recipient)) in (None, Outcome.REFUSED):
             ghosts.append(each.recipient)
         if not each.whole:
             torn.append(each.recipient)
     repeated: dict[int, set[int]] = defaultdict(set)
     duplicates, excused = list[str](), 0
-    for recipient, several in by_recipient.items():
+    for (recipient, _), several in arrived.items():
         for each in several[:-1]:
             repeated[each.connection].add(each.transaction)
             if each.transaction in uncertain and len(repeated[each.connection]) == 1:
@@ -184,9 +187,10 @@ def judge_arrivals(
                 duplicates.append(f"{recipient}: transaction {each.transaction} of connection {each.connection}")
         if not is_sender(recipient) and EventType.DELIVERED not in remains.ends.get(recipient, ()):
             untold.append(f"{recipient}: arrived, told {remains.ends.get(recipient)}")
+    recipients = {recipient for recipient, _ in arrived}
     untold += [
         f"{recipient}: told delivered, never arrived"
         for recipient, ends in remains.ends.items()
-        if EventType.DELIVERED in ends and recipient not in by_recipient
+        if EventType.DELIVERED in ends and recipient not in recipients
     ]
     return Arrivals(duplicates, excused, torn, ghosts, untold)

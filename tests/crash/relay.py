@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from tests.crash.checker import Place
@@ -119,7 +120,8 @@ class Relay:
         """SIGKILL those processes (all of them) at once, and return when they are dead."""
         victims = [pid for pid, name in self.processes().items() if not names or name in names]
         for pid in victims:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # a child dies of its parent's death, and may be quicker than we
+                os.kill(pid, signal.SIGKILL)
         if not names or "serve" in names:
             assert self._process is not None
             await asyncio.to_thread(self._process.wait)
@@ -149,7 +151,8 @@ class Relay:
     def close(self) -> None:
         """Leave nothing behind, whatever has happened."""
         for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
 

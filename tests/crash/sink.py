@@ -6,6 +6,7 @@ killed may come again; no others may.
 """
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,7 +31,6 @@ class _Connection:
         self.writer = writer
         self.taken: int | None = None
         self.cut = False
-        self.sender = ""
         self.recipients: list[str] = []
 
 
@@ -63,9 +63,10 @@ class Sink:
         """Hang up on everybody."""
         assert self._server is not None
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in self._open:
+            connection.writer.transport.abort()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await self._server.wait_closed()
 
     @contextmanager
@@ -117,7 +118,7 @@ class Sink:
         if verb == b"EHLO":
             return _EHLO
         if verb == b"MAIL":
-            connection.sender, connection.recipients = _path(line), []
+            connection.recipients = []
             if not connection.cut:
                 connection.taken = None
             return b"250 2.1.0 sender\r\n"
@@ -164,9 +165,17 @@ class Sink:
             self._is_cut(connection)
         self.answered.update(connection.recipients)
         for each in connection.recipients:
-            whole = is_sender(each) or is_whole(content, tag_of(each))
-            self.arrivals.append(Arrival(each, connection.sender, self._transactions, connection.number, whole))
+            dsn = is_sender(each)
+            message = _message_id(content) if dsn else ""
+            whole = dsn or is_whole(content, tag_of(each))
+            self.arrivals.append(Arrival(each, message, self._transactions, connection.number, whole))
 
 
 def _path(line: bytes) -> str:
     return line[line.index(b"<") + 1 : line.index(b">")].decode("ascii")
+
+
+def _message_id(content: bytes) -> str:
+    found = re.search(rb"^Message-ID: (\S+)", content, re.MULTILINE | re.IGNORECASE)
+    assert found is not None, content[:500]
+    return found[1].decode("ascii")

@@ -213,7 +213,7 @@ async def test_spool_full_and_space_back(story: Story, monkeypatch: pytest.Monke
     full = msgspec.structs.replace(spool.space(), reserve=1 << 60)
     with monkeypatch.context() as patched:
         patched.setattr(spool, "space", lambda: full)
-        with pytest.raises(Exception, match="4.3.1"):
+        with pytest.raises(Exception, match=r"4\.3\.1"):
             await story.send("other@rcpt.test")
         await story.lab.mx.start()
         await story.clock.advance(30)

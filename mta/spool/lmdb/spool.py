@@ -216,9 +216,14 @@ class LmdbSpool:
             more = cursor.set_range((position + 1).to_bytes(8, "big"))
             while more and len(found) < limit:
                 key = cursor_key(cursor)[:8]
-                event = view.event(key)
+                number = int.from_bytes(key, "big")
+                try:
+                    event = view.event(key)
+                except SealBroken as error:  # it must not stop the log
+                    log.error("event=%d left-out=yes error=%s", number, error)
+                    event = None
                 if event is not None:
-                    found.append((int.from_bytes(key, "big"), event))
+                    found.append((number, event))
                 more = cursor.set_range(key + b"\xff")
         return found
 
@@ -279,12 +284,16 @@ class LmdbSpool:
     # Room, health, end
 
     async def collect(self, now: float) -> int:
-        """Remove a bounded amount of content that nothing refers to; return how many pages went."""
+        """Remove a bounded amount of content that nothing refers to; return how many pages went.
+
+        Readers that died are forgotten too, so that they pin no pages.
+        """
+        self._writer.environment.env.reader_check()
         return cast("int", await self._writer.submit(lambda group: _collect(group, now)))
 
     def space(self) -> Space:
         """Tell the room that is left, at most a second old."""
-        if time.monotonic() - self._space_at >= _SPACE_AGE:
+        if self.healthy() and time.monotonic() - self._space_at >= _SPACE_AGE:
             self._space_at = time.monotonic()
             self._space = self._writer.environment.space()
         return self._space

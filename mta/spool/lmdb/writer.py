@@ -11,9 +11,10 @@ I/O. After an I/O error nothing is tried until the environment has been reopened
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, cast
 
 import lmdb
@@ -140,8 +141,8 @@ class Writer:
         self._reopen = reopen
         self._admitting = admitting
         self._inbox: SimpleQueue[_Waiting | None] = SimpleQueue()
-        self._stopped = threading.Event()
         self._closing = False
+        self._closed = False  # as the thread has seen it
         self.sick: str = ""
         self._thread = threading.Thread(target=self._run, name="spool-writer", daemon=True)
         self._thread.start()
@@ -175,16 +176,32 @@ class Writer:
 
     def _run(self) -> None:
         while True:
+            if self.sick and (self._refuse_for(_REOPEN_INTERVAL) or not self._recover()):
+                if self._closed:
+                    return
+                continue
             first = self._inbox.get()
             if first is None:
                 return
-            if self.sick and not self._recover():
-                _refuse([first], Unavailable(f"spool: {self.sick}"))
-                continue
             group, last = self._commit_group(first)
             _resolve(group)
             if last:
                 return
+
+    def _refuse_for(self, seconds: float) -> bool:
+        """Refuse what comes for some time; tell whether the end came."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            try:
+                waiting = self._inbox.get(timeout=left)
+            except Empty:
+                break
+            if waiting is None:
+                self._closed = True
+                return True
+            waiting.error = Unavailable(f"spool: {self.sick}")
+            _resolve([waiting])
+        return False
 
     def _commit_group(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
         """Commit `first` and what waits behind it; return the group, and whether the last was seen."""
@@ -251,7 +268,6 @@ class Writer:
                 txn.put(b"checked", b"1", db=self._environment.tables[Table.META])
         except (lmdb.Error, OSError, Unavailable) as error:
             self.sick = str(error) or type(error).__name__
-            self._stopped.wait(_REOPEN_INTERVAL)
             return False
         log.warning("spool=%s state=healthy-again", self._environment.path)
         self.sick = ""
@@ -271,12 +287,6 @@ def _as_spool_error(error: Exception) -> SpoolError:
     if isinstance(error, lmdb.MapFullError):
         return Full("the spool's map is full")
     return Refused(f"{type(error).__name__}: {error}")
-
-
-def _refuse(group: list[_Waiting], error: SpoolError) -> None:
-    for each in group:
-        each.error = error
-    _resolve(group)
 
 
 def _resolve(group: list[_Waiting]) -> None:

@@ -3,7 +3,7 @@ keep their contracts (mta.ingress.arrival.Queue, the ContentWriter of mta.spool,
 """
 
 import asyncio
-import datetime
+import datetime as dt
 import ipaddress
 import logging
 import socket
@@ -221,8 +221,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A self-signed certificate with its key, in one PEM file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mx.fairlead.test")])
-    day = datetime.timedelta(days=1)
-    today = datetime.datetime.now(datetime.UTC)
+    day = dt.timedelta(days=1)
+    today = dt.datetime.now(dt.UTC)
     made = (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -20,8 +20,7 @@ async def send(door, content: bytes, *recipients: bytes, number: int = 0) -> byt
         assert (await peer.ask(LOGIN)).startswith(b"235")
     await peer.begin(b"a@alice.test", *recipients)
     peer.say((b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n")
-    reply = await peer.reply()
-    return reply
+    return await peer.reply()
 
 
 def without_trace(content: bytes) -> bytes:

@@ -114,6 +114,33 @@ def test_clients_that_go_away_within_a_handshake_leave_nothing_behind(run, open_
     run(story())
 
 
+def test_what_comes_in_the_packet_that_ends_the_handshake_is_read(run, open_door, make_listener, client_tls):
+    async def story():
+        async with open_door(*secure(make_listener)) as door:
+            peer = await door.greeted()
+            await peer.ask(b"STARTTLS")
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = client_tls.wrap_bio(incoming, outgoing, server_hostname="mx.fairlead.test")
+            while True:
+                try:
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    peer.say(outgoing.read())
+                    incoming.write(await peer.reader.read(65536))
+            tls.write(b"EHLO client.test\r\n" + LOGIN + b"\r\n")
+            peer.say(outgoing.read())
+            answer = b""
+            async with asyncio.timeout(5):
+                while b"\r\n235 " not in answer:
+                    incoming.write(await peer.reader.read(65536))
+                    with contextlib.suppress(ssl.SSLWantReadError):
+                        answer += tls.read()
+            assert answer.startswith(b"250-mx.fairlead.test\r\n")
+
+    run(story())
+
+
 # Clients that go away
 
 
@@ -243,6 +270,25 @@ async def test_accounts_that_cannot_be_read_defer_the_login(serve, make_listener
     assert (await peer.ask(LOGIN)).startswith(b"235 ")
 
 
+AROUND = (b"\r\n", b"\n", b"\r", b"\r\r\n", b"\r\n\0", b"\n\r", b"\0\r\n")
+
+
+@pytest.mark.parametrize("left", AROUND, ids=repr)
+@pytest.mark.parametrize("right", AROUND, ids=repr)
+async def test_nothing_is_smuggled(serve, left: bytes, right: bytes):
+    if left == right == b"\r\n":
+        pytest.skip("that is the end of data")
+    door = await serve()
+    peer = await door.greeted()
+    await peer.begin()
+    evil = b"MAIL FROM:<evil@evil.test>\r\nRCPT TO:<victim@remote.test>\r\nDATA\r\n"
+    peer.say(MESSAGE + b"body" + left + b"." + right + evil)
+    replies = [line[:4] for line in (await peer.rest()).splitlines()]
+    legal = left + b"." + right == b"\r\n.\r\n\0"  # with a NUL at the beginning of the next command
+    assert replies == ([b"250 ", b"500 "] if legal else [b"550 "])
+    assert len(door.queue.accepted) == legal
+
+
 # Limits
 
 
@@ -260,7 +306,7 @@ async def test_connections_are_limited_in_all_and_per_client(serve, caplog):
         ]
         assert (await peers[0].ask(b"QUIT")).startswith(b"221")
         await peers[0].rest()
-        again = await door.greeted()
+        await door.greeted()
 
 
 def reply_text(begins: bytes) -> str:
@@ -422,7 +468,7 @@ async def test_sockets_from_outside_serve_the_listeners_of_their_addresses(serve
     assert [str(at) for _, at in door.ingress.bound[:2]] == [addresses[1], addresses[0]]
     assert b"AUTH" in await (await door.greeted(1)).ask(b"EHLO x")
     unwanted = socket.create_server(("127.0.0.1", 0))
-    with pytest.raises(ValueError, match="no listener for the socket 127.0.0.1"):
+    with pytest.raises(ValueError, match=r"no listener for the socket 127\.0\.0\.1"):
         await serve(make_listener(), sockets=[unwanted])
     unwanted.close()
 

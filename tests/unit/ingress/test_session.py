@@ -1,6 +1,7 @@
 """The session without a socket: pipelining, cutting, limits, questions, and what is never let through."""
 
 import base64
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -122,7 +123,8 @@ def answer(session: Session, accepted: list[bytes]) -> None:
 
 DIALOG = (
     b"NOOP\r\nEHLO client.test\r\nAUTH LOGIN\r\nYWxpY2U=\r\nc2VjcmV0\r\nMAIL FROM:<a@alice.test>\r\nRCPT TO:<x>\r\n"
-    b"RCPT TO:<b@remote.test>\r\nDATA\r\nFrom: a\r\n\r\n..dot\r\n.\r\nWHAT\r\nMAIL FROM:<>\r\nRSET\r\nVRFY x\r\nQUIT\r\n"
+    b"RCPT TO:<b@remote.test>\r\nDATA\r\nFrom: a\r\n\r\n..dot\r\n.\r\nWHAT\r\n"
+    b"MAIL FROM:<>\r\nRSET\r\nVRFY x\r\nQUIT\r\n"
 )
 
 
@@ -170,6 +172,29 @@ def test_no_order_of_commands_breaks_it_or_gets_mail_past_the_rules(said: list[b
                 assert listener.kind == "relay" or session.dialog.identity is not None
                 session.answer(QUEUED)
         assert all(line[:3].isdigit() for line in session.take_output().splitlines())
+
+
+AROUND = (b"\r\n", b"\n", b"\r", b"\r\r\n", b"\r\n\0", b"\n\r", b"\0\r\n")
+SMUGGLING = [left + b"." + right for left in AROUND for right in AROUND if (left, right) != (b"\r\n", b"\r\n")]
+
+
+@pytest.mark.parametrize("listener", [relay(), relay(bare_newlines="fix")], ids=["refuse", "fix"])
+@pytest.mark.parametrize("sequence", SMUGGLING, ids=repr)
+def test_nothing_is_smuggled_however_it_is_cut(sequence: bytes, listener: Listener):
+    data = b"Subject: x\r\n\r\nbody" + sequence + b"MAIL FROM:<evil@evil.test>\r\nRCPT TO:<v@x.test>\r\nDATA\r\n"
+    for cut in range(len(data)):
+        session = greeted(listener)
+        say(session, MAIL)
+        output = b""
+        for part in (data[:cut], data[cut:]):
+            output += say(session, part)
+            if isinstance(session.question, Accept):
+                assert session.question.content.endswith(b"body\r\n")
+                session.answer(QUEUED)
+                output += session.take_output()
+        assert codes(output) in ([550], [], [250, 500])
+        assert (codes(output) == [250, 500]) is (sequence == b"\r\n.\r\n\0")
+        assert session.closed or session.busy
 
 
 # Framing of commands
@@ -360,7 +385,6 @@ def test_what_is_offered_depends_on_listener_client_and_tls():
     assert b"STARTTLS" in plain
     assert b"AUTH" not in plain
     session = new_session(submission("starttls"), REMOTE)
-    session.expect_tls()
     session.tls_started("TLSv1.3 X")
     secure = offers(session)
     assert b"STARTTLS" not in secure
@@ -456,7 +480,8 @@ CLASSIC = [
     b"user@remote.test", b"user%remote.test@mx.test", b"user%remote.test", b'"user@remote.test"',
     b'"user%remote.test"', b"user@remote.test@mx.test", b'"user@remote.test"@mx.test', b"@mx.test:user@remote.test",
     b"remote.test!user", b"remote.test!user@mx.test", b"user@[127.0.0.1]", b"user%remote.test@[127.0.0.1]",
-    b'"user@remote.test"@[127.0.0.1]', b"user@localhost", b"remote.test!user@[127.0.0.1]", b"postmaster", b"user\0@remote.test",
+    b'"user@remote.test"@[127.0.0.1]', b"user@localhost", b"remote.test!user@[127.0.0.1]", b"postmaster",
+    b"user\0@remote.test",
 ]  # fmt: skip
 
 

@@ -111,8 +111,9 @@ def test_a_spool_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 
 async def test_compact_leaves_a_spool_in_use_alone(tmp_path: Path) -> None:
     await fill(tmp_path)
+    hold = f"import lmdb, sys; spool = lmdb.open({str(tmp_path)!r}); print('open', flush=True); sys.stdin.read()"
     holder = subprocess.Popen(
-        [sys.executable, "-c", f"import lmdb,sys; e=lmdb.open({str(tmp_path)!r}); print(1, flush=True); sys.stdin.read()"],
+        [sys.executable, "-c", hold],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert holder.stdout is not None
