@@ -148,7 +148,7 @@ class DeliveryRole:
     def __init__(self, parts: Parts, *, poll: float = 1.0) -> None:
         config = parts.config
         self._parts = parts
-        public = config.state_dir / "keys" / "dkim.pub"
+        public = config.dkim_public_file  # outside keys/, which units do not see
         self._signer = Signer(parts.spool, load_or_create_sealing_key(config.dkim_key_file, public), parts.clock)
         self._resolver = Resolver(config.dns, parts.clock)
         self._attempts = Attempter(config, self._resolver, self._signer, parts.spool, parts.clock)

@@ -1,5 +1,6 @@
 """`fairlead config`: is the configuration right, and is what it names there?"""
 
+import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import click
 
 from mta.cli.output import Printer
-from mta.cli.session import as_owner, json_option
+from mta.cli.session import become_owner, configuration, json_option
 from mta.config import Config, ConfigError
 
 
@@ -18,9 +19,11 @@ def config() -> None:
 
 @config.command()
 @json_option
-@as_owner
-def check(settings: Config, as_json: bool) -> None:
+def check(as_json: bool) -> None:
     """Name every mistake in the configuration, and every file it names that cannot be used."""
+    settings = configuration()
+    if settings.state_dir.exists():  # otherwise there is no owner yet, and a check makes nothing
+        become_owner(settings.state_dir)
     found = list(file_problems(settings))
     if found:
         raise ConfigError(found)
@@ -29,6 +32,9 @@ def check(settings: Config, as_json: bool) -> None:
 
 def file_problems(settings: Config) -> Iterator[str]:
     """Open what the settings name, as the user that the relay runs as."""
+    place = next(each for each in (settings.state_dir, *settings.state_dir.parents) if each.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        yield f"state_dir: {settings.state_dir}: {place} is not a directory that can be written to"
     if settings.tls.certificate is not None:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls.certificate, settings.tls.key)

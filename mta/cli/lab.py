@@ -5,6 +5,7 @@ arrived), `relay.log`, `fairlead.yaml` (for the other commands), `state/` (of th
 """
 
 import asyncio
+import fcntl
 import json
 import os
 import shlex
@@ -56,7 +57,21 @@ def lab(directory: Path) -> int:
     directory = directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
     become_owner(directory)
-    return asyncio.run(_run(directory))
+    with _alone(directory):
+        return asyncio.run(_run(directory))
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keep a second laboratory out of the directory."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Stop(f"another laboratory runs in {directory}", Exit.BUSY) from None
+    finally:
+        os.close(handle)
 
 
 async def _run(directory: Path) -> Exit:

@@ -303,8 +303,9 @@ class Connection(asyncio.Protocol):
     async def _start_tls(self, session: Session) -> None:
         """Do the handshake, then begin anew on the transport that it gives."""
         plain, context = self._transport, self._intake.tls
-        assert plain is not None
         assert context is not None
+        if plain is None or session.closed:  # lost, or something was sent in the clear
+            return
         early = _Early()
         limit = min(HANDSHAKE, self._intake.limits.idle)
         transport: asyncio.Transport | None = None

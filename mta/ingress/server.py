@@ -93,6 +93,7 @@ class Ingress:
     async def close(self) -> None:
         """End all sessions: messages whose commit has begun are answered, others are not accepted."""
         self._stop_listening()
+        self._draining = True
         for connection in list(self._connections):
             connection.close()
         try:
@@ -243,7 +244,7 @@ class Ingress:
             try:
                 client = peer
                 if peer.within(listener.proxy):
-                    async with asyncio.timeout(_PROXY_TIMEOUT):
+                    async with asyncio.timeout(min(_PROXY_TIMEOUT, self._limits.idle)):
                         client = await read_proxied(accepted, peer)
                 unless_served.pop_all()  # the transport closes it
                 await self._connect(accepted, client, listener)

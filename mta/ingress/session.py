@@ -96,6 +96,8 @@ class Session:
         """Answer Authenticate: who it is, None for nobody, or why that cannot be told."""
         question, self.question = self.question, None
         assert isinstance(question, Authenticate)
+        if self.closed:
+            return
         if isinstance(answer, Identity):
             self.dialog.identity = answer
             self._say(replies.AUTHENTICATED)

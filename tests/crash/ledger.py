@@ -1,8 +1,8 @@
 """The ledger: what clients were told, kept outside of what is being crashed.
 
 Each letter is offered once, under a tag of its own, and never offered again. Its outcome is what its client
-can swear to: `acked`, `refused` (an answer that said no, or the connection ended before all was handed
-over), `unknown` (all was handed over, the answer never came).
+can swear to: `acked`, `refused` (an answer that said no for good, or the connection ended before all was
+handed over), `unknown` (all was handed over; the answer never came, or was "try again").
 """
 
 from enum import StrEnum

@@ -15,6 +15,9 @@ from tests.crash.letters import letter, recipients_of, request, sender_of
 
 _PATIENCE = 30.0  # seconds for one answer
 _AGAIN = 0.05  # seconds before a client that found nobody tries again
+# "Try again" leaves open whether it was stored: the commit may have failed half-way.
+_SMTP_OUTCOMES = {"2": Outcome.ACKED, "5": Outcome.REFUSED}
+_HTTP_OUTCOMES = {"2": Outcome.ACKED, "4": Outcome.REFUSED}
 
 
 class Address(NamedTuple):
@@ -183,7 +186,7 @@ class _Smtp(_Client):
             reply = await self._reply()
         except (ConnectionError, asyncio.IncompleteReadError) as error:
             return Answer(Outcome.UNKNOWN, repr(error), goes_on=False)
-        return Answer(Outcome.ACKED if reply.startswith("250") else Outcome.REFUSED, reply)
+        return Answer(_SMTP_OUTCOMES.get(reply[:1], Outcome.UNKNOWN), reply)
 
 
 class _Http(_Client):
@@ -209,7 +212,7 @@ class _Http(_Client):
             return Answer(Outcome.UNKNOWN, repr(error), goes_on=False)
         status = answer.split(" ", 2)[1]
         return Answer(
-            Outcome.ACKED if status == "202" else Outcome.REFUSED,
+            _HTTP_OUTCOMES.get(status[:1], Outcome.UNKNOWN),
             f"{status} {fields.get('x-message-id', '')} {said.decode()}".strip(),
             goes_on=fields.get("connection") != "close",
         )

@@ -45,10 +45,11 @@ spool: {{reserve: 1MiB, map_size: 4GiB}}
 class Relay:
     """One installation. Its ports are those of an address of its own, so that no client's port can be one of them."""
 
-    def __init__(self, folder: Path, sink_port: int, sabotage: Sabotage = Sabotage.NONE) -> None:
+    def __init__(self, folder: Path, state: Path, sink_port: int, sabotage: Sabotage = Sabotage.NONE) -> None:
+        """`state` is the state directory; configuration and log are in `folder`."""
         self._cwd = folder / "relay"
         self._cwd.mkdir(parents=True)
-        self._state = folder / "state"
+        self._state = state
         self._config = self._cwd / "fairlead.yaml"
         self._log = self._cwd / "log"
         self._log.touch()

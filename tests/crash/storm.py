@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from mta.clock import SystemClock
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import load_keyring
 from tests.crash.checker import Arrivals, Judgement, judge, judge_arrivals, survey
+from tests.crash.disk import Disk
 from tests.crash.ledger import Ledger, Outcome
 from tests.crash.load import Load
 from tests.crash.relay import Relay
@@ -20,19 +21,21 @@ from tests.crash.sink import Sink
 
 EVERYTHING = "everything"
 PARENT = "parent"
+POWER = "power"  # of everything and of the disk
 VICTIMS = (EVERYTHING, "delivery", "ingress", PARENT, "http", EVERYTHING, "events", "delivery")
 _LONGEST = 1.2  # seconds from ready to kill
 _STARTING = 0.15  # the share of kills that come while the relay starts
 _START = 1.0  # seconds that a start takes
 _UNDER_WAY = 800  # recipients; what is more is not offered
 _DRAINED = 60.0
+_REPEATS = 3.0  # seconds: the longest interval of a retry, and more
 _LOOK = 0.1
 
 
 class Storm(NamedTuple):
     """What came of it. `after_kills` are the judgements of what was there while nothing ran."""
 
-    kills: Mapping[str, int]
+    kills: Counter[str]
     acked: int
     unknown: int
     refused: int
@@ -42,11 +45,19 @@ class Storm(NamedTuple):
     in_flight: int  # transactions whose outcome may not have been committed at a kill
     slowest_start: float
 
+    def assert_promises_kept(self) -> None:
+        """What every storm must come to."""
+        assert [each for each in self.after_kills if each] == []
+        assert not self.drained, self.drained
+        assert self.arrivals == self.arrivals._replace(duplicates=[], torn=[], ghosts=[], untold=[])
+        assert self.arrivals.excused <= self.in_flight
+        assert self.acked > 10 * self.kills.total(), "hardly any load"
+
     def figures(self) -> dict[str, object]:
         """What to report."""
         judged = [*self.after_kills, self.drained]
         return {
-            "kills": sum(self.kills.values()),
+            "kills": self.kills.total(),
             "of": ",".join(f"{name}:{number}" for name, number in self.kills.items()),
             "acked": self.acked,
             "unknown": self.unknown,
@@ -62,10 +73,19 @@ class Storm(NamedTuple):
 
 
 async def storm(
-    folder: Path, rng: random.Random, kills: Sequence[str], sabotage: Sabotage = Sabotage.NONE, *, drain: bool = True
+    folder: Path,
+    rng: random.Random,
+    kills: Sequence[str],
+    *,
+    disk: Disk | None = None,
+    sabotage: Sabotage = Sabotage.NONE,
+    drain: bool = True,
 ) -> Storm:
-    """Let a storm go over a relay. Without `drain` it ends with the last kill."""
-    weather = _Weather(folder, rng, sabotage)
+    """Let a storm go over a relay, whose state is on `disk` if there is one, plugged in.
+
+    Without `drain` it is only given the time to repeat what it would repeat.
+    """
+    weather = _Weather(folder, rng, disk, sabotage)
     await weather.rage(kills, drain=drain)
     outcomes, sink = weather.ledger.outcomes, weather.sink
     remains = await survey(weather.relay.place)
@@ -85,9 +105,10 @@ async def storm(
 class _Weather:
     """The parts of a storm, and its course."""
 
-    def __init__(self, folder: Path, rng: random.Random, sabotage: Sabotage) -> None:
+    def __init__(self, folder: Path, rng: random.Random, disk: Disk | None, sabotage: Sabotage) -> None:
         self._rng = rng
         self._folder = folder
+        self._disk = disk
         self._sabotage = sabotage
         self.ledger = Ledger(folder / "ledger")
         self.sink = Sink()
@@ -97,19 +118,22 @@ class _Weather:
     async def rage(self, kills: Sequence[str], *, drain: bool) -> None:
         """Load, kill, drain, end."""
         await self.sink.start()
-        self.relay = Relay(self._folder, self.sink.port, self._sabotage)
+        state = (self._folder if self._disk is None else self._disk.root) / "state"
+        self.relay = Relay(self._folder, state, self.sink.port, self._sabotage)
         load = Load(self.relay.prepare(), self.ledger, self._rng, self._busy)
         try:
             await self._start()
             load.start(kept=4, fresh=2, http=3)
             for victim in kills:
                 await asyncio.sleep(self._rng.uniform(0.1, _LONGEST))
-                if victim in (EVERYTHING, PARENT):
+                if victim in (EVERYTHING, PARENT, POWER):
                     await self._kill_all(victim, load)
                 else:
                     await self._kill_role(victim)
             await load.hold()
-            if drain:
+            if not drain:
+                await asyncio.sleep(_REPEATS)
+            else:
                 await self._drained()
                 code = await self.relay.stop()
                 assert code == 0, f"serve ended with {code}"
@@ -133,8 +157,13 @@ class _Weather:
 
     async def _kill_all(self, victim: str, load: Load) -> None:
         with self.sink.cut():
+            if self._disk is not None and victim == POWER:
+                self._disk.cut()
             await self.relay.kill(*(("serve",) if victim == PARENT else ()))
         await load.hold()
+        if self._disk is not None:
+            self._disk.unplug()
+            self._disk.plug()
         remains = await survey(self.relay.place)
         self.after_kills.append(judge(self.ledger.outcomes, remains))
         await self._start()

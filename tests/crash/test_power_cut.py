@@ -16,8 +16,10 @@ from tests.crash.disk import Disk
 from tests.crash.ledger import Ledger, Outcome
 from tests.crash.letters import is_sender
 from tests.crash.sabotage import Sabotage
+from tests.crash.storm import POWER, storm
 
 CUTS = size("CUTS", 10)
+RELAY_CUTS = size("RELAY_CUTS", 3)
 _CONTROL_CUTS = 2
 _CYCLES_A_DISK = 10
 _EARLY = 0.2  # the share of cuts that come while the process starts
@@ -141,6 +143,21 @@ async def test_a_power_cut_loses_nothing_acknowledged(can_cut: bool, tmp_path: P
     cuts = await _cuts(tmp_path, seed, CUTS)
     _say(report, cuts, seed)
     assert [each for each in cuts if each.judgement or each.forgotten] == []
+
+
+async def test_a_power_cut_of_the_whole_relay_loses_and_repeats_nothing(
+    can_cut: bool, tmp_path: Path, seed: int, report: Report
+) -> None:
+    if not can_cut:
+        return
+    found = Disk(tmp_path)
+    found.plug()
+    try:
+        seen = await storm(tmp_path, random.Random(seed), [POWER] * RELAY_CUTS, disk=found)
+    finally:
+        found.unplug()
+    report.say(**seen.figures(), seed=seed)
+    seen.assert_promises_kept()
 
 
 @pytest.mark.parametrize("sabotage", [Sabotage.NO_SYNC, Sabotage.ANSWER_FIRST])

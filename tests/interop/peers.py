@@ -57,20 +57,16 @@ _SETTINGS = {
 
 
 class Postfix(NamedTuple):
-    """A Postfix that runs: where it takes mail, and its directory."""
+    """A Postfix that runs: where it takes mail, its directory, and its master's process."""
 
     address: HostPort
     directory: Path
+    pid: int
 
     @property
     def socket_address(self) -> tuple[str, int]:
         """Its address for clients."""
         return self.address.host, self.address.port
-
-    @property
-    def log(self) -> str:
-        """What it has logged."""
-        return (self.directory / "log").read_text(errors="replace")
 
 
 @contextmanager
@@ -94,7 +90,7 @@ def postfix(address: HostPort, settings: Mapping[str, str]) -> Iterator[Postfix]
         # "-d": it stays our child. What it would do besides, `postfix check`, takes two seconds.
         with running([_MASTER, "-c", directory / "config", "-d"], directory / "output") as process:
             wait_until(lambda: greets(address.host, address.port), process, log)
-            yield Postfix(address, directory)
+            yield Postfix(address, directory, process.pid)
 
 
 def _write_configuration(directory: Path, address: HostPort, settings: Mapping[str, str]) -> None:
@@ -129,9 +125,16 @@ def make_certificate(directory: Path, hostname: str) -> None:
     )
 
 
+class Milter(NamedTuple):
+    """An OpenDKIM that runs; `address` is for smtpd_milters."""
+
+    address: str
+    pid: int
+
+
 @contextmanager
-def signing_milter(domain: str) -> Iterator[str]:
-    """Run OpenDKIM as a milter that signs all mail of a domain with RSA-2048; gives what smtpd_milters is to be."""
+def signing_milter(domain: str) -> Iterator[Milter]:
+    """Run OpenDKIM as a milter that signs all mail of a domain with RSA-2048."""
     with disk_directory("opendkim") as directory:
         make_key = ["opendkim-genkey", "-b", "2048", "-s", "s1", "-d", domain, "-D", str(directory)]
         subprocess.run(make_key, check=True, capture_output=True, timeout=30)
@@ -150,7 +153,7 @@ def signing_milter(domain: str) -> Iterator[str]:
         log = directory / "log"
         with running(["opendkim", "-f", "-x", directory / "opendkim.conf"], log) as process:
             wait_until((directory / "socket").exists, process, log)
-            yield f"unix:{directory}/socket"
+            yield Milter(f"unix:{directory}/socket", process.pid)
 
 
 class Finding(NamedTuple):

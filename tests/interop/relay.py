@@ -46,15 +46,14 @@ class Relay:
         return record
 
     @contextmanager
-    def serving(self, roles: Sequence[str] = ROLES) -> Iterator[None]:
-        """Run the relay: all roles as `serve` does, or each of some alone."""
+    def serving(self, roles: Sequence[str] = ROLES) -> Iterator[tuple[int, ...]]:
+        """Run the relay, all roles as `serve` does or each of some alone; gives the processes that it started."""
         serve = [*self.command, "serve"]
         commands = [serve] if tuple(roles) == ROLES else [[*serve, "--role", each] for each in roles]
         with ExitStack() as stack:
-            for command in commands:
-                process = stack.enter_context(running(command, self.log))
-            wait_until(lambda: self._ready() >= set(roles), process, self.log)
-            yield
+            processes = [stack.enter_context(running(command, self.log)) for command in commands]
+            wait_until(lambda: self._ready() >= set(roles), processes[0], self.log)
+            yield tuple(each.pid for each in processes)
 
     def _ready(self) -> set[str]:
         return set(re.findall(r"\bready role=(\w+)", self.log.read_text(errors="replace")))

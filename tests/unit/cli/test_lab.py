@@ -94,6 +94,11 @@ async def test_the_examples_arrive_signed_and_ctrl_c_ends_it_all(lab: Lab) -> No
     events = await pasted(f"{shlex.quote(sys.executable)} -m mta {options} --json")
     assert events.count('"type":"delivered"') == 4
     assert len(list((lab.directory / "mail").glob("*.eml"))) == 4
+    second = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "mta", "lab", "--directory", str(lab.directory)), stderr=asyncio.subprocess.PIPE
+    )
+    _, complaint = await second.communicate()
+    assert (second.returncode, complaint) == (75, f"fairlead: another laboratory runs in {lab.directory}\n".encode())
     lab.process.send_signal(signal.SIGINT)
     async with asyncio.timeout(LIMIT):
         assert await lab.process.wait() == 0

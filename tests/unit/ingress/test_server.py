@@ -135,8 +135,10 @@ def test_what_comes_in_the_packet_that_ends_the_handshake_is_read(run, open_door
                 while b"\r\n235 " not in answer:
                     incoming.write(await peer.reader.read(65536))
                     with contextlib.suppress(ssl.SSLWantReadError):
-                        answer += tls.read()
+                        while record := tls.read():
+                            answer += record
             assert answer.startswith(b"250-mx.fairlead.test\r\n")
+            await peer.hang_up()
 
     run(story())
 
@@ -144,17 +146,20 @@ def test_what_comes_in_the_packet_that_ends_the_handshake_is_read(run, open_door
 # Clients that go away
 
 
-async def test_a_client_that_hangs_up_its_half_gets_its_answers(serve):
-    door = await serve()
-    door.queue.gate.clear()
-    peer = await door.greeted()
-    await peer.begin()
-    peer.say(MESSAGE + b".\r\nNOOP\r\nQUIT\r\n")
-    peer.writer.write_eof()
-    await door.queue.asked.wait()
-    door.queue.gate.set()
-    assert [line[:4] for line in (await peer.rest()).splitlines()] == [b"250 ", b"250 ", b"221 "]
-    assert len(door.queue.accepted) == 1
+def test_a_client_that_hangs_up_its_half_gets_its_answers(run, open_door):
+    async def story():
+        async with open_door() as door:
+            door.queue.gate.clear()
+            peer = await door.greeted()
+            await peer.begin()
+            peer.say(MESSAGE + b".\r\nNOOP\r\nQUIT\r\n")
+            peer.writer.write_eof()
+            await door.queue.asked.wait()
+            door.queue.gate.set()
+            assert [line[:4] for line in (await peer.rest()).splitlines()] == [b"250 ", b"250 ", b"221 "]
+            assert len(door.queue.accepted) == 1
+
+    run(story())
 
 
 async def test_a_commit_goes_on_when_its_client_is_gone(serve):
@@ -271,20 +276,18 @@ async def test_accounts_that_cannot_be_read_defer_the_login(serve, make_listener
 
 
 AROUND = (b"\r\n", b"\n", b"\r", b"\r\r\n", b"\r\n\0", b"\n\r", b"\0\r\n")
+SMUGGLING = [left + b"." + right for left in AROUND for right in AROUND if (left, right) != (b"\r\n", b"\r\n")]
 
 
-@pytest.mark.parametrize("left", AROUND, ids=repr)
-@pytest.mark.parametrize("right", AROUND, ids=repr)
-async def test_nothing_is_smuggled(serve, left: bytes, right: bytes):
-    if left == right == b"\r\n":
-        pytest.skip("that is the end of data")
+@pytest.mark.parametrize("sequence", SMUGGLING, ids=repr)
+async def test_nothing_is_smuggled(serve, sequence: bytes):
     door = await serve()
     peer = await door.greeted()
     await peer.begin()
     evil = b"MAIL FROM:<evil@evil.test>\r\nRCPT TO:<victim@remote.test>\r\nDATA\r\n"
-    peer.say(MESSAGE + b"body" + left + b"." + right + evil)
+    peer.say(MESSAGE + b"body" + sequence + evil)
     replies = [line[:4] for line in (await peer.rest()).splitlines()]
-    legal = left + b"." + right == b"\r\n.\r\n\0"  # with a NUL at the beginning of the next command
+    legal = sequence == b"\r\n.\r\n\0"  # with a NUL at the beginning of the next command
     assert replies == ([b"250 ", b"500 "] if legal else [b"550 "])
     assert len(door.queue.accepted) == legal
 

@@ -465,6 +465,14 @@ def test_after_three_wrong_logins_the_session_ends():
     assert all(each.about in ("'alice'", "''") for each in logged)
 
 
+def test_a_login_that_is_answered_after_the_end_says_nothing():
+    session = greeted(submission())
+    say(session, b"AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n")
+    session.hang_up(replies.DRAINING)
+    session.answer_login(Identity("alice", "alice"))
+    assert session.take_output() == replies.DRAINING.wire()
+
+
 def test_no_secret_is_logged():
     session = greeted(submission("starttls"))
     secret = b"AGFsaWNlAHNlY3JldA=="

@@ -1,0 +1,34 @@
+"""Processor time, as the kernel counts it: of the machine, and of the sessions that processes lead. In seconds."""
+
+import os
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def of_machine() -> float:
+    """Time in which the processors have been busy, since the machine was started."""
+    user, nice, system, _idle, _iowait, *rest = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    return sum(map(int, (user, nice, system, *rest))) / _TICK
+
+
+def of_sessions(leaders: Collection[int]) -> float:
+    """Time used in sessions (setsid(2)), by processes that live and by those that these have waited for."""
+    total = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(") ")[2].split()
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            continue
+        if int(fields[3]) in leaders:
+            total += sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime of proc(5)
+    return total / _TICK
+
+
+def busy_share(seconds: float) -> float:
+    """Watch for a while how much of the machine is used, from 0 to 1."""
+    before = of_machine()
+    time.sleep(seconds)
+    return (of_machine() - before) / seconds / (os.cpu_count() or 1)
