@@ -53,7 +53,7 @@ class Parts:
         self.keyring = open_keyring(config)
         self.spool = open_spool(config, clock, self.keyring)
         config.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self.bell = Doorbell(config.run_dir / "delivery.bell")
+        self.bell = Doorbell(config.doorbell)
         self.queue = Queue(self.spool, clock, config.hostname, config.retry, self.bell.ring)
 
     async def close(self) -> None:
@@ -159,7 +159,7 @@ class DeliveryRole:
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Begin to deliver."""
         del sockets
-        self._bell = DoorbellSocket(self._parts.config.run_dir / "delivery.bell", self._dispatcher.ring)
+        self._bell = DoorbellSocket(self._parts.config.doorbell, self._dispatcher.ring)
         self._running = asyncio.create_task(self._dispatcher.run(), name="dispatcher")
         self._running.add_done_callback(_ended)
 

@@ -66,10 +66,11 @@ def _alone(directory: Path) -> Iterator[None]:
     """Keep a second laboratory out of the directory."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Stop(f"another laboratory runs in {directory}", Exit.BUSY) from None
         yield
-    except BlockingIOError:
-        raise Stop(f"another laboratory runs in {directory}", Exit.BUSY) from None
     finally:
         os.close(handle)
 

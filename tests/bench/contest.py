@@ -34,12 +34,12 @@ class Malfunction(Exception):
 
 
 class Server(NamedTuple):
-    """One who takes part, as the leaders of its sessions. What it relays is to be signed, or not."""
+    """One who takes part, and the processes that do its work. What it relays is to be signed, or not."""
 
     name: str
     address: HostPort
     signs: bool
-    leaders: tuple[int, ...]
+    processes: tuple[int, ...]
 
 
 async def contest(name: str, sink: Sink, rounds: int, messages: int) -> list[Run]:
@@ -86,8 +86,8 @@ def _fairlead(sink: HostPort, *, accept_only: bool = False, signs: bool = False)
             relay.tell("domains", "add", _DOMAIN, "--tenant", _TENANT)
             relay.tell("dkim", "create", _DOMAIN, "--selector", "s1", "--algorithm", "rsa2048")
         roles = [each for each in ROLES if each != "delivery"] if accept_only else ROLES
-        with relay.serving(roles) as leaders:
-            yield Server("Fairlead, signing" if signs else "Fairlead", smtp, signs, leaders)
+        with relay.serving(roles) as processes:
+            yield Server("Fairlead, signing" if signs else "Fairlead", smtp, signs, processes)
 
 
 @contextmanager
@@ -108,20 +108,20 @@ def _postfix(sink: HostPort, *, accept_only: bool = False, signs: bool = False) 
     if accept_only:
         settings["smtpd_client_restrictions"] = "check_client_access static:HOLD"
     with ExitStack() as stack:
-        leaders = []
+        processes = []
         if signs:
             milter = stack.enter_context(signing_milter(_DOMAIN))
             settings["smtpd_milters"] = milter.address
-            leaders.append(milter.pid)
+            processes.append(milter.pid)
         address = HostPort(host="127.0.0.1", port=free_ports(1)[0])
-        leaders.append(stack.enter_context(postfix(address, settings)).pid)
-        yield Server(f"{RIVAL} with OpenDKIM" if signs else RIVAL, address, signs, tuple(leaders))
+        processes.append(stack.enter_context(postfix(address, settings)).pid)
+        yield Server(f"{RIVAL} with OpenDKIM" if signs else RIVAL, address, signs, tuple(processes))
 
 
 async def _run(name: str, server: Server, sink: Sink, messages: int, *, kept: bool) -> Run:
     """Make one run: until the last message is accepted, or where it is relayed until it has arrived."""
     sink.expect(messages)
-    machine, own = cpu.of_machine(), cpu.of_sessions(server.leaders)
+    machine, own = cpu.of_machine(), cpu.of_families(server.processes)
     began = time.perf_counter()
     await _load(server, messages, kept=kept)
     ended = time.perf_counter()
@@ -132,7 +132,7 @@ async def _run(name: str, server: Server, sink: Sink, messages: int, *, kept: bo
             raise Malfunction(f"{server.name}: {sink.count} of {messages} arrived in {_TIMEOUT:.0f} s") from None
         if (b"DKIM-Signature:" in sink.last) != server.signs:
             raise Malfunction(f"{server.name}: signed: {not server.signs}, wanted: {server.signs}")
-    machine, own = cpu.of_machine() - machine, cpu.of_sessions(server.leaders) - own
+    machine, own = cpu.of_machine() - machine, cpu.of_families(server.processes) - own
     return Run(name, "kept" if kept else "one a message", server.name, messages, ended - began, machine, own)
 
 

@@ -1,4 +1,4 @@
-"""Processor time, as the kernel counts it: of the machine, and of the sessions that processes lead. In seconds."""
+"""Processor time, as the kernel counts it: of the machine, and of families of processes. In seconds."""
 
 import os
 import time
@@ -14,17 +14,25 @@ def of_machine() -> float:
     return sum(map(int, (user, nice, system, *rest))) / _TICK
 
 
-def of_sessions(leaders: Collection[int]) -> float:
-    """Time used in sessions (setsid(2)), by processes that live and by those that these have waited for."""
-    total = 0
+def of_families(heads: Collection[int]) -> float:
+    """Time used by processes and all that descend from them: by those that live, and those that these waited for."""
+    parents: dict[int, int] = {}
+    used: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text().rpartition(") ")[2].split()
         except (FileNotFoundError, ProcessLookupError):  # it has just ended
             continue
-        if int(fields[3]) in leaders:
-            total += sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime of proc(5)
-    return total / _TICK
+        pid = int(path.parent.name)
+        parents[pid] = int(fields[1])
+        used[pid] = sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime of proc(5)
+
+    def belongs(pid: int) -> bool:
+        while pid and pid not in heads:
+            pid = parents.get(pid, 0)
+        return pid in heads
+
+    return sum(ticks for pid, ticks in used.items() if belongs(pid)) / _TICK
 
 
 def busy_share(seconds: float) -> float:

@@ -17,7 +17,7 @@ _COLUMNS = ("contest", "connections", "server", "messages/s", "lowest to highest
 
 
 class Run(NamedTuple):
-    """One measured run. `machine` is processor time of everything, load and sink included, `own` the server's; seconds."""
+    """One measured run. Processor time in seconds: `machine` is that of everything, load and sink included."""
 
     contest: str
     connections: str

@@ -25,7 +25,7 @@ from mta.queue.scheduler import Scheduler
 from mta.queue.submission import Submission
 from mta.spool.interface import Spool, SpoolError
 from mta.spool.lmdb.spool import LmdbSpool
-from mta.spool.records import Origin
+from mta.spool.records import Origin, Segment
 from mta.spool.sealing import load_keyring
 from tests.crash.letters import letter, recipients_of, sender_of
 from tests.crash.sabotage import Sabotage, planted
@@ -47,7 +47,7 @@ def _say(line: str) -> None:
 async def _accept(spool: Spool, queue: Queue, tags: Iterator[str]) -> None:
     for tag in tags:
         content = letter(tag)
-        stored = ()
+        stored: tuple[Segment, ...] = ()
         if len(content) > _LARGE:
             writer = spool.store_content()
             await writer.write(content)

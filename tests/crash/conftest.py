@@ -6,7 +6,6 @@ killed, and which crash states are made: it is printed, and FAIRLEAD_CRASH_SEED 
 
 import os
 import random
-from collections.abc import Iterator
 
 import pytest
 from _pytest.terminal import TerminalReporter
@@ -39,10 +38,10 @@ def seed() -> int:
 
 
 @pytest.fixture
-def report(request: pytest.FixtureRequest) -> Iterator[Report]:
+def report(request: pytest.FixtureRequest) -> Report:
     """Where figures go."""
     lines = request.config.stash.setdefault(_SAID, [])
-    yield Report(lines, f"crash: {request.node.name}")
+    return Report(lines, f"crash: {request.node.name}")
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:

@@ -72,7 +72,7 @@ def fate_of(address: str) -> Fate:
 
 
 def text_of(tag: str) -> str:
-    """The words of a letter: mostly 2 KB, some of several pages, a few beyond the size that is committed as it comes."""
+    """The words of a letter: mostly 2 KB, some of several pages, a few of those committed as they arrive."""
     draw = _draw("size", tag) % 100
     size = 2_000 if draw < 90 else 30_000 if draw < 98 else 300_000
     words = random.Random(tag).randbytes(size // 2).hex()
@@ -106,7 +106,7 @@ def is_whole(content: bytes, tag: str) -> bool:
     if not by_http(tag):
         return content.endswith(letter(tag))
     message = email.message_from_bytes(content, policy=policy.SMTP)
-    return message[TAG_FIELD] == tag and message.get_content().split() == text_of(tag).split()  # whatever its line ends
+    return bool(message[TAG_FIELD] == tag and message.get_content().split() == text_of(tag).split())
 
 
 def _draw(what: str, text: str) -> int:

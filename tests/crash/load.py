@@ -200,7 +200,8 @@ class _Http(_Client):
         """Hand a letter over; the relay may have it as soon as the request is on its way."""
         body = request(tag)
         head = (
-            f"POST /v3/mail/send HTTP/1.1\r\nHost: {self._address.host}\r\nAuthorization: Bearer {self._address.key}\r\n"
+            f"POST /v3/mail/send HTTP/1.1\r\nHost: {self._address.host}\r\n"
+            f"Authorization: Bearer {self._address.key}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         try:

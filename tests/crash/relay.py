@@ -85,7 +85,7 @@ class Relay:
             )  # fmt: skip
 
     async def ready(self, *roles: str) -> float:
-        """Wait until these roles (all of them) say they are ready, once more than before; return the seconds it took."""
+        """Wait until these roles (all of them) say once more that they are ready; return the seconds it took."""
         began = time.monotonic()
         missing = set(roles or ROLES)
         async with asyncio.timeout(_STARTS):
@@ -108,7 +108,9 @@ class Relay:
             if not entry.name.isdigit():
                 continue
             try:
-                if (entry / "cwd").readlink() == self._cwd and (entry / "stat").read_text().rpartition(")")[2][1] != "Z":
+                if (entry / "cwd").readlink() == self._cwd and (entry / "stat").read_text().rpartition(")")[2][
+                    1
+                ] != "Z":
                     title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
                     found[int(entry.name)] = title.partition("fairlead: ")[2] or "?"
             except OSError:

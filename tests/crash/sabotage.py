@@ -5,16 +5,16 @@ before it builds anything. Nothing here can be reached by a setting of the produ
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from typing import Any
 from unittest import mock
 
+from mta.mail.result import Outcome
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.submission import Receipt, Submission
-from mta.mail.result import Outcome
 from mta.spool.lmdb.spool import LmdbSpool
 
 _AFTERWARDS = 0.05  # seconds from the answer to the commit: as long as a disk under load may take
@@ -68,11 +68,14 @@ def _forget_outcome() -> Iterator[None]:
         yield
 
 
-def planted(sabotage: Sabotage) -> Any:
+_PLANTS: dict[Sabotage, Callable[[], AbstractContextManager[None]]] = {
+    Sabotage.NONE: nullcontext,
+    Sabotage.NO_SYNC: _no_sync,
+    Sabotage.ANSWER_FIRST: _answer_first,
+    Sabotage.FORGET_OUTCOME: _forget_outcome,
+}
+
+
+def planted(sabotage: Sabotage) -> AbstractContextManager[None]:
     """The context in which the product is broken in this way."""
-    return {
-        Sabotage.NONE: nullcontext,
-        Sabotage.NO_SYNC: _no_sync,
-        Sabotage.ANSWER_FIRST: _answer_first,
-        Sabotage.FORGET_OUTCOME: _forget_outcome,
-    }[sabotage]()
+    return _PLANTS[sabotage]()

@@ -151,7 +151,8 @@ class Sink:
         while (line := await connection.reader.readuntil(b"\r\n")) != b".\r\n":
             lines.append(line[1:] if line.startswith(b".") else line)
         fates = [(each, fate_of(each)) for each in connection.recipients]
-        if any([fate is Fate.DROP_AT_DOT and self._first_time(each, fate) for each, fate in fates]):
+        drops = [each for each, fate in fates if fate is Fate.DROP_AT_DOT and self._first_time(each, fate)]
+        if drops:
             raise _HangUp
         self._take(connection, b"".join(lines))
         if any(fate is Fate.SLOW for _, fate in fates):

@@ -1,4 +1,4 @@
-"""kill -9 at random instants under mixed load: nothing acknowledged is lost, nothing repeated beyond what was in flight (D1)."""
+"""kill -9 at random instants under mixed load: nothing is lost, nothing repeated but what was in flight (D1)."""
 
 import itertools
 import random

@@ -129,9 +129,7 @@ def test_every_crash_state_has_what_was_acknowledged(folder: Path, seed: int, re
 
 
 @pytest.mark.parametrize("sabotage", [Sabotage.NO_SYNC, Sabotage.ANSWER_FIRST, Sabotage.FORGET_OUTCOME])
-def test_control_what_is_not_durable_is_missing(
-    folder: Path, seed: int, report: Report, sabotage: Sabotage
-) -> None:
+def test_control_what_is_not_durable_is_missing(folder: Path, seed: int, report: Report, sabotage: Sabotage) -> None:
     found = list(Bench(folder, sabotage).look(_CONTROL_STATES, random.Random(seed)))
     _say(report, found, seed)
     missing = [each.forgotten if sabotage is Sabotage.FORGET_OUTCOME else each.judgement.lost for each in found]

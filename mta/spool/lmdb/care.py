@@ -63,6 +63,7 @@ def backup(path: Path, target: Path) -> None:
     try:
         target.mkdir(mode=0o700, parents=True)
         environment.env.copy(str(target), compact=True)
+        (target / "data.mdb").chmod(0o600)
         _sync(target / "data.mdb")
         _sync(target)
     except (OSError, lmdb.Error) as error:
@@ -85,6 +86,7 @@ def compact(path: Path) -> tuple[int, int]:
         raise SpoolError(f"compact: {error}") from None
     finally:
         environment.close()
+    (staged / "data.mdb").chmod(0o600)
     _sync(staged / "data.mdb")
     (staged / "data.mdb").replace(data)
     (path / "lock.mdb").unlink(missing_ok=True)
