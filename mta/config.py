@@ -30,7 +30,7 @@ from mta.mail.address import a_label, is_domain
 from mta.marks import MarkedYaml
 
 USUAL_FILE = Path("/etc/fairlead/fairlead.yaml")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(|KiB|MiB|GiB|TiB|%)")
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*(|KiB|MiB|GiB|TiB|%)")
 _HOST = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%]*")
 _UNIX_PATH_LIMIT = 107  # sockaddr_un
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}

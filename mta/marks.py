@@ -66,7 +66,12 @@ class MarkedYaml:
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self._read(item, (*path, number)) for number, item in enumerate(node.value)]
-        return self._scalars.construct_object(node)
+        try:
+            return self._scalars.construct_object(node)
+        except (ValueError, LookupError, AttributeError):  # whatever PyYAML meets in a value that is not of its tag
+            kind = node.tag.rpartition(":")[2]
+            self.problems.append(Problem(Position.of(node.start_mark), f"{str(node.value)[:40]!r} is no {kind}"))
+            return None
 
     def _mapping(self, node: yaml.MappingNode, path: type_path) -> dict[str, Any]:
         found: dict[str, Any] = {}

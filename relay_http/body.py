@@ -13,6 +13,7 @@ from relay_http.problem import Problem, Refusal, busy
 BODY_LIMIT = 30_000_000  # octets: a whole message with its attachments, as sent and inflated
 _DISCARD_LIMIT = 2 * BODY_LIMIT
 _CHUNK = 1 << 16
+_OBJECT_SIZE = 64  # octets of an empty Python object, and of the reference to it
 
 
 class Request(falcon.asgi.Request):
@@ -114,6 +115,11 @@ def inflate(data: bytes, held_to: int) -> bytes:
 def inflated_size(data: bytes) -> int:
     """Return the size that a gzip member says it has inflated (RFC 1952 2.3.1 ISIZE), at most the limit."""
     return min(int.from_bytes(data[-4:], "little"), BODY_LIMIT)
+
+
+def decoded_size(data: bytes) -> int:
+    """Bound the octets that JSON becomes beside its strings: `[],` over and over would be twenty times itself."""
+    return _OBJECT_SIZE * sum(map(data.count, (b",", b"[", b"{")))
 
 
 def decode(data: bytes) -> object:

@@ -146,9 +146,10 @@ def _unstructured(text: str) -> list[bytes]:
     """Split plain text at its spaces; write any other as encoded words, so that it reads back as it was given."""
     if not text:
         return []
-    tokens: list[str] = (_TOKEN if len(text) <= _TOKEN_LIMIT else _LINE).findall(" " + text)
-    if _PLAIN.fullmatch(text) and "=?" not in text and all(len(token) <= _TOKEN_LIMIT for token in tokens):
-        return [token.encode() for token in tokens]
+    if _PLAIN.fullmatch(text) and "=?" not in text:  # first: on blanks at the end, _LINE would take quadratic time
+        tokens: list[str] = (_TOKEN if len(text) <= _TOKEN_LIMIT else _LINE).findall(" " + text)
+        if all(len(token) <= _TOKEN_LIMIT for token in tokens):
+            return [token.encode() for token in tokens]
     return [b" " + word for word in _encoded_words(text)]
 
 

@@ -4,6 +4,7 @@ The last line of defence against SMTP smuggling: whatever the spool holds, only 
 leading dot is doubled, and no command has a line end inside. What cannot be sent so is not sent.
 """
 
+import re
 from collections.abc import Iterator
 
 import msgspec
@@ -13,6 +14,7 @@ from mta.mail.envelope import Notify, Recipient
 from mta.spool.records import Message
 
 PIECE = 256 * 1024  # octets
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class Extensions(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +97,7 @@ def write(message: Message, recipients: tuple[Recipient, ...], signature: bytes,
     envelope = [message.sender, message.ret, message.envid]
     for each in recipients:
         envelope += (each.address, each.orcpt)
-    if not "".join(envelope).isprintable():
+    if _CONTROL.search("".join(envelope)):
         raise Trouble(Stage.MAIL, Fault.BAD_ENVELOPE, "envelope has a control character")
     whole = signature + content
     if not whole.endswith(b"\r\n"):

@@ -13,7 +13,7 @@ LOCAL_PART_LIMIT = 64  # octets, RFC 5321 4.5.3.1.1
 DOMAIN_LIMIT = 253  # octets that a DNS name can have; RFC 5321 4.5.3.1.2 counts 255 with the wire form
 
 _ATEXT = r"A-Za-z0-9!#$%&'*+\-/=?^_`{|}~"
-_NON_ASCII = r"\u0080-\U0010ffff"
+_NON_ASCII = r"\u00a0-\u2027\u202a-\ud7ff\ue000-\U0010ffff"  # no controls, no line ends, no halves of characters
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?"
 
 
@@ -70,6 +70,8 @@ def _split(text: str, *, utf8: bool) -> tuple[str, str]:
 def parse_literal(domain: str) -> str:
     """Return the IP address in an address literal (RFC 5321 4.1.3); AddressError if it holds none."""
     inner = domain[1:-1] if domain.startswith("[") and domain.endswith("]") else ""
+    if "%" in inner:  # a zone id, which may be any text for `ipaddress`, says nothing outside its host (RFC 4007 11.2)
+        raise AddressError("address literal is malformed")
     try:
         if inner[:5].lower() == "ipv6:":
             return str(ipaddress.IPv6Address(inner[5:]))

@@ -104,9 +104,11 @@ def format_date(at: float) -> str:
 
 _SPECIALS = r'\s"(),:;<>@\[\]'
 _ORDINARY_FROM = re.compile(
-    rf'\s*(?:(?:"[^"\\]*")?[^"(),:;<>@\[\]\\]*<[^{_SPECIALS}\\]+@([A-Za-z0-9.\-]+)>|[^{_SPECIALS}\\]+@([A-Za-z0-9.\-]+))\s*'
+    rf'(?:"[^"\\]*")?[^"(),:;<>@\[\]\\]*<[^{_SPECIALS}\\]+@([A-Za-z0-9.\-]+)>|[^{_SPECIALS}\\]+@([A-Za-z0-9.\-]+)'
 )
-_TOKEN = re.compile(rf"[^{_SPECIALS}]+|\[[^\[\]]*\]|\s+|.", re.DOTALL)
+_TOKEN = re.compile(rf"[^{_SPECIALS}]+|\s+|.", re.DOTALL)
+_LITERAL = re.compile(r"\[[^\[\]]*\]")
+_NAME = re.compile(r"[A-Za-z0-9.\-_\u0080-\U0010ffff]+")
 _ENDS = frozenset("@<>(),;:")
 _QUOTED_END = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _COMMENT_PART = re.compile(r"\\.|[()]", re.DOTALL)
@@ -139,17 +141,23 @@ def _domains(text: str) -> Iterator[str]:
         if domain is not None and piece not in _ENDS and (domain[-1:] in ("", ".") or piece[0] == "."):
             domain += piece.strip('"')  # white space may stand around the dots (RFC 5322 4.4)
             continue
-        if domain:
-            yield domain
+        yield from _names_in(domain)
         domain = "" if piece == "@" else None
+    yield from _names_in(domain)
+
+
+def _names_in(domain: str | None) -> Iterator[str]:
+    """Yield what was read, and the names in it: `a@b.test\\` is nobody's domain, but b.test's for some readers."""
     if domain:
         yield domain
+        yield from _NAME.findall(domain)
 
 
 def _pieces(text: str) -> Iterator[str]:
     """Cut a From value into atoms, quoted strings, literals, white space and specials; comments are white space.
 
     A quote or parenthesis that nobody closes is a character like others, and is looked for only once.
+    Brackets make a literal only behind an @.
     """
     quotes = comments = True
     at = 0
@@ -168,7 +176,7 @@ def _pieces(text: str) -> Iterator[str]:
                 yield " "
                 at = end
                 continue
-        token = _TOKEN.match(text, at)
+        token = (_LITERAL.match(text, at) if text[at - 1 : at] == "@" else None) or _TOKEN.match(text, at)
         assert token is not None
         yield token[0]
         at = token.end()

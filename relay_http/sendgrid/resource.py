@@ -19,7 +19,7 @@ from mta.queue.submission import Receipt, Submission
 from mta.spool.interface import Spool
 from mta.spool.records import Segment
 from relay_http import auth
-from relay_http.body import Budget, Held, Request, decode, inflate, inflated_size, read
+from relay_http.body import Budget, Held, Request, decode, decoded_size, inflate, inflated_size, read
 from relay_http.problem import Problem, Refusal
 from relay_http.sendgrid.request import MailSend as MailSendRequest
 from relay_http.sendgrid.request import read_mail_send
@@ -92,11 +92,13 @@ class MailSend:
         """Read the request and the octets of its JSON."""
         data = await read(req, held)
         now = self._clock.now()
-        if req.get_header("Content-Encoding") in (None, "identity"):
-            return await _run(heavy=len(data) > LARGE, work=lambda: read_mail_send(decode(data), now)), len(data)
-        size = inflated_size(data)
-        held.add(size)
-        return await _run(heavy=True, work=lambda: read_mail_send(decode(inflate(data, size)), now)), size
+        if req.get_header("Content-Encoding") not in (None, "identity"):
+            size = inflated_size(data)
+            held.add(size)
+            data = await asyncio.to_thread(inflate, data, size)
+        heavy = len(data) > LARGE
+        held.add(await _run(heavy=heavy, work=lambda: decoded_size(data)))
+        return await _run(heavy=heavy, work=lambda: read_mail_send(decode(data), now)), len(data)
 
     async def _sending(self, req: Request, tenant: str, request: MailSendRequest) -> Sending:
         stands = await standing(self._spool, tenant, [domain_of(request.sender.address)])

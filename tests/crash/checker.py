@@ -151,7 +151,7 @@ class Arrival(NamedTuple):
 
 
 class Arrivals(NamedTuple):
-    """What is wrong with what has arrived. `excused` counts duplicates that the kills explain."""
+    """What is wrong with what has arrived. `excused` counts repeated transactions that the kills explain."""
 
     duplicates: list[str]
     excused: int
@@ -177,12 +177,12 @@ def judge_arrivals(
         if not each.whole:
             torn.append(each.recipient)
     repeated: dict[int, set[int]] = defaultdict(set)
-    duplicates, excused = list[str](), 0
+    duplicates, excused = list[str](), set[int]()
     for (recipient, _), several in arrived.items():
         for each in several[:-1]:
             repeated[each.connection].add(each.transaction)
             if each.transaction in uncertain and len(repeated[each.connection]) == 1:
-                excused += 1
+                excused.add(each.transaction)
             else:
                 duplicates.append(f"{recipient}: transaction {each.transaction} of connection {each.connection}")
         if not is_sender(recipient) and EventType.DELIVERED not in remains.ends.get(recipient, ()):
@@ -193,4 +193,4 @@ def judge_arrivals(
         for recipient, ends in remains.ends.items()
         if EventType.DELIVERED in ends and recipient not in recipients
     ]
-    return Arrivals(duplicates, excused, torn, ghosts, untold)
+    return Arrivals(duplicates, len(excused), torn, ghosts, untold)

@@ -44,9 +44,9 @@ def by_http(tag: str) -> bool:
 
 
 def recipients_of(tag: str) -> tuple[str, ...]:
-    """Whom a letter is for: one to three recipients at up to three domains."""
+    """Whom a letter is for: one to four recipients, of four the first and the last at one domain."""
     draw = _draw("to", tag)
-    return tuple(f"{tag}-{number}@d{(draw + number) % _DOMAINS}.test" for number in range(1 + draw % 3))
+    return tuple(f"{tag}-{number}@d{(draw + number % 3) % _DOMAINS}.test" for number in range(1 + draw % 4))
 
 
 def sender_of(tag: str) -> str:

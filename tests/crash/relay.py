@@ -22,7 +22,7 @@ from tests.crash.load import Address
 from tests.crash.sabotage import Sabotage
 
 ROLES = ("ingress", "http", "delivery", "events")
-_ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[2]
 _READY = re.compile(rb"ready role=(\w+)")
 _STARTS = 30.0  # seconds
 _DIES = 5.0
@@ -47,7 +47,7 @@ class Relay:
 
     def __init__(self, folder: Path, state: Path, sink_port: int, sabotage: Sabotage = Sabotage.NONE) -> None:
         """`state` is the state directory; configuration and log are in `folder`."""
-        self._cwd = folder / "relay"
+        self._cwd = folder.resolve() / "relay"
         self._cwd.mkdir(parents=True)
         self._state = state
         self._config = self._cwd / "fairlead.yaml"
@@ -71,7 +71,7 @@ class Relay:
 
     def _fairlead(self, *arguments: str) -> str:
         command = [sys.executable, "-m", "mta", "-c", str(self._config), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True, cwd=_ROOT).stdout
+        return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
 
     def start(self) -> None:
         """Start it; `ready` waits for it."""
@@ -80,7 +80,7 @@ class Relay:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *self._door, "-c", str(self._config), "serve"],
-                cwd=self._cwd, env={**os.environ, "PYTHONPATH": str(_ROOT)},
+                cwd=self._cwd, env={**os.environ, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 
@@ -107,14 +107,11 @@ class Relay:
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
-            try:
-                if (entry / "cwd").readlink() == self._cwd and (entry / "stat").read_text().rpartition(")")[2][
-                    1
-                ] != "Z":
+            with suppress(OSError):  # it has just ended, or is not ours to look at
+                dead = (entry / "stat").read_text().rpartition(") ")[2].startswith("Z")
+                if not dead and (entry / "cwd").readlink() == self._cwd:
                     title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
                     found[int(entry.name)] = title.partition("fairlead: ")[2] or "?"
-            except OSError:
-                continue
         if self._process is not None and self._process.pid in found:
             found[self._process.pid] = "serve"
         return found

@@ -39,7 +39,7 @@ class _HangUp(Exception):
 
 
 class Sink:
-    """Listens on a port of the system's choice for as long as it is entered."""
+    """Listens on a port of the system's choice, whatever happens to the relay."""
 
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []

@@ -110,6 +110,7 @@ class _Weather:
         self._folder = folder
         self._disk = disk
         self._sabotage = sabotage
+        self._shortest = 0.1 if sabotage is Sabotage.NONE else _LONGEST / 2  # a control needs mail to get lost
         self.ledger = Ledger(folder / "ledger")
         self.sink = Sink()
         self.after_kills: list[Judgement] = []
@@ -120,17 +121,8 @@ class _Weather:
         await self.sink.start()
         state = (self._folder if self._disk is None else self._disk.root) / "state"
         self.relay = Relay(self._folder, state, self.sink.port, self._sabotage)
-        load = Load(self.relay.prepare(), self.ledger, self._rng, self._busy)
         try:
-            await self._start()
-            load.start(kept=4, fresh=2, http=3)
-            for victim in kills:
-                await asyncio.sleep(self._rng.uniform(0.1, _LONGEST))
-                if victim in (EVERYTHING, PARENT, POWER):
-                    await self._kill_all(victim, load)
-                else:
-                    await self._kill_role(victim)
-            await load.hold()
+            await self._kill_under_load(kills)
             if not drain:
                 await asyncio.sleep(_REPEATS)
             else:
@@ -138,10 +130,24 @@ class _Weather:
                 code = await self.relay.stop()
                 assert code == 0, f"serve ended with {code}"
         finally:
-            await load.close()
             self.relay.close()
             await self.sink.close()
             self.ledger.close()
+
+    async def _kill_under_load(self, kills: Sequence[str]) -> None:
+        load = Load(self.relay.prepare(), self.ledger, self._rng, self._busy)
+        await self._start()
+        load.start(kept=4, fresh=2, http=3)
+        try:
+            for victim in kills:
+                await asyncio.sleep(self._rng.uniform(self._shortest, _LONGEST))
+                if victim in (EVERYTHING, PARENT, POWER):
+                    await self._kill_all(victim, load)
+                else:
+                    await self._kill_role(victim)
+            await load.hold()
+        finally:
+            await load.close()
 
     def _busy(self, acked: int) -> bool:
         return acked - len(self.sink.answered) > _UNDER_WAY

@@ -27,7 +27,7 @@ async def test_kills_lose_and_repeat_nothing(tmp_path: Path, seed: int, report: 
 async def test_control_an_answer_before_the_commit_is_seen(tmp_path: Path, seed: int, report: Report) -> None:
     seen = await storm(tmp_path, random.Random(seed), [EVERYTHING] * 2, sabotage=Sabotage.ANSWER_FIRST)
     report.say(**seen.figures(), seed=seed)
-    assert all(each.lost for each in seen.after_kills), "the harness cannot see a loss"
+    assert any(each.lost for each in seen.after_kills), "the harness cannot see a loss"
 
 
 async def test_control_an_outcome_that_is_not_stored_is_seen(tmp_path: Path, seed: int, report: Report) -> None:

@@ -22,6 +22,7 @@ from tests.crash.checker import Judgement, Place, Remains, judge, survey
 from tests.crash.conftest import Report, size
 from tests.crash.ledger import Outcome
 from tests.crash.letters import is_sender
+from tests.crash.relay import ROOT
 from tests.crash.sabotage import Sabotage
 from tests.crash.torn import Keep, State
 
@@ -62,7 +63,7 @@ class Bench:
         key_file, spool = folder / "spool.key", folder / "spool"
         load_or_create_keyring(key_file)
         before = ["tests.crash.acceptor", str(spool), str(key_file), "before", Sabotage.NONE, str(_LETTERS_BEFORE)]
-        done = subprocess.run([sys.executable, "-m", *before], check=True, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-m", *before], check=True, capture_output=True, text=True, cwd=ROOT)
         self._said_before = done.stdout.splitlines()
         self._base = (spool / "data.mdb").read_bytes()
         traced = ["tests.crash.acceptor", str(spool), str(key_file), "traced", sabotage, str(_LETTERS)]

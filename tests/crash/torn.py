@@ -16,6 +16,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.crash.relay import ROOT
+
 SECTOR = 512
 _CALLS = "openat,pwrite64,pwritev,pwritev2,write,writev,lseek,fdatasync,fsync,ftruncate"
 _WHOLE_WRITES = "8388608"  # octets of a write that strace shows
@@ -84,7 +86,7 @@ def record(command: Sequence[str], output: Path) -> None:
     subprocess.run(
         [strace, "-f", "-xx", "-s", _WHOLE_WRITES, "-e", f"trace={_CALLS}", "-e", "signal=none", "-o", str(output),
          sys.executable, "-m", *command],
-        check=True, stdout=subprocess.DEVNULL, timeout=120,
+        check=True, stdout=subprocess.DEVNULL, timeout=120, cwd=ROOT,
     )  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def test_level_and_a_second_call(text_lines: Lines) -> None:
     assert len(logging.root.handlers) == 1
 
 
-@pytest.mark.parametrize("name", ["mail.log", "uvicorn.access", "uvicorn.error", "dns.resolver", "asyncio"])
+@pytest.mark.parametrize("name", ["mail.log", "uvicorn.error", "dns.resolver", "asyncio"])
 def test_libraries_tell_warnings_only_and_through_us(name: str, text_lines: Lines) -> None:
     logging.getLogger(name).info("chatter")
     logging.getLogger(name).warning("trouble")

@@ -31,7 +31,7 @@ async def passes(clock: FakeClock, seconds: float, until: Callable[[], bool]) ->
     """Let time pass, then let the mover's thread finish what it began."""
     await clock.advance(seconds)
     async with asyncio.timeout(10):
-        while not until():
+        while not (until() and clock._waiting):  # done, and waiting for time again
             await asyncio.sleep(0.001)
 
 
