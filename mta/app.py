@@ -92,8 +92,9 @@ class IngressRole:
 
     def __init__(self, parts: Parts) -> None:
         config = parts.config
+        access = Accounts(parts.spool, parts.clock)
         self._ingress = Ingress(
-            config, config.listeners, parts.queue, parts.spool, Accounts(parts.spool), parts.clock, server_tls(config)
+            config, config.listeners, parts.queue, parts.spool, access, parts.clock, server_tls(config)
         )
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:

@@ -9,10 +9,13 @@ import msgspec
 from mta.accounts import credentials, keys, senders
 from mta.accounts.credentials import API_KEY_USER
 from mta.accounts.senders import Standing
+from mta.clock import Clock
 from mta.config import Listener, type_network
 from mta.spool.interface import Spool
 
 SEND_SCOPE = "send"
+_KNOWN_FOR = 1.0  # seconds
+_KNOWN_LIMIT = 4096
 type_ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -77,10 +80,15 @@ class Access(Protocol):
 
 
 class Accounts:
-    """Access as the installation's accounts have it."""
+    """Access as the installation's accounts have it; what it says of domains may be a second old.
 
-    def __init__(self, spool: Spool) -> None:
+    PERF: without the memory, looking up the From domain took 8 % of the loop's time under load (py-spy).
+    """
+
+    def __init__(self, spool: Spool, clock: Clock) -> None:
         self._spool = spool
+        self._clock = clock
+        self._known: dict[tuple[str, tuple[str, ...]], tuple[float, Standing]] = {}
 
     async def authenticate(self, user: str, password: str) -> Identity | None:
         """Look up a credential, or an API key with the send scope as the password of user `apikey`."""
@@ -92,4 +100,11 @@ class Accounts:
 
     async def standing(self, tenant: str, from_domains: Sequence[str]) -> Standing:
         """Look up who owns the domains."""
-        return await senders.standing(self._spool, tenant, from_domains)
+        asked, now = (tenant, tuple(from_domains)), self._clock.monotonic()
+        until, known = self._known.get(asked, (now, None))
+        if known is None or until <= now:
+            known = await senders.standing(self._spool, tenant, from_domains)
+            if len(self._known) >= _KNOWN_LIMIT:
+                self._known.clear()
+            self._known[asked] = (now + _KNOWN_FOR, known)
+        return known

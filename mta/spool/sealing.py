@@ -69,6 +69,10 @@ class Keyring:
         except InvalidTag:
             raise SealBroken(f"{purpose}: the record was changed or moved") from None
 
+    def seals(self, sealed: bytes) -> bool:
+        """Tell whether `sealed` was made under the key that seals now."""
+        return sealed[1:5] == self._sealing_mark
+
     def _derive(self, mark: bytes, purpose: str, day: int) -> AESGCM:
         info = b"fairlead\x00" + purpose.encode() + b"\x00" + day.to_bytes(2, "big")
         return AESGCM(HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(self._keys[mark]))

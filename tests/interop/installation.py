@@ -23,6 +23,7 @@ class Installation(NamedTuple):
     relay: Relay
     ports: RelayPorts
     relay_starttls: int  # port of a relay listener that offers STARTTLS
+    relay_for_others: int  # port of one that trusts a network in which we are not
     api_key: str
     user: str
     password: str
@@ -33,13 +34,14 @@ class Installation(NamedTuple):
 def installation() -> Iterator[Installation]:
     """Run the laboratory and the relay."""
     with disk_directory("interop") as directory, laboratory(directory / "lab") as lab:
-        *four, relay_starttls = free_ports(5)
+        *four, relay_starttls, relay_for_others = free_ports(6)
         ports = RelayPorts(*four)
         settings = yaml.safe_load(lab_config(lab.lab, ports, TENANT))
         relay_listener = settings["listeners"][0]
         settings["state_dir"] = str(directory / "state")
         settings["listeners"] += [
             relay_listener | {"address": f"127.0.0.1:{relay_starttls}", "tls": "starttls"},
+            relay_listener | {"address": f"127.0.0.1:{relay_for_others}", "networks": ["192.0.2.0/24"]},
             {"address": f"unix:{directory}/smtp.sock", "kind": "relay", "tenant": TENANT},
         ]
         relay = Relay(directory, settings)
@@ -54,5 +56,13 @@ def installation() -> Iterator[Installation]:
         credential = relay.tell("credentials", "create", "--tenant", TENANT, "--user", "printer")
         with relay.serving():
             yield Installation(
-                lab, relay, ports, relay_starttls, key, credential["user"], credential["password"], records
+                lab=lab,
+                relay=relay,
+                ports=ports,
+                relay_starttls=relay_starttls,
+                relay_for_others=relay_for_others,
+                api_key=key,
+                user=credential["user"],
+                password=credential["password"],
+                records=records,
             )

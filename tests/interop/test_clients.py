@@ -55,7 +55,7 @@ def test_swaks_submits(site: Installation, token: str, mechanism: str, who: str,
     assert b" with ESMTPSA " in captured.content
 
 
-SWAKS_AUTH, SWAKS_RCPT = 28, 24  # exit codes, of EXIT CODES in swaks(1)
+SWAKS_GREETING, SWAKS_AUTH = 21, 28  # exit codes of swaks(1)
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
@@ -80,6 +80,12 @@ def test_without_authentication_nothing_is_relayed(site: Installation, token: st
     done = swaks(site, getattr(site.ports, listener), token, tls)
     assert done.returncode != 0
     assert "530 5.7.0" in done.stdout
+
+
+def test_a_client_from_elsewhere_is_no_client_of_a_relay_listener(site: Installation, token: str) -> None:
+    done = swaks(site, site.relay_for_others, token)
+    assert done.returncode == SWAKS_GREETING, done.stdout
+    assert "554 5.7.1" in done.stdout
 
 
 def test_smtplib_submits(site: Installation, token: str) -> None:

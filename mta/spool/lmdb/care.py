@@ -5,7 +5,6 @@ other. It reads one snapshot, so it may run beside the relay; the pages that the
 come back into use when it ends. `backup` is a hot copy. `compact` needs the relay stopped.
 """
 
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,44 +73,31 @@ def backup(path: Path, target: Path) -> None:
 
 def compact(path: Path) -> tuple[int, int]:
     """Write the file anew without its free pages; return its size before and after. The relay must be stopped."""
-    _refuse_if_open(path)
+    environment = _open(path, alone=True)  # to the end: who opened the old file now would write into the void
     data, staged = path / "data.mdb", path / "compacted"
     before = data.stat().st_size
-    environment = _open(path)
     try:
         staged.mkdir(mode=0o700, exist_ok=True)
         (staged / "data.mdb").unlink(missing_ok=True)
         environment.env.copy(str(staged), compact=True)
+        (staged / "data.mdb").chmod(0o600)
+        _sync(staged / "data.mdb")
+        (staged / "data.mdb").replace(data)
+        (path / "lock.mdb").unlink(missing_ok=True)
+        (staged / "lock.mdb").unlink(missing_ok=True)
+        staged.rmdir()
+        _sync(path)
     except (OSError, lmdb.Error) as error:
         raise SpoolError(f"compact: {error}") from None
     finally:
         environment.close()
-    (staged / "data.mdb").chmod(0o600)
-    _sync(staged / "data.mdb")
-    (staged / "data.mdb").replace(data)
-    (path / "lock.mdb").unlink(missing_ok=True)
-    (staged / "lock.mdb").unlink(missing_ok=True)
-    staged.rmdir()
-    _sync(path)
     return before, data.stat().st_size
 
 
-def _open(path: Path) -> Environment:
+def _open(path: Path, *, alone: bool = False) -> Environment:
     if not (path / "data.mdb").exists():
         raise Unavailable(f"spool {path}: there is none")
-    return Environment(path, map_size=0, reserve=0)
-
-
-def _refuse_if_open(path: Path) -> None:
-    """LMDB keeps a shared lock on the first octet of its lock file while a process has it open."""
-    lock = path / "lock.mdb"
-    if not lock.exists():
-        return
-    with lock.open("rb+") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
-        except OSError:
-            raise Unavailable("the spool is in use; stop the relay first") from None
+    return Environment(path, map_size=0, reserve=0, alone=alone)
 
 
 def _sync(path: Path) -> None:
@@ -128,23 +114,24 @@ class _Walk:
     def __init__(self, view: View) -> None:
         self._view = view
         self._referred: dict[bytes, int] = {}
+        self._hinted: dict[bytes, int] = {}  # tenant and lane -> first second
         self.counts: dict[str, int] = {}
         self.problems: list[str] = []
 
     def everything(self) -> None:
         self._messages()
+        self._hints()
         self._entries()
         self._rows_have_entries(Table.DUE)
         self._rows_have_entries(Table.CLAIMS)
         self._rows_have_entries(Table.TIMERS)
-        self._hints()
         self._events()
         self._records()
         self._content()
 
-    def _keys(self, table: Table, start: bytes = b"") -> Iterator[bytes]:
+    def _keys(self, table: Table) -> Iterator[bytes]:
         cursor = self._view.cursor(table)
-        more = cursor.set_range(start) if start else cursor.first()
+        more = cursor.first()
         while more:
             key = cursor_key(cursor)
             yield key
@@ -209,19 +196,9 @@ class _Walk:
             self._wrong(f"entry {name}: waits in another revision")
         if self._view.get(Table.TIMERS, timer_key(entry)) is None:
             self._wrong(f"entry {name}: has no timer")
-        if not claimed and not self._is_hinted(entry):
+        hinted_at = self._hinted.get(tenant_key(entry.tenant) + due_key(entry)[:LANE_BYTES])
+        if not claimed and (hinted_at is None or hinted_at > entry.due_at):
             self._wrong(f"entry {name}: no hint leads to its lane")
-
-    def _is_hinted(self, entry: Entry) -> bool:
-        lane = due_key(entry)[:LANE_BYTES]
-        tenant = tenant_key(entry.tenant)
-        until = int(entry.due_at).to_bytes(8, "big")
-        for key in self._keys(Table.WAKE, tenant):
-            if not key.startswith(tenant) or key[TENANT_BYTES:-LANE_BYTES] > until:
-                return False
-            if key.endswith(lane):
-                return True
-        return False
 
     def _rows_have_entries(self, table: Table) -> None:
         for key in self._keys(table):
@@ -230,8 +207,10 @@ class _Walk:
                 self._wrong(f"{table.value}: a row without its entry {entry_id_text(key[-ENTRY_BYTES:])}")
 
     def _hints(self) -> None:
-        for _ in self._keys(Table.WAKE):
+        for key in self._keys(Table.WAKE):
             self._count("hints")
+            second = int.from_bytes(key[TENANT_BYTES:-LANE_BYTES], "big")
+            self._hinted.setdefault(key[:TENANT_BYTES] + key[-LANE_BYTES:], second)  # in order: the first is the least
 
     def _events(self) -> None:
         expected: int | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from uuid_utils import uuid7
 
-from mta.spool.interface import Unavailable
+from mta.spool.interface import Refused, Unavailable
 from mta.spool.lmdb.environment import VALUE_LIMIT, Table
 from mta.spool.lmdb.keys import content_key
 from mta.spool.records import Segment
@@ -58,6 +58,13 @@ def read_loose(value: bytes) -> tuple[int, float]:
     return int.from_bytes(value[:4], "big"), float(int.from_bytes(value[4:12], "big"))
 
 
+def check_whole(group: "Group", content_id: bytes, pages: int) -> None:
+    """Refused unless content that nothing refers to yet is there with all its pages: the collector may have begun."""
+    row = group.get(Table.LOOSE, content_id)
+    if row is None or read_loose(row)[0] != pages:
+        raise Refused("the content was given up before the message was accepted")
+
+
 class LmdbContentWriter:
     """Content over 256 KiB on its way in: at most 1 MiB a transaction."""
 
@@ -100,15 +107,19 @@ class LmdbContentWriter:
     async def _commit(self, data: bytes) -> None:
         step = PAGES_PER_COMMIT * PAGE_OCTETS
         for start in range(0, len(data), step):
-            pairs = sealed_pages(self._segment, data[start : start + step], self._pages)
-            self._pages += len(pairs)
-            self._size += len(data[start : start + step])
-            row = [(self._segment.content, loose_value(self._pages, self._now))]
+            await self._add(data[start : start + step])
 
-            def put(
-                group: "Group", pairs: list[tuple[bytes, bytes]] = pairs, row: list[tuple[bytes, bytes]] = row
-            ) -> None:
-                group.put(Table.CONTENT, pairs)
-                group.put(Table.LOOSE, row)
+    async def _add(self, data: bytes) -> None:
+        name, before = self._segment.content, self._pages
+        pairs = sealed_pages(self._segment, data, before)
+        self._pages += len(pairs)
+        self._size += len(data)
+        row = [(name, loose_value(self._pages, self._now))]
 
-            await self._writer.submit(put, admits=True)
+        def put(group: "Group") -> None:
+            if before:
+                check_whole(group, name, before)
+            group.put(Table.CONTENT, pairs)
+            group.put(Table.LOOSE, row)
+
+        await self._writer.submit(put, admits=True)

@@ -5,6 +5,7 @@ full disk is an error and not a signal. The directory entries are fsynced before
 LMDB leaves to the file system. One Environment a process; several processes share the file.
 """
 
+import fcntl
 import os
 from collections.abc import Mapping
 from enum import StrEnum
@@ -44,20 +45,29 @@ class Table(StrEnum):
 class Environment:
     """An open environment and its tables."""
 
-    def __init__(self, path: Path, *, map_size: int, reserve: str | int, sync: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, map_size: int, reserve: str | int, sync: bool = True, alone: bool = False
+    ) -> None:
         """Open or create; Unavailable when that cannot be done, with the reason.
 
-        `sync=False` exists for the control of the durability tests, which must lose mail with it.
+        `alone` keeps other processes out until `close`, and fails when one is in. `sync=False` exists for the
+        control of the durability tests, which must lose mail with it.
         """
         self.path = path
         self._reserve = reserve
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._hold = _held(path, alone=alone)
+        except OSError as error:
+            raise Unavailable(f"spool {path}: {_reason(error)}") from None
+        try:
             self.env = lmdb.open(
                 str(path), map_size=map_size, max_dbs=len(Table), max_readers=_MAX_READERS, mode=0o600,
-                lib_version=0, sync=sync, metasync=sync, writemap=False, meminit=False,
+                lib_version=0, sync=sync, metasync=sync, writemap=False,
+                meminit=True,  # or pages would take what the heap held before to the disk: mail and keys
             )  # fmt: skip
         except (lmdb.Error, OSError) as error:
+            os.close(self._hold)
             raise Unavailable(f"spool {path}: {_reason(error)}") from None
         try:
             self._check_version()
@@ -69,10 +79,10 @@ class Environment:
             for directory in (path, path.parent):
                 _sync_directory(directory)
         except (lmdb.Error, OSError) as error:
-            self.env.close()
+            self.close()
             raise Unavailable(f"spool {path}: {_reason(error)}") from None
         except Unavailable:
-            self.env.close()
+            self.close()
             raise
 
     def _check_version(self) -> None:
@@ -103,6 +113,9 @@ class Environment:
     def close(self) -> None:
         """Close the environment; no transaction may be open in this process."""
         self.env.close()
+        if self._hold >= 0:
+            os.close(self._hold)
+            self._hold = -1
 
 
 def reserve_octets(reserve: str | int, total: int) -> int:
@@ -124,6 +137,19 @@ def _pages(stat: "_StatDict") -> int:
 
 def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
+
+
+def _held(path: Path, *, alone: bool) -> int:
+    """Lock the directory, with the others who have the spool open or alone; the lock ends with its descriptor."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise Unavailable(
+            "the spool is in use; stop the relay first" if alone else f"spool {path}: it is being compacted"
+        ) from None
+    return fd
 
 
 def _sync_directory(path: Path) -> None:

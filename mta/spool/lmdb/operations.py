@@ -10,7 +10,7 @@ import msgspec
 
 from mta.mail.event import Event
 from mta.spool.interface import Acceptance, Change, Refused, Settlement
-from mta.spool.lmdb.content import DIRECT_PAGES, loose_value, page_count, page_keys, sealed_pages
+from mta.spool.lmdb.content import DIRECT_PAGES, check_whole, loose_value, page_count, page_keys, sealed_pages
 from mta.spool.lmdb.environment import Table
 from mta.spool.lmdb.keys import due_key, entry_key, message_key, pieces, revision_bytes, timer_key, wake_key
 from mta.spool.lmdb.writer import Group
@@ -28,7 +28,7 @@ class Prepared:
         self._keyring = keyring
         self.pairs: dict[Table, Pairs] = {}
         self.events: list[Callable[[int], Pairs]] = []
-        self.adopted: list[bytes] = []
+        self.adopted: dict[bytes, int] = {}
         for each in acceptances:
             self._add(each)
 
@@ -37,7 +37,10 @@ class Prepared:
         self.events += [event_maker(self._keyring, event) for event in acceptance.events]
         if not acceptance.entries:
             return
-        self.adopted += [segment.content for segment in message.segments]
+        for segment in message.segments:
+            if segment.content in self.adopted:
+                raise Refused("content belongs to one message, which takes it with it when it ends")
+            self.adopted[segment.content] = page_count(segment.size)
         if acceptance.content:
             segment = Segment(message_key(message.id), len(acceptance.content), new_content_key())
             self._put(Table.CONTENT, sealed_pages(segment, acceptance.content))
@@ -53,17 +56,16 @@ class Prepared:
         self.pairs.setdefault(table, []).extend(pairs)
 
     def check(self, group: Group) -> None:
-        """Refused unless the content that was committed as it arrived is still there."""
-        for content_id in self.adopted:
-            if group.get(Table.LOOSE, content_id) is None:
-                raise Refused("the content was given up before the message was accepted")
+        """Refused unless the content that was committed as it arrived is still there, whole."""
+        for content_id, pages in self.adopted.items():
+            check_whole(group, content_id, pages)
 
     def put(self, group: Group) -> None:
         """Add it all to the transaction but the events."""
         for table, pairs in self.pairs.items():
             group.put(table, pairs)
         if self.adopted:
-            group.delete(Table.LOOSE, self.adopted)
+            group.delete(Table.LOOSE, list(self.adopted))
 
 
 def accepting(keyring: Keyring, acceptances: Sequence[Acceptance]) -> Callable[[Group], int]:

@@ -68,7 +68,13 @@ class LmdbSpool:
         self._clock = clock
 
         def open_environment() -> Environment:
-            return Environment(path, map_size=map_size, reserve=reserve, sync=sync)
+            environment = Environment(path, map_size=map_size, reserve=reserve, sync=sync)
+            try:
+                _check_keys(environment, keyring)
+            except BaseException:
+                environment.close()
+                raise
+            return environment
 
         environment = open_environment()
         self._space = environment.space()
@@ -114,10 +120,11 @@ class LmdbSpool:
     async def lanes(self, now: float, limit: int) -> list[Lane]:
         """List lanes that have work due, tenants in turn; hints that turn out stale are put right first."""
         with self._view() as view:
-            by_tenant, stale = view.due_lanes(now, limit, self._lanes)
-        if stale:
-            await self._writer.submit(lambda group: _mend_hints(group, stale))
-        return _in_turn(by_tenant, limit)
+            found = view.due_lanes(now, limit, self._lanes)
+        await self._quarantine(Table.DUE, found.broken)
+        if found.stale:
+            await self._writer.submit(lambda group: _mend_hints(group, found.stale))
+        return _in_turn(found.by_tenant, limit)
 
     async def heads(self, lane: Lane, now: float, limit: int, skip: Collection[str]) -> list[Due]:
         """Read unclaimed entries of a lane due at `now`, in due order."""
@@ -147,11 +154,12 @@ class LmdbSpool:
         """List what is in flight, for a restart."""
         with self._view() as view:
             keys = [cast("bytes", key) for key in view.cursor(Table.CLAIMS).iternext(values=False)]
-            found = [(view.due(key), view.claim(key)) for key in keys]
-        return [(due, claim) for due, claim in found if due is not None and claim is not None]
+            found, _ = _opened(view, keys)  # what cannot be read stays claimed, which is out of the way
+            claims = [view.claim(entry_id_key(due.entry.id)) for due in found]
+        return [(due, claim) for due, claim in zip(found, claims, strict=True) if claim is not None]
 
     async def _quarantine(self, table: Table, rows: list[bytes]) -> None:
-        """Take rows whose records cannot be opened out of the way, so that the others flow; the records stay."""
+        """Take rows whose records cannot be read out of the way, so that the others flow; the records stay."""
         if rows:
             await self._writer.submit(lambda group: group.delete(table, rows))
 
@@ -200,7 +208,11 @@ class LmdbSpool:
                 key = cursor_key(cursor)[:ENTRY_BYTES]
                 if len(found) == limit:
                     return found, key
-                entry = view.entry(key)
+                try:
+                    entry = view.entry(key)
+                except SealBroken as error:
+                    log.error("entry=%s left-out=yes error=%s", entry_id_text(key), error)
+                    entry = None
                 if entry is not None:
                     found.append((entry, view.claim(key)))
                 more = cursor.set_range(key + b"\xff")
@@ -317,6 +329,20 @@ class LmdbSpool:
             raise Unavailable(f"spool: {error}") from None
 
 
+def _check_keys(environment: Environment, keyring: Keyring) -> None:
+    """Unavailable unless we have the key that sealed here last, whoever it was; every record would look broken."""
+    meta = environment.tables[Table.META]
+    with environment.env.begin(write=True) as txn:
+        sealed = cast("bytes | None", txn.get(b"sealed", db=meta))
+        if sealed is not None:
+            try:
+                keyring.open("meta", sealed, b"sealed")
+            except SealBroken:
+                raise Unavailable(f"spool {environment.path}: its key is not in the key file") from None
+        if sealed is None or not keyring.seals(sealed):
+            txn.put(b"sealed", keyring.seal("meta", 0, b"", b"sealed"), db=meta)
+
+
 def _opened(view: View, rows: list[bytes]) -> tuple[list[Due], list[bytes]]:
     """Read what rows that end with an entry's key stand for, and name the rows that cannot be read."""
     found: list[Due] = []
@@ -325,7 +351,7 @@ def _opened(view: View, rows: list[bytes]) -> tuple[list[Due], list[bytes]]:
         try:
             due = view.due(row[-ENTRY_BYTES:])
         except SealBroken as error:
-            log.error("entry=%s doing=quarantine error=%s", entry_id_text(row[-ENTRY_BYTES:]), error)
+            log.error("entry=%s cannot-be-read error=%s", entry_id_text(row[-ENTRY_BYTES:]), error)
             due = None
         if due is None:
             broken.append(row)

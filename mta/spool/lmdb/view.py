@@ -3,8 +3,9 @@
 A View lives as long as its transaction, which begins and ends without an await, so that it pins no pages.
 """
 
+import logging
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import lmdb
 import msgspec
@@ -34,7 +35,18 @@ _decode_event = msgspec.msgpack.Decoder(Event).decode
 _decode_record = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 
 _HINTS_LOOKED_AT = 256
+_HINTS_MENDED = 500  # at a time: each is a record deleted and one put
 _Decoded = TypeVar("_Decoded")
+
+log = logging.getLogger(__name__)
+
+
+class DueLanes(NamedTuple):
+    """What a look at the hints found: lanes by tenant, hints to mend, rows of `due` whose entry cannot be read."""
+
+    by_tenant: list[list[Lane]]
+    stale: list[bytes]
+    broken: list[bytes]
 
 
 class View:
@@ -90,7 +102,12 @@ class View:
 
     def _decoded(self, table: Table, key: bytes, decode: Callable[[bytes], _Decoded]) -> _Decoded | None:
         plain = self.record(table, key)
-        return None if plain is None else decode(plain)
+        if plain is None:
+            return None
+        try:
+            return decode(plain)
+        except msgspec.DecodeError as error:  # written by a later version; FORMAT_VERSION should have said so
+            raise SealBroken(f"{table}: not a record that this version reads: {error}") from None
 
     def content(self, message: Message, wanted: int) -> bytes:
         """Read the first `wanted` octets of a message's content; SealBroken if a page is missing or changed."""
@@ -111,18 +128,18 @@ class View:
                 have += len(plain)
         return b"".join(found)[:wanted]
 
-    def due_lanes(self, now: float, limit: int, known: dict[bytes, Lane]) -> tuple[list[list[Lane]], list[bytes]]:
-        """Find the lanes with due work, by tenant, and the hints that need mending.
+    def due_lanes(self, now: float, limit: int, known: dict[bytes, Lane]) -> "DueLanes":
+        """Find the lanes with due work, by tenant, and the rows that stand in the way.
 
         A hint needs mending when it is before its lane's head, or when it is not the lane's first.
         """
-        until, by_tenant, stale = seconds(now), list[list[Lane]](), list[bytes]()
+        until, by_tenant, stale, broken = seconds(now), list[list[Lane]](), list[bytes](), list[bytes]()
         hints, heads = self.cursor(Table.WAKE), self.cursor(Table.DUE)
         more = hints.first()
         while more:
             tenant = cursor_key(hints)[:TENANT_BYTES]
             lanes: dict[bytes, Lane] = {}
-            while more and len(lanes) < limit and len(stale) < limit:
+            while more and len(lanes) < limit and len(stale) < _HINTS_MENDED:
                 key = cursor_key(hints)
                 if not key.startswith(tenant) or key[TENANT_BYTES:-LANE_BYTES] > until:
                     break
@@ -131,21 +148,24 @@ class View:
                 if lane in lanes or head_at is None or head_at // 1000 > hinted_at:
                     stale.append(key)
                 if head_at is not None and head_at <= int(now * 1000) and lane not in lanes:
-                    lanes[lane] = known.get(lane) or self._lane(heads, known)
+                    try:
+                        lanes[lane] = known.get(lane) or self._lane(heads, known)
+                    except SealBroken as error:
+                        log.error("entry=%s doing=quarantine error=%s", entry_id_text(_entry_of(heads)), error)
+                        broken.append(cursor_key(heads))
                 more = hints.next()
             if lanes:
                 by_tenant.append(list(lanes.values()))
             more = hints.set_range(tenant + b"\xff" * (8 + LANE_BYTES))
-        return by_tenant, stale
+        return DueLanes(by_tenant, stale, broken)
 
     def _lane(self, at: lmdb.Cursor, known: dict[bytes, Lane]) -> Lane:
-        key = cursor_key(at)
-        entry = self.entry(key[-ENTRY_BYTES:])
+        entry = self.entry(_entry_of(at))
         if entry is None:
-            raise SealBroken(f"entry {entry_id_text(key[-ENTRY_BYTES:])} is missing")
+            raise SealBroken("entries: the record is missing")
         if len(known) > 65_536:
             known.clear()
-        known[key[:LANE_BYTES]] = entry.lane
+        known[cursor_key(at)[:LANE_BYTES]] = entry.lane
         return entry.lane
 
     def due_rows(self, lane: Lane, now: float, limit: int, skip: Collection[str]) -> list[bytes]:
@@ -206,6 +226,10 @@ class View:
 def cursor_key(cursor: lmdb.Cursor) -> bytes:
     """Tell where a cursor stands."""
     return cast("bytes", cursor.key())
+
+
+def _entry_of(row: lmdb.Cursor) -> bytes:
+    return cursor_key(row)[-ENTRY_BYTES:]
 
 
 def _head_at(heads: lmdb.Cursor, lane: bytes) -> int | None:

@@ -240,7 +240,7 @@ class Writer:
         if len(group) == 1:
             group[0].error = group[0].error or _as_spool_error(cause)
             return
-        for each in group:
+        for number, each in enumerate(group):
             if each.error is not None:
                 continue
             try:
@@ -251,7 +251,10 @@ class Writer:
             except SpoolError as error:
                 each.error = error
             except Exception as error:  # noqa: BLE001 - the same boundary
-                each.error = Uncertain(str(error)) if _is_io(error) else _as_spool_error(error)
+                if _is_io(error):
+                    self._fail(group[number:], error)
+                    return
+                each.error = _as_spool_error(error)
 
     def _fail(self, group: list[_Waiting], error: Exception) -> None:
         self.sick = str(error) or type(error).__name__

@@ -9,6 +9,7 @@ import pytest
 from mta.accounts import credentials, domains, keys, tenants
 from mta.clock import SystemClock
 from mta.ingress.access import HIDDEN_CLIENT, UNIX_CLIENT, Accounts, Identity, admits, client_at
+from mta.lab.clock import FakeClock
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import Keyring
 
@@ -65,7 +66,7 @@ async def spool(tmp_path: Path) -> AsyncIterator[LmdbSpool]:
 async def test_a_credential_logs_its_tenant_in(spool: LmdbSpool):
     _, password = await credentials.create(spool, "alice", "printer", 0.0)
     assert password is not None
-    accounts = Accounts(spool)
+    accounts = Accounts(spool, FakeClock())
     assert await accounts.authenticate("printer", password) == Identity("alice", "printer")
     assert await accounts.authenticate("printer", password + "x") is None
     assert await accounts.authenticate("nobody", password) is None
@@ -75,7 +76,7 @@ async def test_a_credential_logs_its_tenant_in(spool: LmdbSpool):
 async def test_an_api_key_is_a_password_if_it_may_send(spool: LmdbSpool):
     sender, secret = await keys.create(spool, "bob", ["send", "read"], 0.0)
     _, reading = await keys.create(spool, "bob", ["read"], 0.0)
-    accounts = Accounts(spool)
+    accounts = Accounts(spool, FakeClock())
     assert await accounts.authenticate("apikey", secret) == Identity("bob", f"apikey:{sender.id}")
     assert await accounts.authenticate("apikey", reading) is None
     assert await accounts.authenticate("bob", secret) is None
@@ -83,7 +84,17 @@ async def test_an_api_key_is_a_password_if_it_may_send(spool: LmdbSpool):
 
 async def test_the_owner_of_a_sender_domain_is_known(spool: LmdbSpool):
     await domains.add(spool, "alice.test", "alice", 0.0)
-    accounts = Accounts(spool)
+    accounts = Accounts(spool, FakeClock())
     assert (await accounts.standing("alice", ["alice.test"])).sign_domain == "alice.test"
     assert (await accounts.standing("bob", ["mine.test", "Sub.Alice.test."])).foreign
     assert not (await accounts.standing("bob", ["mine.test"])).foreign
+
+
+async def test_a_domain_that_is_registered_holds_within_a_second(spool: LmdbSpool):
+    clock = FakeClock()
+    accounts = Accounts(spool, clock)
+    assert not (await accounts.standing("bob", ["new.test"])).foreign
+    await domains.add(spool, "new.test", "alice", 0.0)
+    await clock.advance(1.0)
+    assert (await accounts.standing("bob", ["new.test"])).foreign
+    assert (await accounts.standing("alice", ["new.test"])).sign_domain == "new.test"
