@@ -207,9 +207,9 @@ class EventsRole:
             await asyncio.wait((self._running,), timeout=seconds)
 
     async def close(self) -> None:
-        """Stop."""
-        self._stop.set()
+        """Stop at once; what was not moved stays in the spool."""
         if self._running is not None:
+            self._running.cancel()
             await asyncio.wait((self._running,))
 
     def detail(self) -> dict[str, str | int | float]:
@@ -232,11 +232,23 @@ def server_tls(config: Config) -> ssl.SSLContext | None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    certificate, key = config.tls.certificate, config.tls.key
+    for name, path in (("tls.certificate", certificate), ("tls.key", key)):  # what OpenSSL says names no file
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise CannotStart(f"{name} {path}: {error.strerror}") from None
     try:
-        context.load_cert_chain(config.tls.certificate, config.tls.key)
-    except (OSError, ssl.SSLError) as error:
-        raise CannotStart(f"tls.certificate {config.tls.certificate}: {error}") from None
+        context.load_cert_chain(certificate, key, password=_no_passphrase)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        reason = getattr(error, "reason", None) or error
+        raise CannotStart(f"tls.certificate {certificate}, tls.key {key}: {reason}") from None
     return context
+
+
+def _no_passphrase() -> str:
+    """Answer OpenSSL, which would ask at the terminal."""
+    raise ValueError("the key has a passphrase, and nobody is there to say it: store it without one")
 
 
 async def ask_status(path: Path) -> msgspec.Struct:

@@ -33,10 +33,14 @@ _MARGIN = 2.0  # seconds of the drain kept for closing
 def run_role(name: str, instance: int, config: Config, config_file: Path | None) -> Exit:
     """Be the process of a role until a signal ends it."""
     sys.setswitchinterval(SWITCH_INTERVAL)
-    logs.configure(config.log, name)
+    logs.configure(config.log, name, gather=True)
+    process = _Process(name, instance, config, config_file)
     try:
-        return uvloop.run(_Process(name, instance, config, config_file).run())
+        return uvloop.run(process.run())
     except (CannotStart, KeyFileError, Unavailable, AlreadyRunning, OSError, ValueError) as error:
+        if process.started:  # not the configuration, then: whoever started it is to start it anew
+            log.critical("role=%s failed", name, exc_info=error)
+            return Exit.FAILED
         log.critical("role=%s cannot-start %s", name, error)
         return Exit.USAGE
 
@@ -52,7 +56,13 @@ class _Process:
         self._state = "starting"
         self._stop = asyncio.Event()
         self._hasten = asyncio.Event()
+        self._reloading: asyncio.Task[str] | None = None
         self._clock = SystemClock()
+
+    @property
+    def started(self) -> bool:
+        """Tell whether the role has been ready once."""
+        return self._state != "starting"
 
     async def run(self) -> Exit:
         """Start, serve, drain, stop."""
@@ -123,11 +133,11 @@ class _Process:
         )
 
     async def _drain(self) -> str:
-        self._end()
+        self._stop.set()
         return "draining"
 
     def _reload(self, notifier: Notifier) -> None:
-        asyncio.get_running_loop().create_task(self._reread(notifier))
+        self._reloading = asyncio.get_running_loop().create_task(self._reread(notifier))
 
     async def _reread(self, notifier: Notifier) -> str:
         """Read the configuration again.
@@ -143,13 +153,13 @@ class _Process:
                 log.error("reload=refused %s", problem)
             notifier.ready()
             return "refused"
-        logs.configure(config.log, self._name)
+        logs.configure(config.log, self._name, gather=True)
         if config.model_copy(update={"log": self._config.log}) == self._config:
             notifier.ready()
             log.info("reload=done settings=log")
             return "done"
         log.info("reload=restart role=%s", self._name)
-        self._end()
+        self._stop.set()
         return "restarting"
 
 

@@ -10,7 +10,6 @@ Creating keys for one domain from two processes at the same instant keeps one of
 import asyncio
 import logging
 import os
-import stat
 from base64 import b64encode
 from enum import StrEnum
 from pathlib import Path
@@ -38,7 +37,7 @@ from mta.accounts.domains import Selector
 from mta.accounts.tenants import AccountError
 from mta.mail.address import DOMAIN_LIMIT, is_domain
 from mta.spool.interface import Spool
-from mta.spool.sealing import KeyFileError, SealBroken
+from mta.spool.sealing import KeyFileError, SealBroken, read_secret
 
 log = logging.getLogger(__name__)
 
@@ -188,13 +187,7 @@ def load_public_key(public_path: Path) -> X25519PublicKey:
 
 
 def _load_private(path: Path) -> X25519PrivateKey:
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        # an administrator's or systemd's file may let us read by its group (credentials are root's, 0440)
-        refused = stat.S_IRWXG | stat.S_IRWXO if status.st_uid == os.geteuid() else stat.S_IWGRP | stat.S_IRWXO
-        if status.st_mode & refused:
-            raise KeyFileError(f"{path}: others can read it: chmod 600")
-        pem = file.read()
+    pem = read_secret(path)
     try:
         key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError):  # TypeError: it is encrypted

@@ -6,7 +6,10 @@ most one SMTP transaction a connection (promise 2).
 
 import asyncio
 import logging
+import math
 from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from mta.clock import Clock
@@ -15,7 +18,7 @@ from mta.mail.result import Outcome
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
-from mta.spool.interface import Spool, SpoolError
+from mta.spool.interface import Spool, SpoolError, Unavailable, Uncertain
 from mta.spool.records import Lane
 
 log = logging.getLogger(__name__)
@@ -53,10 +56,10 @@ class Dispatcher:
         self._poll = poll
         self._scheduler = Scheduler(spool, queue, clock)
         self._bell = asyncio.Event()
-        self._workers: set[asyncio.Task[None]] = set()
+        self._workers: set[asyncio.Task[bool]] = set()
         self._at_work: Counter[Lane] = Counter()
-        self._crowded = False
-        self._stopping = False
+        self._least_served: float = math.inf  # workers of the due lane with the fewest that could get no more
+        self._stopping = asyncio.Event()
         self._owner = False
         self._collected_at = clock.monotonic()
 
@@ -71,28 +74,31 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Deliver until stopped. Durable state alone says what is to be done, so this can die at any point."""
-        while not self._stopping:
+        while not self._stopping.is_set():
             self._bell.clear()
             try:
+                if not self._spool.healthy():  # nothing new is started: it could not be put on record
+                    raise Unavailable("the spool is sick")
                 if not self._owner:
                     await self._take_over()
                 looked_at = self._clock.now()
                 await self._turn()
                 pause = await self._pause(looked_at)
-            except SpoolError as error:  # while the spool is sick nothing new is started
+            except SpoolError as error:
                 log.error("delivery=waiting error=%s", error)
-                pause = self._poll
-            await self._clock.wait(self._bell, pause)
+                await self._clock.wait(self._stopping, self._poll)  # whoever rings cannot help
+            else:
+                await self._clock.wait(self._bell, pause)
 
     async def stop(self) -> None:
         """Start nothing more and wait for the attempts under way; the caller bounds the wait."""
-        self._stopping = True
+        self._stopping.set()
         self._bell.set()
         while self._workers:
             await asyncio.wait(self._workers)
 
     async def _take_over(self) -> None:
-        given_back = await self._queue.take_over()
+        given_back = await self._queue.take_over(self._scheduler.taken)
         self._owner = True
         if given_back:
             log.warning("deliveries=taken-over given_back=%d reason=owner-died-in-flight", given_back)
@@ -100,26 +106,59 @@ class Dispatcher:
     async def _turn(self) -> None:
         if await self._queue.run_timers():
             self._bell.set()  # there may be more
-        for lane in await self._scheduler.due_lanes():
-            await self._staff(lane)
+        await self._staff(await self._scheduler.due_lanes())
         if self._clock.monotonic() - self._collected_at >= COLLECT_INTERVAL:
-            self._collected_at = self._clock.monotonic()
-            await self._spool.collect(self._clock.now())
+            if await self._spool.collect(self._clock.now()):
+                self._bell.set()  # there may be more
+            else:
+                self._collected_at = self._clock.monotonic()
 
-    async def _staff(self, lane: Lane) -> None:
-        free = self._settings.connections - len(self._workers)
-        self._crowded = free <= 0
-        wanted = min(free, self._settings.connections_per_site - self._at_work[lane])
-        if wanted <= 0 or self._stopping:
-            return
-        for _ in range(await self._scheduler.waiting(lane, wanted)):
-            task = asyncio.create_task(self._work(lane), name=f"deliver {lane.domain}")
-            self._at_work[lane] += 1
-            self._workers.add(task)
-            task.add_done_callback(self._workers.discard)
+    async def _staff(self, lanes: Sequence[Lane]) -> None:
+        """Give lanes workers: one each, whoever has least first; then what is free to those who can use more."""
+        served, least = Counter[str](), math.inf
+        for lane, workers in self._at_work.items():
+            served[lane.tenant] += workers
+        could_use_more: list[tuple[Lane, int]] = []
+        for lane in sorted(lanes, key=lambda each: (served[each.tenant], self._at_work[each])):
+            wanted = self._settings.connections_per_site - self._at_work[lane]
+            if wanted <= 0:
+                continue
+            if not self._free:
+                least = min(least, self._at_work[lane])
+                continue
+            waiting = await self._scheduler.waiting(lane, wanted)
+            if waiting and self._free:
+                self._start(lane)
+                could_use_more.append((lane, waiting - 1))
+        for lane, more in could_use_more:
+            for _ in range(min(more, self._free)):
+                self._start(lane)
+        self._least_served = least
 
-    async def _work(self, lane: Lane) -> None:
-        """Make attempts for one lane, one after the other, until it has nothing due or others need the slot."""
+    @property
+    def _free(self) -> int:
+        return 0 if self._stopping.is_set() else self._settings.connections - len(self._workers)
+
+    def _start(self, lane: Lane) -> None:
+        task = asyncio.create_task(self._work(lane), name=f"deliver {lane.domain}")
+        self._at_work[lane] += 1
+        self._workers.add(task)
+        task.add_done_callback(partial(self._left, lane))
+
+    def _left(self, lane: Lane, worker: asyncio.Task[bool]) -> None:
+        self._workers.discard(worker)
+        self._at_work[lane] -= 1
+        if not self._at_work[lane]:
+            del self._at_work[lane]
+            self._scheduler.leave(lane)
+        if not worker.cancelled() and worker.result():
+            self._bell.set()  # somebody may wait for the slot; after a failure it is the poll that looks again
+
+    async def _work(self, lane: Lane) -> bool:
+        """Make attempts for one lane, one after the other, until it has nothing due or others need the slot.
+
+        False if something failed.
+        """
         try:
             job = await self._scheduler.next_job(lane)
             while job is not None:
@@ -127,20 +166,20 @@ class Dispatcher:
                 job = await self._go_on(job, outcome)
         except SpoolError as error:
             log.error("lane=%s doing=wait error=%s", lane.domain, error)
+            if isinstance(error, Uncertain):  # there may be a claim that nobody works on
+                self._owner = False
         except Exception:  # a background loop's boundary: a defect met in one lane must not stop the others
             log.exception("lane=%s doing=leave", lane.domain)
-        finally:
-            self._at_work[lane] -= 1
-            if not self._at_work[lane]:
-                del self._at_work[lane]
-                self._scheduler.leave(lane)
-            self._bell.set()
+        else:
+            return True
+        return False
 
     async def _go_on(self, job: Job, outcome: Outcome) -> Job | None:
         """Settle a job and claim the next, in one commit where they meet; both are durable on return."""
-        settled = asyncio.create_task(self._settle(job, outcome))
+        lane, settled = job.entry.lane, asyncio.create_task(self._settle(job, outcome))
+        leaves = self._stopping.is_set() or not self._owner or self._at_work[lane] > self._least_served
         try:
-            return None if self._stopping or self._crowded else await self._scheduler.next_job(job.entry.lane)
+            return None if leaves else await self._scheduler.next_job(lane)
         finally:
             await settled
 

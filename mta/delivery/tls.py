@@ -12,12 +12,16 @@ from mta.delivery.route import TlsMode
 
 
 class TlsContexts:
-    """The client side's contexts, made once. OSError if the CA file cannot be read (ssl.SSLError is one)."""
+    """The client side's contexts, made once. OSError if the CA file cannot be used."""
 
     def __init__(self, ca_file: Path | None) -> None:
         self._verifying = ssl.create_default_context()
         if ca_file is not None:
-            self._verifying.load_verify_locations(cafile=ca_file)
+            try:
+                self._verifying.load_verify_locations(cafile=ca_file)
+            except OSError as error:  # ssl.SSLError is one; neither names the file
+                reason = "not certificates in PEM" if isinstance(error, ssl.SSLError) else error.strerror
+                raise OSError(error.errno, f"delivery.ca_file {ca_file}: {reason}") from None
         self._unverifying = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._unverifying.check_hostname = False
         self._unverifying.verify_mode = ssl.CERT_NONE

@@ -167,7 +167,7 @@ class Arrival:
             return replies.NO_FROM
         standing = await self._intake.access.standing(self._from.tenant, domains)
         if submitted and standing.foreign:
-            return replies.FOREIGN_SENDER
+            return Reply(550, "5.7.1", f"From domain {standing.foreign[:100]!a} belongs to another account")
         self._note = standing.note
         self._sign_domain = "" if standing.foreign else standing.sign_domain
         return None

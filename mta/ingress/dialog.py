@@ -18,6 +18,7 @@ from mta.mail.envelope import Envelope, Recipient
 from mta.mail.reply import Reply
 
 _CONTENT_LINE = {"pass": 65536, "refuse": 998}  # octets without CRLF, RFC 5321 4.5.3.1.6
+_RECIPIENT_SIZE = 256  # octets of a recipient beside its texts
 _UNFIT_FOR_TRACE = re.compile(r"[^A-Za-z0-9.:_\[\]\-]")
 
 type_outcome = Reply | Authenticate | StartTls
@@ -49,6 +50,7 @@ class Dialog:
         self.body: Body | None = None
         self._mail: MailFrom | None = None
         self._recipients: dict[str, Recipient] = {}
+        self.held = 0  # octets that the recipients take, for the budget
 
     @property
     def trace(self) -> Trace:
@@ -166,9 +168,12 @@ class Dialog:
             return replies.MAIL_FIRST
         if len(self._recipients) >= self._limits.recipients:
             return replies.TOO_MANY_RECIPIENTS  # RFC 5321 4.5.3.1.10
+        if self._budget.exhausted:
+            return replies.NO_BUFFERS
         parsed = parse_rcpt(argument, self._hostname, utf8=self._mail.smtputf8)
         if isinstance(parsed, Reply):
             return parsed
+        self.held += _RECIPIENT_SIZE + len(argument)
         self._recipients.setdefault(parsed.address, parsed)  # named twice, it gets one copy
         return replies.RECIPIENT_OK
 

@@ -60,7 +60,7 @@ class Ingress:
         self._connections: set[Connection] = set()
         self._clients: Counter[str] = Counter()
         self._turned_away: Counter[tuple[str, Reply]] = Counter()  # since the last sweep
-        self._introducing = 0  # connections that are none yet
+        self._introducing: Counter[str] = Counter()  # peers of connections that are none yet
         self._draining = False
         self._changed = asyncio.Event()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -227,18 +227,29 @@ class Ingress:
                         log.warning("cannot accept: %s", error.strerror)
                         await asyncio.sleep(_SWEEP)
                         continue
-                    if self._introducing >= self._limits.connections:
+                    peer = client_at(address[0]) if isinstance(address, tuple) else UNIX_CLIENT
+                    refusal = self._no_introduction(listener, peer)
+                    if refusal is None:
+                        group.create_task(self._introduce(accepted, peer, listener))
+                    else:  # without a word: none can be said before the handshake
+                        self._turned_away[peer.name, refusal] += 1
                         accepted.close()
-                        continue
-                    group.create_task(self._introduce(accepted, address, listener))
 
-    async def _introduce(self, accepted: socket.socket, address: object, listener: Listener) -> None:
+    def _no_introduction(self, listener: Listener, peer: Client) -> Reply | None:
+        """Say what is against an introduction: handshakes that nobody ends must not take the place of others."""
+        if self._introducing.total() >= self._limits.connections:
+            return replies.TOO_MANY_CONNECTIONS
+        under_way = self._introducing[peer.counted_as] + self._clients[peer.counted_as]
+        if under_way >= self._limits.connections_per_client and not peer.within(listener.proxy):
+            return replies.TOO_MANY_FROM_CLIENT
+        return None
+
+    async def _introduce(self, accepted: socket.socket, peer: Client, listener: Listener) -> None:
         """Learn who the client is, and do the handshake if the listener begins with one.
 
         Peers outside the networks of its proxies are clients themselves.
         """
-        peer = client_at(address[0]) if isinstance(address, tuple) else UNIX_CLIENT
-        self._introducing += 1
+        self._introducing[peer.counted_as] += 1
         with ExitStack() as unless_served:
             unless_served.callback(accepted.close)
             try:
@@ -253,7 +264,9 @@ class Ingress:
             except Exception:  # a background loop: no client may end the listener
                 log.exception("client=%s internal error", peer.name)
             finally:
-                self._introducing -= 1
+                self._introducing[peer.counted_as] -= 1
+                if not self._introducing[peer.counted_as]:
+                    del self._introducing[peer.counted_as]
 
     async def _connect(self, accepted: socket.socket, client: Client, listener: Listener) -> None:
         loop = asyncio.get_running_loop()

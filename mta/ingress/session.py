@@ -274,12 +274,14 @@ class Session:
 
     def _finish(self, reply: Reply) -> None:
         """Answer the end of data."""
+        sender = self.dialog.envelope(eight_bit=False).sender
         self.dialog.reset()
-        self._say(reply)
+        self._refused.discard(reply)  # each refused message is a line in the log
+        self._say(reply, f"message from <{sender}>")
 
     def _account(self) -> None:
         """Bring what this session holds up to date in the budget."""
-        held = len(self._buffer)
+        held = len(self._buffer) + self.dialog.held
         if self.dialog.body is not None:
             held += self.dialog.body.held
         if isinstance(self.question, Store | Accept):

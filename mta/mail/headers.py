@@ -147,7 +147,7 @@ def _domains(text: str) -> Iterator[str]:
 
 
 def _names_in(domain: str | None) -> Iterator[str]:
-    """Yield what was read, and the names in it: `a@b.test\\` is nobody's domain, but b.test's for some readers."""
+    """Yield what was read, and the names in it: `b.test|` is nobody's domain, but b.test for some readers."""
     if domain:
         yield domain
         yield from _NAME.findall(domain)

@@ -6,8 +6,9 @@ of the loop are one datagram.
 
 import asyncio
 import contextlib
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -15,7 +16,7 @@ class Doorbell:
     """The pushing side: `ring` never blocks, waits or fails."""
 
     def __init__(self, path: Path) -> None:
-        self._path = str(path)
+        self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.settimeout(0)
         self._rung = False
@@ -28,8 +29,8 @@ class Doorbell:
 
     def _send(self) -> None:
         self._rung = False
-        with contextlib.suppress(OSError):
-            self._socket.sendto(b"", self._path)
+        with contextlib.suppress(OSError), _short(self._path) as address:
+            self._socket.sendto(b"", address)
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -47,7 +48,8 @@ class DoorbellSocket:
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.settimeout(0)
-        self._socket.bind(str(path))
+        with _short(path) as address:
+            self._socket.bind(address)
         path.chmod(0o600)
         asyncio.get_running_loop().add_reader(self._socket, self._read)
 
@@ -62,3 +64,13 @@ class DoorbellSocket:
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
         self._path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """Name a socket in at most the 107 octets that unix(7) has for it."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)

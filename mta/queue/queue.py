@@ -4,9 +4,10 @@ Every change of a message's state goes through here and is one transaction with 
 and the DSNs that report it. What becomes of an entry is decided in transitions.py, when in retry.py.
 """
 
+import asyncio
 import logging
 import random as _random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -27,7 +28,7 @@ from mta.spool.records import Claim, Entry, Message, Timer
 
 log = logging.getLogger(__name__)
 
-_TIMERS_AT_ONCE = 500
+_TIMERS_AT_ONCE = 100  # in one commit or a few; each may have a DSN to write
 
 
 class Queue:
@@ -65,14 +66,17 @@ class Queue:
 
     # For the delivery role, of which there is one.
 
-    async def take_over(self) -> int:
-        """Become the owner of deliveries: give back what a predecessor had in flight; return how many.
+    async def take_over(self, ours: Collection[str] = ()) -> int:
+        """Become the owner of deliveries: give back what nobody works on any more; return how many.
 
-        An attempt of a process that died counts as made, and is due when it said it would be.
+        An attempt of a process that died counts as made, and is due when it said it would be. `ours` are the
+        entries that this process has in hand, for when it takes over from itself.
         """
         self._epoch = await self._spool.next_epoch()
         given_back = 0
         for due, claim in await self._spool.claims():
+            if due.entry.id in ours:
+                continue
             steps = due.entry.steps + 1
             after = msgspec.structs.replace(due.entry, attempts=claim.attempt, steps=steps, due_at=claim.retry_at)
             given_back += await self._spool.settle(Settlement(message=due.message, entry=after, claim=claim))
@@ -102,17 +106,19 @@ class Queue:
         return True
 
     async def run_timers(self) -> int:
-        """Do what is due by the entries' own timers: delay notices and expiry. Return how many were due."""
+        """Do what is due by the entries' own timers: delay notices and expiry. Return how many were done."""
         now = self._clock.now()
         jumped = self._jumps.observe(now, self._clock.monotonic())
         if jumped:
             log.warning("clock=jumped seconds=%.0f deadlines=moved-with-it", jumped)
         due = await self._spool.timers(now, _TIMERS_AT_ONCE)
-        for each in due:
-            await self._run_timer(each, now)
-        return len(due)
+        done = await asyncio.gather(*(self._run_timer(each, now) for each in due), return_exceptions=True)
+        for each in done:
+            if isinstance(each, BaseException):
+                raise each
+        return done.count(True)
 
-    async def _run_timer(self, due: Due, now: float) -> None:
+    async def _run_timer(self, due: Due, now: float) -> bool:
         entry, message = due.entry, due.message
         if entry.timer is Timer.DELAY_NOTICE:
             transition = transitions.delay_noticed(entry)
@@ -121,8 +127,9 @@ class Queue:
         ):
             transition = transitions.expired(message, entry, now)
         else:
-            transition = Transition(after=msgspec.structs.replace(entry, timer_at=now + CONFIRM))
-        await self._change(due, transition, now)
+            look_again_at = max(now + CONFIRM, entry.expires_at + self._jumps.since(message.release_at))
+            transition = Transition(after=msgspec.structs.replace(entry, timer_at=look_again_at))
+        return await self._change(due, transition, now)
 
     # For operators, from any process.
 

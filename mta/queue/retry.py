@@ -41,17 +41,19 @@ class WallJumps(msgspec.Struct):
     def observe(self, wall: float, monotonic: float) -> float:
         """Note where the clocks stand; call at least once a minute. Return the size of a jump, or 0."""
         jumped = (wall - self.wall) - (monotonic - self.monotonic)
-        before = self.wall
         self.wall, self.monotonic = wall, monotonic
         if abs(jumped) < JUMP:
             return 0.0
-        self.jumps.append((before, jumped))
+        self.jumps.append((wall - jumped, jumped))  # what was accepted up to the jump had the wall before it
         del self.jumps[:-64]
         return jumped
 
     def expired(self, *, released_at: float, expires_at: float, last_attempt_at: float) -> bool:
         """Tell whether a deadline is over by the wall clock and by evidence."""
-        passed = self.wall - sum(size for before, size in self.jumps if before >= released_at)
-        if passed < expires_at:
+        if self.wall - self.since(released_at) < expires_at:
             return False
         return expires_at > self.started_at or last_attempt_at >= self.started_at
+
+    def since(self, released_at: float) -> float:
+        """Add up the seconds by which the wall clock has jumped since then."""
+        return sum(size for before, size in self.jumps if before >= released_at)

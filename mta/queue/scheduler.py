@@ -4,6 +4,7 @@ In memory are the heads of lanes at work, never the backlog (promise 5).
 """
 
 from collections import deque
+from collections.abc import Collection
 
 from mta.clock import Clock
 from mta.queue.job import Job
@@ -24,6 +25,11 @@ class Scheduler:
         self._clock = clock
         self._heads: dict[Lane, deque[Due]] = {}
         self._taken: set[str] = set()
+
+    @property
+    def taken(self) -> Collection[str]:
+        """The ids of entries in hand: read ahead, or claimed and not settled."""
+        return self._taken
 
     async def due_lanes(self) -> list[Lane]:
         """List lanes with due work, tenants in turn."""
@@ -57,13 +63,14 @@ class Scheduler:
             self._taken.discard(due.entry.id)
 
     async def _read_ahead(self, lane: Lane) -> deque[Due]:
-        heads = self._heads.setdefault(lane, deque())
-        if not heads:
-            for due in await self._spool.heads(lane, self._clock.now(), HEADS_PER_LANE, self._taken):
+        if not self._heads.get(lane):
+            found = await self._spool.heads(lane, self._clock.now(), HEADS_PER_LANE, self._taken)
+            # Another may have read the same meanwhile, and the last one who worked here may have left.
+            for due in found:
                 if due.entry.id not in self._taken:
                     self._taken.add(due.entry.id)
-                    heads.append(due)
-        return heads
+                    self._heads.setdefault(lane, deque()).append(due)
+        return self._heads.get(lane) or deque()
 
     async def next_at(self, after: float) -> float | None:
         """Return when there will be something to do that was not there at `after`; None if nothing is foreseen."""

@@ -88,15 +88,15 @@ _ENDS = {
 def attempted(job: Job, outcome: Outcome, now: float, retry: Retry, random: Callable[[], float]) -> Transition:
     """Work out what an attempt came to, one event for each of the job's recipients."""
     entry = job.entry
-    results = dict(zip((each.recipient for each in entry.waiting), outcome.results, strict=True))
+    results = dict(zip(_waiting(entry), outcome.results, strict=True))
     steps = entry.steps + outcome.counted
     retry_at = now + retry_interval(retry, steps, random, outcome.retry_after)
     telling = _Telling(job.message, entry, now)
     recipients: list[RecipientState] = []
     failed: list[Reported] = []
     relayed: list[Reported] = []
-    for each in entry.recipients:
-        result = results.get(each.recipient) if each.state is State.QUEUED else None
+    for number, each in enumerate(entry.recipients):
+        result = results.get(number)
         if result is None:
             recipients.append(each)
             continue
@@ -135,6 +135,11 @@ def attempted(job: Job, outcome: Outcome, now: float, retry: Retry, random: Call
         events=tuple(telling.events),
         reports=_asked({DsnKind.FAILED: failed, DsnKind.RELAYED: relayed}),
     )
+
+
+def _waiting(entry: Entry) -> list[int]:
+    """The waiting recipients by position: one address can stand there twice."""
+    return [number for number, each in enumerate(entry.recipients) if each.state is State.QUEUED]
 
 
 def _asked(reports: dict[DsnKind, list[Reported]]) -> dict[DsnKind, tuple[Reported, ...]]:

@@ -9,6 +9,7 @@ the record shreds the content. There the page number is the nonce.
 
 import hashlib
 import os
+import stat
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from functools import lru_cache
@@ -96,10 +97,21 @@ def open_page(cipher: AESGCM, number: int, sealed: bytes, content_id: bytes) -> 
         raise SealBroken("content: a page was changed or moved") from None
 
 
+def read_secret(path: Path) -> bytes:
+    """Read a file with a key in it; KeyFileError when others can read or change it, OSError when we cannot."""
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        # an administrator's or systemd's file may let us read by its group (credentials are root's, 0440)
+        refused = stat.S_IRWXG | stat.S_IRWXO if status.st_uid == os.geteuid() else stat.S_IWGRP | stat.S_IRWXO
+        if status.st_mode & refused:
+            raise KeyFileError(f"{path}: others can read it: chmod 600")
+        return file.read()
+
+
 def load_keyring(path: Path) -> Keyring:
-    """Read a key file; KeyFileError when it is missing, unreadable by us, or not keys."""
+    """Read a key file; KeyFileError when it is missing, unreadable by us, readable by others, or not keys."""
     try:
-        lines = path.read_text(encoding="ascii").split()
+        lines = read_secret(path).decode("ascii").split()
         keys = [b64decode(line, validate=True) for line in lines]
     except OSError as error:
         raise KeyFileError(f"{path}: {error.strerror}") from None

@@ -18,11 +18,18 @@ from tests.bench.sink import Sink
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure Fairlead beside Postfix.")
-    parser.add_argument("--rounds", type=int, default=5, help="alternating runs of each kind (default: 5)")
-    parser.add_argument("--messages", type=int, default=3000, help="of one run (default: 3000)")
+    parser.add_argument("--rounds", type=_positive, default=5, help="alternating runs of each kind (default: 5)")
+    parser.add_argument("--messages", type=_positive, default=3000, help="of one run (default: 3000)")
     parser.add_argument("--only", choices=CONTESTS, help="one contest alone")
     parser.add_argument("--quick", action="store_true", help="one round of 300 messages, to see whether it works")
     return parser.parse_args()
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
 
 
 async def _measure(contests: list[str], rounds: int, messages: int) -> list[Run]:

@@ -9,11 +9,15 @@ import os
 import shutil
 import struct
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 
 _EXT4_IOC_SHUTDOWN = 0x8004587D
 _CAP_SYS_ADMIN = 21  # capabilities(7)
 _NOLOGFLUSH = struct.pack("I", 2)
+_GONE = 30.0  # seconds
+_LOOK = 0.01
 
 
 def may_mount() -> bool:
@@ -36,7 +40,8 @@ class Disk:
 
     def __init__(self, folder: Path, megabytes: int = 256) -> None:
         self.root = folder / "disk"
-        self._image = folder / "disk.img"
+        self._image = folder.resolve() / "disk.img"
+        self._plugged = False
         self.root.mkdir()
         with self._image.open("wb") as file:
             file.truncate(megabytes << 20)
@@ -45,6 +50,7 @@ class Disk:
     def plug(self) -> None:
         """Mount, replaying the journal."""
         _run("mount", "-o", "loop", str(self._image), str(self.root))
+        self._plugged = True
 
     def cut(self) -> None:
         """Cut the power: nothing that is not on the disk now will ever be."""
@@ -55,9 +61,27 @@ class Disk:
             os.close(fd)
 
     def unplug(self) -> None:
-        """Unmount; all who use it must be dead."""
-        if os.path.ismount(self.root):
-            _run("umount", str(self.root))
+        """Unmount, and return when it is gone; all who use it must be dead.
+
+        Any process that was just given a mount namespace of its own holds a copy of ours for a while. Mounted
+        again meanwhile, it would be the same file system, still shut down.
+        """
+        if not self._plugged:
+            return
+        _run("umount", str(self.root))
+        self._plugged = False
+        give_up_at = time.monotonic() + _GONE
+        while self._in_use():
+            if time.monotonic() > give_up_at:
+                raise TimeoutError(f"something holds {self._image} mounted")
+            time.sleep(_LOOK)
+
+    def _in_use(self) -> bool:
+        for each in Path("/sys/block").glob("loop*/loop/backing_file"):
+            with suppress(OSError):  # it has just gone
+                if each.read_text().rstrip("\n") == str(self._image):
+                    return True
+        return False
 
 
 def _run(*command: str) -> None:

@@ -80,9 +80,9 @@ class Server:
                     self.said_since_dot.append(piece)
                 writer.write(piece)
                 more = await reader.read(65536)
-                if not more:
-                    break
                 heard += more
+                if not more or heard.endswith(b"QUIT\r\n"):
+                    break
         except ConnectionError:
             pass
         finally:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -179,3 +180,26 @@ def test_the_journal_gets_levels_and_no_times() -> None:
 
 def test_a_journal_that_is_not_our_standard_error_is_no_matter() -> None:
     assert stderr_of_child(1, "text")[0].startswith("time=")
+
+
+def test_gathered_lines_are_late_but_warnings_are_not() -> None:
+    stream = io.StringIO()
+    logs.configure(Log(), "ingress", stream, gather=True)
+    log.info("first")
+    log.info("second")
+    assert stream.getvalue() == ""
+    log.warning("third")
+    assert [line.rpartition(" ")[2] for line in stream.getvalue().splitlines()] == ["first", "second", "third"]
+
+
+def test_gathered_lines_come_by_themselves_and_at_the_end() -> None:
+    stream = io.StringIO()
+    logs.configure(Log(), "ingress", stream, gather=True)
+    log.info("by itself")
+    until = time.monotonic() + 5
+    while not stream.getvalue() and time.monotonic() < until:
+        time.sleep(0.01)
+    log.info("at the end")
+    (handler,) = logging.root.handlers
+    handler.close()
+    assert [line.partition("attempt ")[2] for line in stream.getvalue().splitlines()] == ["by itself", "at the end"]

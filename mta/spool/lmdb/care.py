@@ -44,11 +44,16 @@ def verify(path: Path, keyring: Keyring) -> Findings:
     environment = _open(path)
     try:
         with environment.env.begin() as txn:
-            walk = _Walk(View(txn, environment.tables, keyring))
-            walk.everything()
+            return walk(View(txn, environment.tables, keyring))
     finally:
         environment.close()
-    return Findings(walk.counts, walk.problems)
+
+
+def walk(view: View) -> Findings:
+    """Walk all that one snapshot shows."""
+    walking = _Walk(view)
+    walking.everything()
+    return Findings(walking.counts, walking.problems)
 
 
 def verify_structure(path: Path) -> list[str]:

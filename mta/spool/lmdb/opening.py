@@ -15,6 +15,8 @@ def open_keyring(config: Config) -> Keyring:
     path = config.spool_key_file
     try:
         if (config.spool_dir / "data.mdb").exists():
+            if not path.exists():
+                raise Unavailable(f"spool key {path}: missing, but there is a spool that it seals: restore the key")
             return load_keyring(path)
         return load_or_create_keyring(path)
     except KeyFileError as error:

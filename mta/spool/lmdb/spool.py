@@ -333,7 +333,7 @@ def _check_keys(environment: Environment, keyring: Keyring) -> None:
     """Unavailable unless we have the key that sealed here last, whoever it was; every record would look broken."""
     meta = environment.tables[Table.META]
     with environment.env.begin(write=True) as txn:
-        sealed = cast("bytes | None", txn.get(b"sealed", db=meta))
+        sealed = txn.get(b"sealed", db=meta)
         if sealed is not None:
             try:
                 keyring.open("meta", sealed, b"sealed")

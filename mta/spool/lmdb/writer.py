@@ -230,7 +230,7 @@ class Writer:
     def _apply(self, waiting: _Waiting, transaction: Group) -> None:
         try:
             if waiting.admits and not self._admitting():
-                raise Full("the room left is the reserve for deliveries and outcomes")
+                raise Full("all that is free is the reserve (spool.reserve) for deliveries: make room on the disk")
             waiting.result = waiting.change(transaction)
         except SpoolError as error:
             waiting.error = error

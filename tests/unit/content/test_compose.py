@@ -1,6 +1,7 @@
 """MIME writing, checked against the standard library's parser."""
 
 import re
+import time
 from base64 import b64encode
 from email import policy
 from email.header import decode_header, make_header
@@ -271,3 +272,12 @@ def test_only_a_local_part_beyond_ascii_makes_utf8_headers() -> None:
 def test_what_has_a_form_of_its_own_and_lacks_it_is_an_error(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="not a"):
         written(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("subject", [" " * 30_000, "a" + " " * 30_000, " " * 30_000 + "\u00e9"])
+def test_blanks_cost_time_in_proportion(subject: str) -> None:
+    sender = Mailbox("a@sender.test")
+    started = time.process_time()
+    written = head(Head(id="x", hostname="relay.test", date=0, sender=sender, to=(sender,), subject=subject))
+    assert time.process_time() - started < 1.0  # it takes 10 ms; quadratic work took 7 s
+    assert BytesParser(policy=policy.SMTP).parsebytes(written)["Subject"].strip() == subject.strip()

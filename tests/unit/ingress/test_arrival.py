@@ -99,7 +99,9 @@ FOREIGN = [
 @pytest.mark.parametrize("header", FOREIGN)
 async def test_another_tenants_domain_is_refused_on_submission_and_unsigned_on_relay(serve, make_listener, header):
     door = await serve(make_listener("submission"), make_listener())
-    assert (await send(door, header + BODY)).startswith(b"550 5.7.1 ")
+    reply = await send(door, header + BODY)
+    assert reply.startswith(b"550 5.7.1 From domain '")
+    assert reply.endswith(b"' belongs to another account\r\n")
     assert door.queue.accepted == []
     assert (await send(door, header + BODY, number=1)).startswith(b"250")
     assert door.queue.accepted[0].sign_domain == ""

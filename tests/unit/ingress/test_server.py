@@ -312,6 +312,26 @@ async def test_connections_are_limited_in_all_and_per_client(serve, caplog):
         await door.greeted()
 
 
+async def test_handshakes_that_one_client_never_ends_leave_room_for_others(serve, make_listener, client_tls, caplog):
+    door = await serve(
+        make_listener("submission", tls="implicit"),
+        make_listener("submission", tls="implicit", proxy=["127.0.0.1/32"]),
+        connections_per_client=2,
+    )
+    for _ in range(2):
+        await door.open()
+    extra = await door.open()
+    assert await extra.rest() == b""
+    caplog.clear()
+    door.ingress.sweep(later(0))
+    assert "client=127.0.0.1 turned away: 421 4.7.0 Too many connections from your address times=1" in caplog.text
+    # A proxy has many clients.
+    peer = await door.open(1)
+    peer.say(b"PROXY TCP4 192.0.2.7 127.0.0.1 1234 465\r\n")
+    await peer.start_tls(client_tls)
+    assert (await peer.reply()).startswith(b"220 ")
+
+
 def reply_text(begins: bytes) -> str:
     texts = {
         b"421 4.3.2 ": "Too many connections, try again later",

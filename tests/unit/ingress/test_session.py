@@ -286,6 +286,7 @@ def test_octets_held_by_all_sessions_are_bounded():
     sessions = [Session(relay(), Limits(), "mx.test", LOOPBACK, budget) for _ in range(3)]
     for session in sessions:
         say(session, b"EHLO x\r\n" + MAIL)
+    recipient = budget.used // 3
     say(sessions[0], b"x" * 60_000)
     say(sessions[1], b"x" * 60_000)
     assert budget.used == 120_000
@@ -585,3 +586,25 @@ def test_progress_is_made_by_commands_and_content_not_by_single_octets():
     assert session.progress == before
     say(session, b"x" * 5000)
     assert session.progress == before + 1
+
+
+def test_recipients_count_against_the_octets_of_the_process():
+    budget = Budget(100_000)
+    session = Session(relay(), Limits(), "mx.test", LOOPBACK, budget)
+    session.receive(b"EHLO c.test\r\nMAIL FROM:<a@alice.test>\r\n")
+    session.take_output()
+    wanted = [b"RCPT TO:<%d@remote.test> ORCPT=rfc822;%s\r\n" % (n, b"x" * 400) for n in range(200)]
+    output = b"".join(say(session, command) for command in wanted)
+    assert set(codes(output)) == {250, 452}
+    assert 100_000 < budget.used < 102_000
+    say(session, b"RSET\r\n")
+    assert budget.used == 0
+
+
+def test_each_refused_message_is_logged():
+    session = greeted(size=1024)
+    for _ in range(2):
+        say(session, MAIL)
+        say(session, b"x" * 1100 + b"\r\n.\r\n")
+    told = [(replies.TOO_BIG, "'message from <a@alice.test>'")] * 2
+    assert [(each.reply, each.about) for each in session.take_refusals()] == told

@@ -49,6 +49,12 @@ def test_a_jump_expires_nothing_that_was_waiting() -> None:
     assert clock.expired(released_at=0, expires_at=72 * HOUR, last_attempt_at=144 * HOUR)
 
 
+def test_a_jump_right_after_acceptance_expires_nothing() -> None:
+    clock = jumps(1000.0)
+    clock.observe(1000.9 + 72 * HOUR, 0.9)
+    assert not clock.expired(released_at=1000.5, expires_at=1000.5 + 72 * HOUR, last_attempt_at=0.0)
+
+
 def test_what_came_after_a_jump_has_its_own_time() -> None:
     clock = jumps()
     clock.observe(100 * HOUR, 1.0)

@@ -385,3 +385,12 @@ async def test_a_cancelled_request_does_not_cancel_its_commit(api: Any, mail: Js
     for _ in range(3):
         await asyncio.sleep(0)
     assert len(api.queue.calls) == 1
+
+
+@pytest.mark.parametrize("item", [b"[]", b"{}", b'"":{}'])
+async def test_json_that_would_become_many_objects_is_too_large(make_api: Any, item: bytes) -> None:
+    api = await make_api(limits={"buffered": 4 << 20})
+    opened, closed = (b"{", b"}") if b":" in item else (b"[", b"]")
+    body = b'{"x": ' + opened + b",".join([item] * 60_000) + closed + b"}"
+    for each, headers in ((body, {}), (gzip.compress(body), {"Content-Encoding": "gzip"})):
+        assert (await api.post(each, headers)).status_code == 413

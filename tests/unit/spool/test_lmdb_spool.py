@@ -2,17 +2,21 @@
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 
 import lmdb
+import msgspec
 import pytest
 
 from mta.clock import SystemClock
 from mta.spool.interface import Acceptance, Full, Refused, Settlement, Spool, SpoolError, Unavailable, Uncertain
 from mta.spool.lmdb import writer
 from mta.spool.lmdb.environment import VALUE_LIMIT, Table
+from mta.spool.lmdb.keys import entry_key
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.lmdb.writer import Group
+from mta.spool.records import Entry, Segment
 from mta.spool.sealing import KeyFileError, Keyring, load_or_create_keyring
 from tests.contract.spool_contract import CLAIM, NOW, OpenSpool, SpoolContract, a_message, ended, the_head
 
@@ -97,6 +101,94 @@ async def test_a_changed_or_moved_record_is_quarantined_and_the_others_flow(tmp_
     await spool.close()
 
 
+async def break_entry(spool: LmdbSpool, entry: Entry, *, plain: bytes | None = None) -> None:
+    """Damage the record of an entry; with `plain`, seal other octets in its place."""
+
+    def change(group: Group) -> None:
+        key = entry_key(entry)
+        sealed = os.urandom(80) if plain is None else Keyring(KEYS).seal("entries", NOW, plain, key)
+        group.put(Table.ENTRIES, [(key + b"\x00", b"\x01" + sealed)])
+
+    await spool._writer.submit(change)
+
+
+async def test_a_head_that_cannot_be_read_holds_up_no_lane(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    broken, behind, other = a_message(due_at=NOW - 1), a_message(), a_message(domain="other.test")
+    await spool.accept([broken, behind, other])
+    await break_entry(spool, broken.entries[0])
+    assert await spool.lanes(NOW, 10) == [other.entries[0].lane]
+    assert set(await spool.lanes(NOW, 10)) == {behind.entries[0].lane, other.entries[0].lane}
+    await spool.close()
+
+
+async def test_a_claimed_entry_that_cannot_be_read_stops_no_successor(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    broken, whole = a_message(), a_message()
+    await spool.accept([broken, whole])
+    for each in (broken, whole):
+        assert await spool.claim(each.entries[0], CLAIM)
+    await break_entry(spool, broken.entries[0])
+    assert [due.entry.id for due, _ in await spool.claims()] == [whole.entries[0].id]
+    await spool.close()
+
+
+async def test_a_record_of_a_later_version_is_left_out(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    later, known = a_message(due_at=NOW - 1), a_message()
+    await spool.accept([later, known])
+    await break_entry(spool, later.entries[0], plain=msgspec.msgpack.encode(["another", "shape"]))
+    heads = await spool.heads(known.entries[0].lane, NOW, 10, ())
+    assert [due.entry.id for due in heads] == [known.entries[0].id]
+    assert [entry.id async for entry, _ in spool.walk_entries()] == [known.entries[0].id]
+    await spool.close()
+
+
+async def test_a_spool_is_not_opened_without_its_key(tmp_path: Path) -> None:
+    """With another key every record looks broken, and would be taken out of its lane for good."""
+    await make(tmp_path).close()
+    other = os.urandom(32)
+    with pytest.raises(Unavailable, match="key"):
+        LmdbSpool(tmp_path, Keyring([other]), AtNow(), map_size=1 << 30, reserve=0)
+    for keys in ([other, *KEYS], [other]):  # the new one first; later the old one can go
+        await LmdbSpool(tmp_path, Keyring(keys), AtNow(), map_size=1 << 30, reserve=0).close()
+    with pytest.raises(Unavailable, match="key"):
+        make(tmp_path)
+
+
+def referring(segment: Segment) -> Acceptance:
+    accepted = a_message(content=b"")
+    return msgspec.structs.replace(accepted, message=msgspec.structs.replace(accepted.message, segments=(segment,)))
+
+
+async def test_content_that_the_collector_has_begun_is_not_accepted(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    content, under_way = spool.store_content(), spool.store_content()
+    for each in (content, under_way):
+        await each.write(os.urandom(3 << 20))
+    segment = await content.finish()
+    for _ in range(2):
+        assert await spool.collect(NOW + 3601) > 0
+    with pytest.raises(Refused, match="given up"):
+        await spool.accept([referring(segment)])
+    with pytest.raises(Refused, match="given up"):
+        await under_way.write(os.urandom(5000))
+    await spool.close()
+
+
+async def test_content_belongs_to_one_message(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    content = spool.store_content()
+    await content.write(os.urandom(5000))
+    segment = await content.finish()
+    with pytest.raises(Refused, match="one message"):
+        await spool.accept([referring(segment), referring(segment)])
+    await spool.accept([referring(segment)])
+    with pytest.raises(Refused):
+        await spool.accept([referring(segment)])
+    await spool.close()
+
+
 async def test_changed_content_is_not_read(tmp_path: Path) -> None:
     spool = make(tmp_path)
     accepted = a_message(content=os.urandom(9000))
@@ -158,6 +250,33 @@ async def test_an_io_error_refuses_until_the_spool_was_reopened(
     accepted = a_message()
     await spool.accept([accepted])
     assert (await the_head(spool, accepted.entries[0]))[1].id == accepted.message.id
+    await spool.close()
+
+
+async def test_an_io_error_met_one_by_one_is_one_too(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+
+    def defect(group: Group) -> None:
+        raise ZeroDivisionError
+
+    def fail(group: Group) -> None:
+        if group.records:  # not in the group, whose first record makes it fail as a whole
+            group.put(Table.META, [(b"k" * 512, b"")])
+            return
+        raise OSError(5, "Input/output error")
+
+    together = threading.Event()
+
+    def begin(group: Group) -> None:
+        together.wait(5)
+        group.put(Table.META, [(b"begun", b"")])
+
+    waiting = [asyncio.create_task(spool._writer.submit(each)) for each in (begin, fail, defect)]
+    await asyncio.sleep(0)
+    together.set()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(each) for each in results] == [type(None), Uncertain, Uncertain]
+    assert not spool.healthy()
     await spool.close()
 
 
@@ -240,4 +359,12 @@ def test_keys_are_made_once_and_checked(tmp_path: Path) -> None:
     assert rotated.open("entries", sealed, b"here") == b"plain"
     path.write_text("not a key\n")
     with pytest.raises(KeyFileError):
+        load_or_create_keyring(path)
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "spool.key"
+    load_or_create_keyring(path)
+    path.chmod(0o644)
+    with pytest.raises(KeyFileError, match="chmod 600"):
         load_or_create_keyring(path)

@@ -1,0 +1,298 @@
+"""The dispatcher on a real spool, with attempts that end when the test says so."""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from mta.config import Delivery, Retry
+from mta.delivery import dispatcher as module
+from mta.delivery.dispatcher import Dispatcher
+from mta.lab.clock import FakeClock
+from mta.mail.envelope import Envelope, Recipient
+from mta.mail.ids import new_message_id
+from mta.mail.reply import Reply
+from mta.mail.result import Outcome, Result, Verdict
+from mta.queue.job import Job
+from mta.queue.queue import Queue
+from mta.queue.submission import Submission
+from mta.spool.interface import Uncertain
+from mta.spool.lmdb import writer
+from mta.spool.lmdb.care import verify
+from mta.spool.lmdb.spool import LmdbSpool
+from mta.spool.lmdb.writer import Group
+from mta.spool.records import Claim, Entry, Origin
+from mta.spool.sealing import Keyring
+
+OK = Result(Verdict.DELIVERED, Reply(250, "2.0.0", "ok"))
+KEYRING = Keyring([os.urandom(32)])
+
+
+class Peer:
+    """Makes the attempts. They wait for `go`; a domain in `defects` meets one."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.at_once: list[int] = []
+        self.go = asyncio.Semaphore(0)
+        self.defects: set[str] = set()
+        self._under_way = 0
+
+    async def attempt(self, job: Job) -> Outcome:
+        self.begun.append(job.entry.domain)
+        self._under_way += 1
+        self.at_once.append(self._under_way)
+        await self.go.acquire()
+        self._under_way -= 1
+        if job.entry.domain in self.defects:
+            raise ZeroDivisionError
+        return Outcome(results=(OK,) * len(job.recipients), started_at=0.0, ended_at=0.0)
+
+    def let_go(self, count: int = 1000) -> None:
+        for _ in range(count):
+            self.go.release()
+
+
+class Bench:
+    """A dispatcher that runs, and words for what a test wants of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.clock = FakeClock()
+        self.spool = LmdbSpool(path, KEYRING, self.clock, map_size=1 << 30, reserve=0)
+        self.queue = Queue(self.spool, self.clock, "relay.test", Retry(jitter=0.0), self.ring)
+        self.peer = Peer()
+        self.dispatcher: Dispatcher
+        self.running: asyncio.Task[None]
+
+    def start(self, *, connections: int = 20, per_site: int = 20, poll: float = 1e6) -> None:
+        settings = Delivery(connections=connections, connections_per_site=per_site)
+        self.dispatcher = Dispatcher(self.spool, self.queue, self.peer, settings, self.clock, poll=poll)
+        self.running = asyncio.create_task(self.dispatcher.run())
+
+    def ring(self) -> None:
+        if hasattr(self, "dispatcher"):
+            self.dispatcher.ring()
+
+    async def accept(self, *domains: str, tenant: str = "acme", content: bytes = b"Subject: s\r\n\r\nbody\r\n") -> None:
+        for domain in domains:
+            envelope = Envelope(sender="", recipients=(Recipient(f"a@{domain}"),))
+            message = new_message_id()
+            await self.queue.accept(
+                Submission(id=message, tenant=tenant, envelope=envelope, origin=Origin.RELAY, content=content)
+            )
+
+    async def until(self, holds: Callable[[], bool | Awaitable[bool]]) -> None:
+        async with asyncio.timeout(5):
+            while True:
+                found = holds()
+                if found if isinstance(found, bool) else await found:
+                    return
+                await asyncio.sleep(0.005)
+
+    async def waiting(self) -> list[tuple[Entry, Claim | None]]:
+        return [each async for each in self.spool.walk_entries()]
+
+    async def empty(self) -> bool:
+        return not await self.waiting()
+
+    async def close(self) -> None:
+        self.peer.let_go()
+        self.running.cancel()
+        await asyncio.wait((self.running,))
+        await self.dispatcher.stop()
+        await self.spool.close()
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    made = Bench(tmp_path / "spool")
+    yield made
+    await made.close()
+    assert verify(made.path, KEYRING).problems == []
+
+
+async def test_the_limits_of_the_process_and_of_a_lane(bench: Bench) -> None:
+    await bench.accept(*["x.test"] * 6, *["y.test"] * 6)
+    bench.start(connections=5, per_site=3)
+    await bench.until(lambda: len(bench.peer.begun) == 5)
+    assert sorted(bench.peer.begun.count(each) for each in ("x.test", "y.test")) == [2, 3]
+    bench.peer.let_go()
+    await bench.until(bench.empty)
+    assert max(bench.peer.at_once) == 5
+
+
+async def test_a_slot_that_is_left_goes_to_who_waits_for_it(bench: Bench) -> None:
+    """Without a poll: the bell alone must do it."""
+    await bench.accept("x.test", "y.test", "z.test")
+    bench.peer.let_go()
+    bench.start(connections=1)
+    await bench.until(bench.empty)
+
+
+@pytest.mark.parametrize("tenant", ["acme", "other"])
+async def test_a_long_lane_leaves_room_for_a_short_one(bench: Bench, tenant: str) -> None:
+    await bench.accept(*["long.test"] * 50)
+    bench.start(connections=2)
+    await bench.until(lambda: len(bench.peer.begun) == 2)
+    await bench.accept("short.test", tenant=tenant)
+    await asyncio.sleep(0.05)
+    bench.peer.let_go(10)
+    await bench.until(lambda: len(bench.peer.begun) == 12)
+    assert "short.test" in bench.peer.begun
+
+
+async def test_a_lane_alone_keeps_its_workers(bench: Bench) -> None:
+    await bench.accept(*["x.test"] * 30)
+    bench.start(connections=2)
+    await bench.until(lambda: len(bench.peer.begun) == 2)
+    first = set(bench.dispatcher._workers)
+    bench.ring()
+    await asyncio.sleep(0.02)
+    bench.peer.let_go(20)
+    await bench.until(lambda: len(bench.peer.begun) == 22)
+    assert bench.dispatcher._workers == first
+
+
+async def test_a_defect_in_one_lane_leaves_the_others_alone(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.peer.defects.add("bad.test")
+    await bench.accept("bad.test", "good.test")
+    bench.peer.let_go()
+    bench.start()
+
+    async def only_the_bad_one() -> bool:
+        return [entry.domain for entry, _ in await bench.waiting()] == ["bad.test"]
+
+    await bench.until(only_the_bad_one)
+    assert bench.peer.begun.count("bad.test") == 1
+    assert "lane=bad.test doing=leave" in caplog.text
+
+
+async def fall_sick(spool: LmdbSpool) -> None:
+    def fail(group: Group) -> None:
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(Uncertain):
+        await spool._writer.submit(fail)
+
+
+async def test_a_sick_spool_starts_nothing_and_does_not_spin(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(writer, "_REOPEN_INTERVAL", 0.3)
+    caplog.set_level(logging.ERROR)
+    await bench.accept(*["x.test"] * 3)
+    await fall_sick(bench.spool)
+    bench.peer.let_go()
+    bench.start(poll=1.0)
+    for _ in range(20):
+        bench.ring()
+        await asyncio.sleep(0.005)
+    assert bench.peer.begun == []
+    assert caplog.text.count("delivery=waiting") == 1
+    await bench.until(bench.spool.healthy)
+    await bench.clock.advance(1.0)
+    await bench.until(bench.empty)
+
+
+async def test_claims_that_fail_do_not_spin(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = 0
+
+    async def claim(entry: Entry, claim: Claim) -> bool:
+        nonlocal calls
+        calls += 1
+        raise Uncertain("spool: Input/output error")
+
+    monkeypatch.setattr(bench.spool, "claim", claim)
+    await bench.accept("x.test")
+    bench.start(poll=1.0)
+    await asyncio.sleep(0.1)
+    assert calls == 1
+    monkeypatch.undo()
+    bench.peer.let_go()
+    await bench.clock.advance(1.0)
+    await bench.until(bench.empty)
+
+
+async def test_a_claim_of_which_nobody_was_told_is_given_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit stands though its error came: the entry is in flight and nobody works on it."""
+    stored = bench.spool.claim
+
+    async def claim(entry: Entry, claim: Claim) -> bool:
+        await stored(entry, claim)
+        if entry.domain == "lost.test":
+            raise Uncertain("spool: Input/output error")
+        return True
+
+    monkeypatch.setattr(bench.spool, "claim", claim)
+    await bench.accept("held.test", "lost.test")
+    bench.start(poll=1.0)
+    await bench.until(lambda: bench.peer.begun == ["held.test"])
+    monkeypatch.undo()
+    await bench.clock.advance(1.0)
+
+    async def given_back() -> bool:
+        return [entry.domain for entry, claim in await bench.waiting() if claim is None] == ["lost.test"]
+
+    await bench.until(given_back)
+    bench.peer.let_go()
+    await bench.clock.advance(31.0)
+    await bench.until(bench.empty)
+    assert bench.peer.begun == ["held.test", "lost.test"]  # what this process had in hand went on
+
+
+async def test_an_outcome_is_stored_when_the_spool_is_well_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_REOPEN_INTERVAL", 0.1)
+    monkeypatch.setattr(module, "SETTLE_RETRY", 0.05)
+    await bench.accept("x.test")
+    bench.start()
+    await bench.until(lambda: bench.peer.begun == ["x.test"])
+    await fall_sick(bench.spool)
+    bench.peer.let_go()
+    await bench.until(bench.spool.healthy)
+    await bench.until(bench.empty)
+    assert bench.peer.begun == ["x.test"]
+
+
+async def test_stop_starts_nothing_more_and_waits_for_what_is_under_way(bench: Bench) -> None:
+    await bench.accept(*["x.test"] * 5)
+    bench.start(connections=2)
+    await bench.until(lambda: len(bench.peer.begun) == 2)
+    stopping = asyncio.create_task(bench.dispatcher.stop())
+    await asyncio.sleep(0.02)
+    assert not stopping.done()
+    bench.peer.let_go()
+    await asyncio.wait_for(stopping, 5)
+    assert len(bench.peer.begun) == 2
+    assert [claim for _, claim in await bench.waiting()] == [None] * 3
+
+
+async def test_nothing_stays_in_memory_of_what_was_delivered(bench: Bench) -> None:
+    await bench.accept(*[f"d{number % 7}.test" for number in range(40)])
+    bench.peer.let_go()
+    bench.start(connections=3, per_site=2)
+    await bench.until(bench.empty)
+    await bench.until(lambda: bench.dispatcher.in_flight == 0)
+    scheduler = bench.dispatcher._scheduler
+    assert (len(scheduler.taken), len(scheduler._heads), len(bench.dispatcher._at_work)) == (0, 0, 0)
+
+
+async def test_large_content_is_collected_as_fast_as_it_is_left_behind(bench: Bench) -> None:
+    large = bench.spool.store_content()
+    await large.write(os.urandom(5 << 20))
+    await large.abort()
+    bench.start()
+    await bench.clock.advance(0)
+    await bench.clock.advance(module.COLLECT_INTERVAL)
+    bench.ring()
+
+    async def collected() -> bool:
+        return await bench.spool.collect(bench.clock.now()) == 0
+
+    await asyncio.sleep(0.2)
+    assert await collected()

@@ -1,0 +1,85 @@
+"""The scheduler on a real spool: what it reads ahead is claimed once, and let go of when its lane is left."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+
+import pytest
+
+from mta.config import Retry
+from mta.lab.clock import FakeClock
+from mta.queue.queue import Queue
+from mta.queue.scheduler import Scheduler
+from mta.spool.interface import Due, Unavailable
+from mta.spool.lmdb.spool import LmdbSpool
+from mta.spool.records import Claim, Entry, Lane
+from mta.spool.sealing import Keyring
+from tests.contract.spool_contract import NOW, a_message
+
+
+class Slow(LmdbSpool):
+    """A spool whose reads wait, as those over a network do."""
+
+    async def heads(self, lane: Lane, now: float, limit: int, skip: Collection[str]) -> list[Due]:
+        found = await super().heads(lane, now, limit, skip)
+        await asyncio.sleep(0.01)
+        return found
+
+
+@pytest.fixture
+async def spool(tmp_path: Path) -> AsyncIterator[Slow]:
+    made = Slow(tmp_path, Keyring([os.urandom(32)]), FakeClock(NOW), map_size=1 << 30, reserve=0)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def scheduler(spool: Slow) -> Scheduler:
+    clock = FakeClock(NOW)
+    return Scheduler(spool, Queue(spool, clock, "relay.test", Retry(), lambda: None), clock)
+
+
+async def test_workers_of_a_lane_claim_each_entry_once(spool: Slow, scheduler: Scheduler) -> None:
+    accepted = [a_message() for _ in range(10)]
+    await spool.accept(accepted)
+    (lane,) = await scheduler.due_lanes()
+    jobs = await asyncio.gather(*(scheduler.next_job(lane) for _ in range(12)))
+    assert sorted(job.message.id for job in jobs if job) == sorted(each.message.id for each in accepted)
+
+
+async def test_a_lane_left_while_it_is_read_keeps_nothing(spool: Slow, scheduler: Scheduler) -> None:
+    await spool.accept([a_message()])
+    (lane,) = await scheduler.due_lanes()
+    looking = asyncio.create_task(scheduler.waiting(lane, 1))
+    await asyncio.sleep(0)
+    scheduler.leave(lane)
+    assert await looking == 1
+    job = await scheduler.next_job(lane)
+    assert job is not None
+
+
+async def test_a_lane_without_work_leaves_no_trace(spool: Slow, scheduler: Scheduler) -> None:
+    for number in range(5):
+        assert await scheduler.waiting(Lane("acme", a_message().message.message_class, f"d{number}.test"), 1) == 0
+    assert not scheduler._heads
+
+
+async def test_a_claim_that_fails_is_made_again(
+    spool: Slow, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def claim(entry: Entry, claim: Claim) -> bool:
+        raise Unavailable("sick")
+
+    await spool.accept([a_message()])
+    (lane,) = await scheduler.due_lanes()
+    monkeypatch.setattr(spool, "claim", claim)
+    with pytest.raises(Unavailable):
+        await scheduler.next_job(lane)
+    assert not scheduler.taken
+    monkeypatch.undo()
+    job = await scheduler.next_job(lane)
+    assert job is not None
+    assert set(scheduler.taken) == {job.entry.id}
+    scheduler.done(job)
+    assert not scheduler.taken

@@ -1,0 +1,46 @@
+"""The composition root: what cannot be used is named, with the setting that names it."""
+
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from mta.app import CannotStart, server_tls
+from mta.config import Config
+from mta.delivery.tls import TlsContexts
+from mta.lab.ca import PrivateCa
+
+
+def config(certificate: Path, key: Path) -> Config:
+    return Config.model_validate({"hostname": "mx.test", "tls": {"certificate": certificate, "key": key}})
+
+
+def test_a_certificate_that_cannot_be_used_is_named_with_the_reason(tmp_path: Path) -> None:
+    ca = PrivateCa(tmp_path)
+    ours, other = ca.issue("mx.test"), ca.issue("other.test")
+    assert server_tls(config(ours.certificate, ours.key)) is not None
+    private = ec.generate_private_key(ec.SECP256R1())
+    locked = tmp_path / "locked.key"
+    encryption = serialization.BestAvailableEncryption(b"secret")
+    form = serialization.PrivateFormat.PKCS8
+    locked.write_bytes(private.private_bytes(serialization.Encoding.PEM, form, encryption))
+    missing = tmp_path / "missing.pem"
+    for certificate, key, why in (
+        (missing, ours.key, f"tls.certificate {missing}: No such file or directory"),
+        (ours.certificate, missing, f"tls.key {missing}: No such file or directory"),
+        (ours.certificate, other.key, "KEY_VALUES_MISMATCH"),
+        (ours.certificate, locked, f"tls.key {locked}: the key has a passphrase"),
+    ):
+        with pytest.raises(CannotStart) as refused:
+            server_tls(config(certificate, key))
+        assert why in str(refused.value)
+
+
+def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("no certificate")
+    with pytest.raises(OSError, match=rf"delivery\.ca_file {garbage}: not certificates in PEM"):
+        TlsContexts(garbage)
+    with pytest.raises(OSError, match=r"delivery\.ca_file /nonexistent: No such file"):
+        TlsContexts(Path("/nonexistent"))
