@@ -186,7 +186,7 @@ def compose(request: Request, text: bytes, hostname: str, caller: Caller) -> Let
         raise Failed(EX_DATAERR, "a recipient has control characters in it")
     if request.from_header:
         recipients += _recipients_of(header)
-    addresses = [address for _, address in getaddresses(recipients) if address]
+    addresses = [address for _, address in _mailboxes(recipients) if address]
     if not addresses:
         raise Failed(EX_DATAERR, "no recipients in what was given")
     sender = caller.address if request.sender is None else _qualified(request.sender, hostname)
@@ -237,11 +237,18 @@ def _meant_for_all(field: headers.Field, hostname: str) -> bytes:
     """Write an address field so that it means the same everywhere; all others stay as they are."""
     if field.name not in _ADDRESS_FIELDS:
         return field.raw
-    pairs = [(display, address) for display, address in getaddresses([_text(field.value)]) if address]
+    pairs = [(display, address) for display, address in _mailboxes([_text(field.value)]) if address]
     if all("@" in address for _, address in pairs):
         return field.raw
     shown = ", ".join(formataddr((display, _qualified(address, hostname))) for display, address in pairs)
     return field.raw.partition(b":")[0] + b": " + shown.encode() + b"\r\n"
+
+
+def _mailboxes(texts: list[str]) -> list[tuple[str, str]]:
+    try:
+        return getaddresses(texts)
+    except RecursionError:
+        raise Failed(EX_DATAERR, "an address has comments within comments, too deep to be read") from None
 
 
 def _text(value: bytes) -> str:

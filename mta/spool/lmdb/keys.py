@@ -14,6 +14,7 @@ ENTRY_BYTES = 18
 _KIND_BYTES = 4
 
 
+@lru_cache(maxsize=4096)
 def message_key(message_id: str) -> bytes:
     """16 octets of a known-good message id."""
     return urlsafe_b64decode(message_id + "==")

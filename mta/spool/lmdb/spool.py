@@ -316,7 +316,8 @@ class LmdbSpool:
 
     async def close(self) -> None:
         """Finish what was begun, then close."""
-        await asyncio.to_thread(self._writer.close)
+        self._writer.end()
+        await asyncio.to_thread(self._writer.join)
         self._writer.environment.close()
 
     @contextmanager

@@ -170,6 +170,13 @@ def test_an_address_that_is_none_is_refused_before_anything_is_sent(arguments: l
     assert caught.value.code == sendmail.EX_DATAERR
 
 
+@pytest.mark.parametrize("field", [b"To: ", b"From: a@b.test\nTo: a@b.test\nCc: "])
+def test_comments_without_end_in_each_other_are_refused(field: bytes) -> None:
+    with pytest.raises(Failed) as caught:
+        made(field + b"(" * 20_000 + b"\n\n", "-t")
+    assert caught.value.code == sendmail.EX_DATAERR
+
+
 def test_a_header_without_recipients_is_refused() -> None:
     with pytest.raises(Failed, match="no recipients") as caught:
         made(b"To: undisclosed-recipients:;\n\nx\n", "-t")

@@ -17,7 +17,7 @@ from mta.spool.lmdb.keys import entry_key
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.lmdb.writer import Group
 from mta.spool.records import Entry, Segment
-from mta.spool.sealing import KeyFileError, Keyring, load_or_create_keyring
+from mta.spool.sealing import KeyFileError, Keyring, load_or_create_keyring, new_content_key
 from tests.contract.spool_contract import CLAIM, NOW, OpenSpool, SpoolContract, a_message, ended, the_head
 
 KEYS = [os.urandom(32)]
@@ -368,3 +368,15 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     path.chmod(0o644)
     with pytest.raises(KeyFileError, match="chmod 600"):
         load_or_create_keyring(path)
+
+
+def test_a_forked_process_does_not_repeat_its_parents_randomness() -> None:
+    new_content_key()
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.write(writing, new_content_key())
+        os._exit(0)
+    os.wait()
+    assert os.read(reading, 64) != new_content_key()
+    os.close(reading)
+    os.close(writing)
