@@ -20,7 +20,7 @@ import msgspec
 from mta.accounts.dkim_keys import load_or_create_sealing_key
 from mta.clock import Clock
 from mta.config import Config
-from mta.control import NotRunning, ask
+from mta.control import ControlError, ask
 from mta.delivery.attempt import Attempter
 from mta.delivery.dispatcher import Dispatcher
 from mta.delivery.resolver import Resolver
@@ -256,7 +256,7 @@ async def ask_status(path: Path) -> msgspec.Struct:
     try:
         found = await ask(path, "status", STATUS_TIMEOUT)
         return msgspec.convert(found, RoleStatus)
-    except (NotRunning, msgspec.ValidationError):
+    except (ControlError, msgspec.ValidationError):
         return RoleStatus(role=path.stem, state="down", spool="")
 
 

@@ -116,6 +116,7 @@ class Attempter:
         self._clock = clock
         self._rng = rng or Random()
         self._pool = Pool(config.delivery)
+        self._held: dict[str, list[tuple[Site, Connection]]] = {}  # by entry, until its outcome is committed
         self._attempts: set[_Attempt] = set()
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -144,6 +145,11 @@ class Attempter:
                 self._quiet.set()
         return attempt.outcome(results, self._clock.now())
 
+    def settled(self, job: Job) -> None:
+        """Let others have the connections of an attempt, now that its outcome is committed."""
+        for site, connection in self._held.pop(job.entry.id, ()):
+            self._pool.give(site, connection)
+
     async def drain(self, seconds: float, after_dot: float = AFTER_DOT) -> None:
         """Bring the attempts under way to an end and begin no more.
 
@@ -161,6 +167,8 @@ class Attempter:
 
     async def close(self) -> None:
         """Take leave of all peers. Attempts must have ended."""
+        for site, connection in [each for held in self._held.values() for each in held]:
+            self._pool.give(site, connection)
         await self._pool.close()
 
     async def _large_results(self, attempt: _Attempt) -> tuple[Result, ...]:
@@ -217,7 +225,8 @@ class Attempter:
                 return Exchange(trouble=Trouble(Stage.MAIL, lacks, f"{connection.target}: {lacks}"))
             return await connection.transact(attempt.letter)
         finally:
-            self._pool.give(site, connection)
+            # Not to the pool yet: whoever takes it from there sends MAIL, and a crash could repeat both (promise 2).
+            self._held.setdefault(attempt.job.entry.id, []).append((site, connection))
 
     async def _letter(self, attempt: _Attempt) -> Letter:
         message = attempt.job.message

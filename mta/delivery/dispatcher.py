@@ -33,6 +33,9 @@ class Attempts(Protocol):
     async def attempt(self, job: Job) -> Outcome:
         """Make one attempt; never raises."""
 
+    def settled(self, job: Job) -> None:
+        """Hear that the outcome of an attempt is committed."""
+
 
 class Dispatcher:
     """Hands due entries to workers, within the connection limits of the process and of each lane."""
@@ -193,6 +196,7 @@ class Dispatcher:
                 await asyncio.sleep(SETTLE_RETRY)
             else:
                 self._scheduler.done(job)
+                self._attempts.settled(job)
                 return
 
     async def _pause(self, looked_at: float) -> float:

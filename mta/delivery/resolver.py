@@ -9,6 +9,7 @@ import ipaddress
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import islice
 
 import dns.asyncresolver
 import dns.exception
@@ -26,6 +27,7 @@ from mta.config import Dns
 log = logging.getLogger(__name__)
 
 CACHED = 20_000  # answers
+RECORDS_LIMIT = 100  # of an answer; a stranger's zone can have thousands, which would be cached
 TTL_LIMIT = 3600.0
 NEGATIVE_TTL_LIMIT = 60.0  # RFC 2308 5 allows hours; a zone that was just mended should not wait for that
 FAILURE_TTL = 2.0  # RFC 2308 7.1: an outage must not cost one query for every message that waits
@@ -142,8 +144,9 @@ class Resolver:
             return Found(exists=True), min(answer.chaining_result.minimum_ttl, NEGATIVE_TTL_LIMIT)
         ttl = min(answer.chaining_result.minimum_ttl, TTL_LIMIT)
         if kind is dns.rdatatype.MX:
-            return Found(exists=True, exchangers=tuple(_exchanger(each) for each in records)), ttl
-        return Found(exists=True, addresses=tuple(each.address for each in records)), ttl
+            best = sorted(map(_exchanger, records), key=lambda each: each.preference)[:RECORDS_LIMIT]
+            return Found(exists=True, exchangers=tuple(best)), ttl
+        return Found(exists=True, addresses=tuple(each.address for each in islice(records, RECORDS_LIMIT))), ttl
 
 
 def _stub(settings: Dns) -> dns.asyncresolver.Resolver:

@@ -25,7 +25,6 @@ RESERVED_HEADERS = frozenset(
 )
 _BREAKS = "It must not contain line breaks or NUL."
 _BREAK = re.compile(r"[\r\n\0]")
-_UNSHOWN = re.compile(r"[\x80-\x9f\u2028\u2029]")  # line breaks to some readers of UTF-8 headers
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")
 _MESSAGE_ID = re.compile(r"<[!-;=?-~]+@[!-;=?-~]+>")
 _CONTENT_ID = re.compile(r"[!-;=?-~]{1,255}")
@@ -57,8 +56,6 @@ def _address(text: str) -> str:
     parse_mailbox(text, utf8=True)
     if text.isascii():
         return text
-    if _UNSHOWN.search(text):
-        raise AddressError("local part is malformed")
     local, _, domain = text.rpartition("@")
     return parse_mailbox(f"{local}@{a_label(domain)}", utf8=True)  # again: A-labels are longer
 

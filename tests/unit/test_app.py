@@ -1,12 +1,13 @@
 """The composition root: what cannot be used is named, with the setting that names it."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mta.app import CannotStart, server_tls
+from mta.app import CannotStart, ask_status, server_tls
 from mta.config import Config
 from mta.delivery.tls import TlsContexts
 from mta.lab.ca import PrivateCa
@@ -44,3 +45,16 @@ def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         TlsContexts(garbage)
     with pytest.raises(OSError, match=r"delivery\.ca_file /nonexistent: No such file"):
         TlsContexts(Path("/nonexistent"))
+
+
+@pytest.mark.parametrize("answer", [b"", b"garbage\n", b'{"error": "no"}\n', b'{"ok": 1}\n'])
+async def test_a_role_that_does_not_say_how_it_is_counts_as_down(tmp_path: Path, answer: bytes) -> None:
+    path = tmp_path / "delivery.sock"
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, path):
+        status = await ask_status(path)
+    assert (status.role, status.state) == ("delivery", "down")

@@ -18,6 +18,7 @@ from mta.delivery.attempt import Attempter
 from mta.delivery.resolver import Resolver
 from mta.delivery.signing import Signed
 from mta.mail.envelope import Recipient
+from mta.mail.result import Outcome
 from mta.queue.job import Job
 from mta.spool.records import Claim, Entry, Message, MessageClass, Origin, RecipientState
 
@@ -345,10 +346,15 @@ class Relay:
         self.resolver = Resolver(dns or Dns(servers=(HostPort(host=HOST, port=9),), timeout=0.2), clock)
         self.contents = Contents(content)
         self.attempter = Attempter(settings, self.resolver, NoKeys(signature), self.contents, clock)
-        self.attempt = self.attempter.attempt
 
     async def __aenter__(self) -> Self:
         return self
+
+    async def attempt(self, job: Job) -> Outcome:
+        """Make an attempt whose outcome is committed at once."""
+        outcome = await self.attempter.attempt(job)
+        self.attempter.settled(job)
+        return outcome
 
     async def __aexit__(self, *_: object) -> None:
         await self.attempter.close()

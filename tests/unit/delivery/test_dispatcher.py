@@ -26,6 +26,7 @@ from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.lmdb.writer import Group
 from mta.spool.records import Claim, Entry, Origin
 from mta.spool.sealing import Keyring
+from tests.contract.spool_contract import a_message
 
 OK = Result(Verdict.DELIVERED, Reply(250, "2.0.0", "ok"))
 KEYRING = Keyring([os.urandom(32)])
@@ -184,15 +185,17 @@ async def test_a_sick_spool_starts_nothing_and_does_not_spin(
 ) -> None:
     monkeypatch.setattr(writer, "_REOPEN_INTERVAL", 0.3)
     caplog.set_level(logging.ERROR)
-    await bench.accept(*["x.test"] * 3)
-    await fall_sick(bench.spool)
     bench.peer.let_go()
     bench.start(poll=1.0)
+    await bench.until(lambda: bench.dispatcher._owner)
+    await bench.spool.accept([a_message() for _ in range(3)])
+    await fall_sick(bench.spool)
     for _ in range(20):
         bench.ring()
         await asyncio.sleep(0.005)
     assert bench.peer.begun == []
     assert caplog.text.count("delivery=waiting") == 1
+    assert "doing=wait" not in caplog.text
     await bench.until(bench.spool.healthy)
     await bench.clock.advance(1.0)
     await bench.until(bench.empty)

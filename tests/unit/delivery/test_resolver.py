@@ -180,3 +180,12 @@ def test_the_same_on_uvloop():
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
+
+
+async def test_of_a_thousand_records_the_best_are_kept():
+    many = [f"{1000 - number} mx{number}.test." for number in range(1000)]
+    addresses = [f"192.0.2.{number}" for number in range(250)]
+    async with DnsPeer({("many.test", "MX"): many, ("many.test", "A"): addresses}) as peer:
+        found = await ask(peer, "exchangers", "many.test")
+        assert {each.preference for each in found.exchangers} == set(range(1, 101))
+        assert len((await ask(peer, "addresses", "many.test")).addresses) == 100
