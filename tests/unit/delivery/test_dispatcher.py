@@ -40,6 +40,7 @@ class Peer:
         self.at_once: list[int] = []
         self.go = asyncio.Semaphore(0)
         self.defects: set[str] = set()
+        self.committed: list[str] = []
         self._under_way = 0
 
     async def attempt(self, job: Job) -> Outcome:
@@ -55,6 +56,9 @@ class Peer:
     def let_go(self, count: int = 1000) -> None:
         for _ in range(count):
             self.go.release()
+
+    def settled(self, job: Job) -> None:
+        self.committed.append(job.entry.id)
 
 
 class Bench:
