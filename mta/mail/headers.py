@@ -109,6 +109,7 @@ _ORDINARY_FROM = re.compile(
 _TOKEN = re.compile(rf"[^{_SPECIALS}]+|\s+|.", re.DOTALL)
 _LITERAL = re.compile(r"\[[^\[\]]*\]")
 _NAME = re.compile(r"[A-Za-z0-9.\-_\u0080-\U0010ffff]+")
+_QUOTED_DOMAIN = re.compile(rf"@({_NAME.pattern})")
 _ENDS = frozenset("@<>(),;:")
 _QUOTED_END = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _COMMENT_PART = re.compile(r"\\.|[()]", re.DOTALL)
@@ -118,7 +119,7 @@ def from_domains(header: bytes) -> tuple[str, ...]:
     """Return every domain that stands in a From field, in order, as it is written, without repetitions.
 
     Several fields, mailboxes, groups, routes, comments and quoted strings are gone through; what is quoted
-    or in a comment is not an address. Invalid UTF-8 becomes U+FFFD. FromError if there is too much to read.
+    before a single address, or in a comment, is none. Invalid UTF-8 becomes U+FFFD. FromError if there is too much to read.
     """
     found: dict[str, None] = {}
     for value in values(header, b"from"):
@@ -138,6 +139,8 @@ def _domains(text: str) -> Iterator[str]:
     for piece in _pieces(text):
         if piece.isspace():
             continue
+        if piece[0] == '"':  # in anything but the ordinary form some readers take it for an address
+            yield from _QUOTED_DOMAIN.findall(piece)
         if domain is not None and piece not in _ENDS and (domain[-1:] in ("", ".") or piece[0] == "."):
             domain += piece.strip('"')  # white space may stand around the dots (RFC 5322 4.4)
             continue

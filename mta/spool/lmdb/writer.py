@@ -264,7 +264,7 @@ class Writer:
             try:
                 with self._environment.env.begin(write=True) as txn:
                     transaction = Group(txn, self._environment.tables)
-                    each.result = each.change(transaction)
+                    self._apply(each, transaction)
                     transaction.flush()
             except SpoolError as error:
                 each.error = error

@@ -327,6 +327,19 @@ async def test_the_reserve_refuses_new_mail_and_lets_outcomes_through(tmp_path: 
     await spool.close()
 
 
+async def test_the_reserve_holds_one_by_one_too(tmp_path: Path) -> None:
+    spool = make(tmp_path, reserve=1 << 60)
+
+    def defect(group: Group) -> None:
+        raise ZeroDivisionError
+
+    results = await asyncio.gather(
+        spool._writer.submit(defect), spool.accept([a_message()]), spool.next_epoch(), return_exceptions=True
+    )
+    assert [type(each) for each in results] == [Refused, Full, int]
+    await spool.close()
+
+
 async def test_a_spool_of_another_version_is_refused(tmp_path: Path) -> None:
     await make(tmp_path).close()
     env = lmdb.open(str(tmp_path), max_dbs=20)
