@@ -119,7 +119,8 @@ def from_domains(header: bytes) -> tuple[str, ...]:
     """Return every domain that stands in a From field, in order, as it is written, without repetitions.
 
     Several fields, mailboxes, groups, routes, comments and quoted strings are gone through; what is quoted
-    before a single address, or in a comment, is none. Invalid UTF-8 becomes U+FFFD. FromError if there is too much to read.
+    before a single address, or in a comment, is none. Invalid UTF-8 becomes U+FFFD. FromError if there is too
+    much to read.
     """
     found: dict[str, None] = {}
     for value in values(header, b"from"):
@@ -136,17 +137,24 @@ def from_domains(header: bytes) -> tuple[str, ...]:
 
 def _domains(text: str) -> Iterator[str]:
     domain: str | None = None  # what has been read of one, None outside
-    for piece in _pieces(text):
-        if piece.isspace():
+    joined: str | None = None  # the same with all words up to the next special, as some readers join them
+    for piece in (*_pieces(text), ","):
+        if piece in _ENDS:
+            yield from _names_in(domain)
+            yield from _names_in(joined)
+            domain = joined = "" if piece == "@" else None
             continue
-        if piece[0] == '"':  # in anything but the ordinary form some readers take it for an address
-            yield from _QUOTED_DOMAIN.findall(piece)
-        if domain is not None and piece not in _ENDS and (domain[-1:] in ("", ".") or piece[0] == "."):
-            domain += piece.strip('"')  # white space may stand around the dots (RFC 5322 4.4)
+        word = piece.strip('"')
+        if word != piece:  # in anything but the ordinary form some readers take what is quoted for an address
+            yield from _QUOTED_DOMAIN.findall(word.replace("\\", ""))
+        if joined is None or piece.isspace():
             continue
-        yield from _names_in(domain)
-        domain = "" if piece == "@" else None
-    yield from _names_in(domain)
+        joined += word
+        if domain is not None and (domain[-1:] in ("", ".") or piece[0] == "."):
+            domain += word  # white space may stand around the dots (RFC 5322 4.4)
+        else:
+            yield from _names_in(domain)
+            domain = None
 
 
 def _names_in(domain: str | None) -> Iterator[str]:
