@@ -115,8 +115,10 @@ def test_a_spool_without_its_key_is_not_given_a_new_one(relay: Any) -> None:
     done = relay.run("tenants", "list")
     assert (done.code, done.err) == (
         2,
-        f"fairlead: spool key {relay.config.spool_key_file}: "
-        "missing, but there is a spool that it seals: restore the key\n",
+        (
+            f"fairlead: spool key {relay.config.spool_key_file}: "
+            "missing, but there is a spool that it seals: restore the key\n"
+        ),
     )
     assert not relay.config.spool_key_file.exists()
 
