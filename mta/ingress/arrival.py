@@ -19,6 +19,7 @@ from mta.ingress.access import Access
 from mta.ingress.body import Budget
 from mta.ingress.trace import Trace, received_field, repaired
 from mta.mail import headers
+from mta.mail.address import domain_of
 from mta.mail.envelope import Envelope
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
@@ -137,7 +138,7 @@ class Arrival:
         names = headers.names(header)
         if names.count(b"received") > self._intake.limits.received:  # RFC 5321 6.3
             return replies.LOOP
-        refusal = await self._judge_sender(header)
+        refusal = await self._judge_sender(header) or await self._judge_return_path(envelope)
         if refusal is not None:
             return refusal
         now = self._intake.clock.now()
@@ -171,6 +172,15 @@ class Arrival:
         self._note = standing.note
         self._sign_domain = "" if standing.foreign else standing.sign_domain
         return None
+
+    async def _judge_return_path(self, envelope: Envelope) -> Reply | None:
+        """Refuse a submission whose reports would go to another tenant: MAIL FROM is as much a claim as From."""
+        if self._from.origin is not Origin.SUBMISSION or not envelope.sender:
+            return None
+        standing = await self._intake.access.standing(self._from.tenant, (domain_of(envelope.sender),))
+        if not standing.foreign:
+            return None
+        return Reply(550, "5.7.1", f"MAIL FROM domain {standing.foreign[:100]!a} belongs to another account")
 
     def _submission(self, envelope: Envelope, stored: tuple[Segment, ...], content: bytes) -> Submission:
         return Submission(

@@ -175,7 +175,9 @@ class Queue:
 
     def _tell(self, events: Sequence[Event], dsns: Sequence[Acceptance]) -> None:
         for event in events:
-            if event.type is not EventType.DSN_SENT:
+            if event.type is EventType.DSN_SENT:
+                log.info("message=%s to=%a status=dsn_sent dsn_message=%s", event.message, event.recipient, event.dsn)
+            else:
                 log.info("%s", outcome_line(event))
         if dsns:
             self._ring()

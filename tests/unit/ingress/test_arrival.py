@@ -13,12 +13,12 @@ PLAIN = b"From: a@alice.test\r\nSubject: x\r\n"
 DATED = b"Date: Fri, 20 Nov 2026 00:00:00 +0100\r\nMessage-ID: <1@alice.test>\r\n"
 
 
-async def send(door, content: bytes, *recipients: bytes, number: int = 0) -> bytes:
+async def send(door, content: bytes, *recipients: bytes, number: int = 0, sender: bytes = b"a@alice.test") -> bytes:
     """Send content with dots stuffed; log in where that is needed. Return the reply to it."""
     peer = await door.greeted(number)
     if door.ingress.bound[number][0].kind == "submission":
         assert (await peer.ask(LOGIN)).startswith(b"235")
-    await peer.begin(b"a@alice.test", *recipients)
+    await peer.begin(sender, *recipients)
     peer.say((b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n")
     return await peer.reply()
 
@@ -235,3 +235,15 @@ async def test_a_message_id_too_long_to_be_remembered_is_kept_in_the_content_alo
     await send(door, field + PLAIN + BODY)
     assert door.queue.accepted[0].header_message_id == ""
     assert field in door.queue.accepted[0].content
+
+
+async def test_reports_cannot_be_sent_to_another_tenant(serve, make_listener):
+    door = await serve(make_listener("submission"))
+    assert (await send(door, PLAIN + BODY, sender=b"boss@bob.test")).startswith(b"550 5.7.1 MAIL FROM domain")
+    assert door.queue.accepted == []
+    assert (await send(door, PLAIN + BODY, sender=b"boss@elsewhere.test")).startswith(b"250")
+
+
+async def test_a_relay_may_pass_on_what_others_sent(serve):
+    door = await serve()
+    assert (await send(door, PLAIN + BODY, sender=b"boss@bob.test")).startswith(b"250")
