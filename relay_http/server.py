@@ -7,11 +7,12 @@ can fill the memory, or a thousand hold all connections for nothing. Signals sta
 import asyncio
 import contextlib
 import functools
+import ipaddress
 import logging
 import math
 import socket
 from asyncio import TimerHandle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ from relay_http.problem import Problem
 from relay_http.sendgrid.errors import Errors
 
 HEAD_LIMIT = 64 << 10  # octets of a request that are not its body
+HEAD_TIME = 60.0  # seconds from its first octet to its last; longer is no client of ours (slowloris)
 _BACKLOG = 1024
 _COMMIT_WAIT = 0.5  # seconds
 
@@ -148,13 +150,24 @@ class _Server(uvicorn.Server):
         yield
 
 
+def crowded(client: str, clients: Iterable[str], limit: int) -> bool:
+    """Tell whether `clients`, this one included, are too many of a client; a proxy on this machine may have all."""
+    try:
+        if ipaddress.ip_address(client).is_loopback:
+            return False
+    except ValueError:  # a unix socket's
+        return False
+    return sum(each == client for each in clients) > limit
+
+
 class Connection(HttpToolsProtocol):
-    """One connection: number, size of a request's head and time for a request are bounded, upgrades are ignored."""
+    """One connection: how many there are, a request's head and the time for it are bounded, upgrades are ignored."""
 
     def __init__(self, *args: Any, limits: Limits, **kwargs: Any) -> None:  # uvicorn's signature
         super().__init__(*args, **kwargs)
         self._limits = limits
         self._head = 0
+        self._in_head = False
         self._received_at = 0.0
         self._begun_at = 0.0
         self._timer: TimerHandle | None = None
@@ -163,7 +176,10 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Take a connection, or say that there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > self._limits.connections:
+        clients = (each.client[0] for each in self.connections if isinstance(each, Connection) and each.client)
+        if len(self.connections) > self._limits.connections or (
+            self.client and crowded(self.client[0], clients, self._limits.connections_per_client)
+        ):
             self._close_with(b"503 Service Unavailable", "too many connections")
         else:
             self._expect_request()
@@ -195,6 +211,7 @@ class Connection(HttpToolsProtocol):
             super().on_message_begin()
             self._head = 0
             self._expect_request()
+            self._in_head = True
 
     def on_body(self, body: bytes) -> None:
         """Pass body on; the frame of a chunk may be as long as the chunk."""
@@ -221,6 +238,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Give the request to the application."""
+        self._in_head = False
         if not self._replaying:
             super().on_headers_complete()
 
@@ -262,7 +280,8 @@ class Connection(HttpToolsProtocol):
             self._timer = None
 
     def _check(self) -> None:
-        due = min(self._received_at + self._limits.idle, self._begun_at + self._limits.session)
+        whole = HEAD_TIME if self._in_head else self._limits.session
+        due = min(self._received_at + self._limits.idle, self._begun_at + whole)
         if due <= self.loop.time():
             self._timer = None
             self.transport.close()

@@ -14,6 +14,7 @@ from python_http_client.exceptions import BadRequestsError, UnauthorizedError
 from sendgrid import SendGridAPIClient
 from sendgrid.helpers.mail import Attachment, Cc, Content, FileContent, FileName, Mail
 
+from relay_http import server as http_server
 from relay_http.server import HttpServer
 
 Json = dict[str, Any]
@@ -273,6 +274,32 @@ async def test_a_request_that_drips_is_let_go(serve: Any) -> None:
             writer.write(b"G")
             await asyncio.wait([eof], timeout=0.05)
     writer.close()
+
+
+async def test_a_head_that_drips_is_let_go(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "HEAD_TIME", 0.4)
+    running = await serve(limits={"idle": 0.3, "session": 60})
+    reader, writer = await running.connect()
+    writer.write(b"GET /healthz HTTP/1.1\r\nX-Drip: ")
+    eof = asyncio.create_task(reader.read())
+    async with asyncio.timeout(5):
+        while not eof.done():
+            writer.write(b"x")
+            await asyncio.wait([eof], timeout=0.05)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("client", "clients", "full"),
+    [
+        ("192.0.2.1", ["192.0.2.1"] * 4, True),
+        ("192.0.2.1", ["192.0.2.1"] * 3 + ["192.0.2.2"] * 9, False),
+        ("127.0.0.1", ["127.0.0.1"] * 9, False),
+        ("", [""] * 9, False),
+    ],
+)
+def test_one_client_cannot_have_all_connections(client: str, clients: list[str], full: bool) -> None:
+    assert http_server.crowded(client, clients, 3) is full
 
 
 async def test_connections_are_bounded(serve: Any) -> None:
