@@ -27,6 +27,7 @@ from zlib import crc32
 import msgspec
 
 from mta.mail.event import Event
+from mta.spool.disk import sync
 from mta.spool.sealing import Keyring, SealBroken
 
 log = logging.getLogger(__name__)
@@ -155,7 +156,7 @@ class Writer:
         self._size = 0
         self._hour = ""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync(directory.parent)
+        sync(directory.parent)
         self.seq = self._resume(kept)
         """The number of the last event in the segments."""
 
@@ -175,7 +176,7 @@ class Writer:
             rest = rest[file.write(rest) :]
         os.fsync(file.fileno())
         if new:
-            _sync(self._directory)
+            sync(self._directory)
         self.seq += len(batch)
 
     def close(self) -> None:
@@ -217,7 +218,7 @@ class Writer:
             return seq
         for each in blank:
             each.path.unlink()
-        _sync(self._directory)
+        sync(self._directory)
         if end is None:
             return kept[0][0] - 1  # no number was ever greater than the position of its event
         if missing < 0:
@@ -289,11 +290,3 @@ def retire(directory: Path, now: float) -> int:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

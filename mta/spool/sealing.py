@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from mta.spool.disk import sync
 from mta.spool.interface import SpoolError
 
 KEY_BYTES = 32
@@ -168,13 +169,5 @@ def load_or_create_keyring(path: Path) -> Keyring:
             pass
         finally:
             staged.unlink()
-        _sync_directory(path.parent)
+        sync(path.parent)
     return load_keyring(path)
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

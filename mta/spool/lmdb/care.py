@@ -5,7 +5,6 @@ other. It reads one snapshot, so it may run beside the relay; the pages that the
 come back into use when it ends. `backup` is a hot copy. `compact` needs the relay stopped.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import lmdb
 import msgspec
 from lmdb.verify import verify as verify_file
 
+from mta.spool.disk import sync
 from mta.spool.interface import SpoolError, Unavailable
 from mta.spool.lmdb.content import page_count, read_loose
 from mta.spool.lmdb.environment import Environment, Table
@@ -68,8 +68,8 @@ def backup(path: Path, target: Path) -> None:
         target.mkdir(mode=0o700, parents=True)
         environment.env.copy(str(target), compact=True)
         (target / "data.mdb").chmod(0o600)
-        _sync(target / "data.mdb")
-        _sync(target)
+        sync(target / "data.mdb")
+        sync(target)
     except (OSError, lmdb.Error) as error:
         raise SpoolError(f"backup to {target}: {error}") from None
     finally:
@@ -86,12 +86,12 @@ def compact(path: Path) -> tuple[int, int]:
         (staged / "data.mdb").unlink(missing_ok=True)
         environment.env.copy(str(staged), compact=True)
         (staged / "data.mdb").chmod(0o600)
-        _sync(staged / "data.mdb")
+        sync(staged / "data.mdb")
         (staged / "data.mdb").replace(data)
         (path / "lock.mdb").unlink(missing_ok=True)
         (staged / "lock.mdb").unlink(missing_ok=True)
         staged.rmdir()
-        _sync(path)
+        sync(path)
     except (OSError, lmdb.Error) as error:
         raise SpoolError(f"compact: {error}") from None
     finally:
@@ -103,14 +103,6 @@ def _open(path: Path, *, alone: bool = False) -> Environment:
     if not (path / "data.mdb").exists():
         raise Unavailable(f"spool {path}: there is none")
     return Environment(path, map_size=0, reserve=0, alone=alone)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 class _Walk:

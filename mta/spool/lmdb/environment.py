@@ -77,7 +77,7 @@ class Environment:
             self.env.reader_check()
             self.env.sync(True)  # noqa: FBT003 - py-lmdb's signature
             for directory in (path, path.parent):
-                _sync_directory(directory)
+                sync(directory)
         except (lmdb.Error, OSError) as error:
             self.close()
             raise Unavailable(f"spool {path}: {_reason(error)}") from None
@@ -150,11 +150,3 @@ def _held(path: Path, *, alone: bool) -> int:
             "the spool is in use; stop the relay first" if alone else f"spool {path}: it is being compacted"
         ) from None
     return fd
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
