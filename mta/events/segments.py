@@ -27,7 +27,7 @@ from zlib import crc32
 import msgspec
 
 from mta.mail.event import Event
-from mta.spool.disk import sync
+from mta.spool.disk import sync_to_disk
 from mta.spool.sealing import Keyring, SealBroken
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class Writer:
         self._size = 0
         self._hour = ""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sync(directory.parent)
+        sync_to_disk(directory.parent)
         self.seq = self._resume(kept)
         """The number of the last event in the segments."""
 
@@ -176,7 +176,7 @@ class Writer:
             rest = rest[file.write(rest) :]
         os.fsync(file.fileno())
         if new:
-            sync(self._directory)
+            sync_to_disk(self._directory)
         self.seq += len(batch)
 
     def close(self) -> None:
@@ -218,7 +218,7 @@ class Writer:
             return seq
         for each in blank:
             each.path.unlink()
-        sync(self._directory)
+        sync_to_disk(self._directory)
         if end is None:
             return kept[0][0] - 1  # no number was ever greater than the position of its event
         if missing < 0:

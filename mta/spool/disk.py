@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 
-def sync(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
     """Have a file's content, or a directory's names, on disk; OSError if that fails."""
     fd = os.open(path, os.O_RDONLY)
     try:

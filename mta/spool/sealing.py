@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from mta.spool.disk import sync
+from mta.spool.disk import sync_to_disk
 from mta.spool.interface import SpoolError
 
 KEY_BYTES = 32
@@ -169,5 +169,5 @@ def load_or_create_keyring(path: Path) -> Keyring:
             pass
         finally:
             staged.unlink()
-        sync(path.parent)
+        sync_to_disk(path.parent)
     return load_keyring(path)

@@ -12,7 +12,7 @@ import lmdb
 import msgspec
 from lmdb.verify import verify as verify_file
 
-from mta.spool.disk import sync
+from mta.spool.disk import sync_to_disk
 from mta.spool.interface import SpoolError, Unavailable
 from mta.spool.lmdb.content import page_count, read_loose
 from mta.spool.lmdb.environment import Environment, Table
@@ -68,8 +68,8 @@ def backup(path: Path, target: Path) -> None:
         target.mkdir(mode=0o700, parents=True)
         environment.env.copy(str(target), compact=True)
         (target / "data.mdb").chmod(0o600)
-        sync(target / "data.mdb")
-        sync(target)
+        sync_to_disk(target / "data.mdb")
+        sync_to_disk(target)
     except (OSError, lmdb.Error) as error:
         raise SpoolError(f"backup to {target}: {error}") from None
     finally:
@@ -86,12 +86,12 @@ def compact(path: Path) -> tuple[int, int]:
         (staged / "data.mdb").unlink(missing_ok=True)
         environment.env.copy(str(staged), compact=True)
         (staged / "data.mdb").chmod(0o600)
-        sync(staged / "data.mdb")
+        sync_to_disk(staged / "data.mdb")
         (staged / "data.mdb").replace(data)
         (path / "lock.mdb").unlink(missing_ok=True)
         (staged / "lock.mdb").unlink(missing_ok=True)
         staged.rmdir()
-        sync(path)
+        sync_to_disk(path)
     except (OSError, lmdb.Error) as error:
         raise SpoolError(f"compact: {error}") from None
     finally:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import lmdb
 
+from mta.spool.disk import sync_to_disk
 from mta.spool.interface import Space, Unavailable
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Environment:
             self.env.reader_check()
             self.env.sync(True)  # noqa: FBT003 - py-lmdb's signature
             for directory in (path, path.parent):
-                sync(directory)
+                sync_to_disk(directory)
         except (lmdb.Error, OSError) as error:
             self.close()
             raise Unavailable(f"spool {path}: {_reason(error)}") from None
