@@ -44,7 +44,7 @@ def verify(config: Config, directory: Path | None, as_json: bool) -> None:
     out = Printer(as_json=as_json)
     findings = care.verify(directory or config.spool_dir, open_keyring(config))
     problems = findings.problems + (care.verify_structure(directory) if directory else [])
-    text = [f"{name} {number}" for name, number in findings.counts.items()] + problems
+    text = [f"{name} {number}" for name, number in findings.counts.items()] + (problems or ["nothing is wrong"])
     out.record({"ok": not problems, "counts": findings.counts, "problems": problems}, "\n".join(text))
     if problems:
         raise Stop(f"{len(problems)} things are wrong")
