@@ -45,10 +45,12 @@ def test_time_is_linear(unit: str) -> None:
 
 
 @given(values)
+@example("a@victim.test\r\n \u2003.")
 @settings(max_examples=400, deadline=None)
 def test_no_domain_is_overlooked(value: str) -> None:
     """More domains than the author meant are harmless, one fewer lets a tenant send as another."""
-    found = {each.lower() for each in headers.from_domains(f"From: {value}\r\n".encode())}
+    domains = headers.from_domains(f"From: {value}\r\n".encode())
+    found = {each.lower().rstrip(".") for each in domains}  # the owner of `a.test.` is that of `a.test`
     assert _lenient(value) <= found
     assert _strict(value) <= found
 
