@@ -102,8 +102,19 @@ def _octets(value: object) -> object:
         found = _SIZE.fullmatch(value.strip())
         if found is None or found[2] == "%":
             raise ValueError("must be a size such as 500MiB")
-        return int(float(found[1]) * _UNITS[found[2]])
+        return octets_of(value, 0)
     return value
+
+
+def octets_of(size: str | int, whole: int) -> int:
+    """Read a size that the configuration has admitted: octets, `500MiB`, or a share of `whole` such as `10%`."""
+    if isinstance(size, int):
+        return size
+    found = _SIZE.fullmatch(size.strip())
+    if found is None:
+        raise ValueError(f"not a size: {size!r}")
+    number = float(found[1])
+    return int(whole * number / 100) if found[2] == "%" else int(number * _UNITS[found[2]])
 
 
 def _reserve(value: object) -> object:

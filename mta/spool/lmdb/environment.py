@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import lmdb
 
+from mta.config import octets_of
 from mta.spool.disk import sync_to_disk
 from mta.spool.interface import Space, Unavailable
 
@@ -109,7 +110,7 @@ class Environment:
         disk = os.statvfs(self.path)
         room_in_map = info["map_size"] - allocated * PAGE
         free = max(0, min(disk.f_bavail * disk.f_frsize, room_in_map)) + reusable * PAGE
-        return Space(free=free, reserve=reserve_octets(self._reserve, disk.f_blocks * disk.f_frsize), used=pages * PAGE)
+        return Space(free=free, reserve=octets_of(self._reserve, disk.f_blocks * disk.f_frsize), used=pages * PAGE)
 
     def close(self) -> None:
         """Close the environment; no transaction may be open in this process."""
@@ -117,19 +118,6 @@ class Environment:
         if self._hold >= 0:
             os.close(self._hold)
             self._hold = -1
-
-
-def reserve_octets(reserve: str | int, total: int) -> int:
-    """Read a reserve: octets, `500MiB`, or a share of the file system such as `10%`."""
-    if isinstance(reserve, int):
-        return reserve
-    text = reserve.strip()
-    if text.endswith("%"):
-        return int(total * float(text[:-1]) / 100)
-    for unit, factor in (("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)):
-        if text.endswith(unit):
-            return int(float(text.removesuffix(unit)) * factor)
-    return int(text)
 
 
 def _pages(stat: "_StatDict") -> int:
