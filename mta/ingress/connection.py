@@ -13,7 +13,7 @@ from mta.config import Listener, UnixPath
 from mta.ingress import replies
 from mta.ingress.access import HIDDEN_CLIENT, UNIX_CLIENT, Client, Identity, client_at
 from mta.ingress.arrival import Arrival, Intake, Provenance
-from mta.ingress.questions import Abandon, Accept, Authenticate, Question, StartTls, Store
+from mta.ingress.questions import Abandon, Accept, Authenticate, Question, Refusal, StartTls, Store
 from mta.ingress.session import Session
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
@@ -178,24 +178,27 @@ class Connection(asyncio.Protocol):
         """Do what the session's state asks for, after each change of it."""
         if self._leaving and not isinstance(session.question, Accept):
             session.hang_up(replies.DRAINING)
-        for refusal in session.take_refusals():
-            log.info(
-                "session=%s client=%s refused: %s about=%s", self.id, self.client.name, refusal.reply, refusal.about
-            )
-        if self._transport is None:
+        if session.refusals:
+            self._log(session.take_refusals())
+        transport = self._transport
+        if transport is None:
             return
         output = session.take_output()
         if output:
-            self._transport.write(output)
+            transport.write(output)
         if session.behind:
             self._loop.call_soon(self._resume, session)
         elif self._task is not None:
             pass  # it comes here when it ends
         elif session.closed:
-            self._say_goodbye(session, self._transport)
+            self._say_goodbye(session, transport)
         elif session.question is not None:
             self._task = self._loop.create_task(self._answer(session, session.question))
         self._set_reading()
+
+    def _log(self, refusals: list[Refusal]) -> None:
+        for each in refusals:
+            log.info("session=%s client=%s refused: %s about=%s", self.id, self.client.name, each.reply, each.about)
 
     def _resume(self, session: Session) -> None:
         if session.behind:
@@ -204,10 +207,10 @@ class Connection(asyncio.Protocol):
 
     def _set_reading(self) -> None:
         transport, session = self._transport, self._session
-        if transport is None or session is None or transport.is_closing():
+        if transport is None or session is None:
             return
         wanted = session.closed or (session.hungry and not self._choked)
-        if wanted is not self._reading:
+        if wanted is not self._reading and not transport.is_closing():
             self._reading = wanted
             if wanted:
                 transport.resume_reading()

@@ -34,6 +34,7 @@ class Dialog:
         self._limits = limits
         self._hostname = hostname
         self._client = client
+        self._literal = client.literal
         self._budget = budget
         self.forget_client()
 
@@ -60,7 +61,7 @@ class Dialog:
             utf8 = self._mail is not None and self._mail.smtputf8
             protocol = "UTF8SMTP" if utf8 else "ESMTP"
             protocol += "S" * bool(self.tls) + "A" * (self.identity is not None)
-        return Trace(self._helo, self._client.literal, protocol, self.tls)
+        return Trace(self._helo, self._literal, protocol, self.tls)
 
     def envelope(self, *, eight_bit: bool) -> Envelope:
         """Return the envelope of this transaction; `eight_bit` tells of its content."""

@@ -43,7 +43,7 @@ class Session:
         self._budget = budget
         self._charged = 0  # octets in the budget
         self._output: list[bytes] = []
-        self._refusals: list[Refusal] = []
+        self.refusals: list[Refusal] = []
         self._refused: set[Reply] = set()
         self._buffer = b""
         self._at = 0  # where in the buffer the next line begins
@@ -149,13 +149,12 @@ class Session:
 
     def take_output(self) -> bytes:
         """Return what is to be sent."""
-        output = b"".join(self._output)
-        self._output.clear()
+        output, self._output = b"".join(self._output), []
         return output
 
     def take_refusals(self) -> list[Refusal]:
         """Return what is to be logged."""
-        refusals, self._refusals = self._refusals, []
+        refusals, self.refusals = self.refusals, []
         return refusals
 
     # Input
@@ -262,7 +261,7 @@ class Session:
             return
         if reply not in self._refused:
             self._refused.add(reply)
-            self._refusals.append(Refusal(reply, ascii(about[:200])))
+            self.refusals.append(Refusal(reply, ascii(about[:200])))
         self._errors += reply.permanent
         if self._errors > self._limits.errors and not self.closed:
             self._end(replies.TOO_MANY_ERRORS)

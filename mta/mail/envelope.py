@@ -16,12 +16,6 @@ class Notify(IntFlag):
     FAILURE = 4
     DELAY = 8
 
-    def wants(self, what: "Notify") -> bool:
-        """Tell whether a DSN of kind `what` (SUCCESS, FAILURE or DELAY) is wanted."""
-        if not self:
-            return what in (Notify.FAILURE, Notify.DELAY)
-        return bool(self & what)
-
 
 class Recipient(msgspec.Struct, frozen=True, array_like=True):
     """One RCPT TO: the address as given, NOTIFY, and ORCPT as it came (xtext intact, "" if absent)."""
@@ -29,6 +23,10 @@ class Recipient(msgspec.Struct, frozen=True, array_like=True):
     address: str
     notify: int = 0
     orcpt: str = ""
+
+    def wants(self, what: Notify) -> bool:
+        """Tell whether a DSN of kind `what` (SUCCESS, FAILURE or DELAY) is wanted."""
+        return bool(self.notify & what) if self.notify else what is Notify.FAILURE or what is Notify.DELAY
 
     @property
     def domain(self) -> str:

@@ -53,14 +53,20 @@ def fields(header: bytes) -> Iterator[Field]:
         yield Field(found[1].lower(), found[0][1:] + b"\n")
 
 
+@lru_cache(maxsize=2)
+def _read(header: bytes) -> list[tuple[bytes, bytes]]:
+    """Read the names in lower case and the values as they came, once for all who ask of the same block in turn."""
+    return [(name.lower(), value) for name, value in _FIELD.findall(b"\n" + header)]
+
+
 def names(header: bytes) -> list[bytes]:
     """List the names of the fields in lower case, in order, repeated ones each time."""
-    return [name.lower() for name, _ in _FIELD.findall(b"\n" + header)]
+    return [name for name, _ in _read(header)]
 
 
 def values(header: bytes, name: bytes) -> list[bytes]:
     """List the unfolded values of the fields called `name` (lower case)."""
-    return [unfold(value) for found, value in _FIELD.findall(b"\n" + header) if found.lower() == name]
+    return [unfold(value) for found, value in _read(header) if found == name]
 
 
 def first(header: bytes, name: bytes) -> bytes | None:

@@ -38,6 +38,8 @@ class Reply(NamedTuple):
     def wire(self) -> bytes:
         """Write the reply as it is sent: every line with code and enhanced status, CRLF at the end."""
         status = f"{self.enhanced} " if self.enhanced else ""
+        if self.text.isascii() and self.text.isprintable() and len(self.text) <= TEXT_LIMIT:
+            return f"{self.code} {status}{self.text}\r\n".encode("ascii")
         lines = [_UNPRINTABLE.sub("?", line)[:TEXT_LIMIT] for line in self.text.split("\n")]
         last = len(lines) - 1
         return "".join(

@@ -10,9 +10,12 @@ from mta.spool.records import (
     RECIPIENTS_PER_ENTRY,
     Entry,
     Message,
+    MessageClass,
     RecipientState,
     Timer,
 )
+
+_CLASS_NAMES = [each.name.lower() for each in MessageClass]
 
 
 class Lifetimes(msgspec.Struct, frozen=True):
@@ -76,7 +79,7 @@ def _entry(
     tells_delay = (
         bool(message.sender)
         and lifetimes.delay_notice < lifetimes.expiry
-        and any(Notify(each.notify).wants(Notify.DELAY) for each in recipients)
+        and any(each.wants(Notify.DELAY) for each in recipients)
     )
     return Entry(
         message=message.id,
@@ -105,7 +108,7 @@ def _accepted(submission: Submission, message: Message, now: float) -> Event:
         size=len(submission.content) + sum(each.size for each in submission.stored),
         origin=message.origin,
         client=submission.client,
-        message_class=message.message_class.name.lower(),
+        message_class=_CLASS_NAMES[message.message_class],
         signed=submission.sign_domain,
         request=submission.request,
         categories=submission.categories,

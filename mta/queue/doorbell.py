@@ -11,6 +11,8 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+_PAUSE = 0.1  # seconds before another try to find somebody who hears it
+
 
 class Doorbell:
     """The pushing side: `ring` never blocks, waits or fails."""
@@ -20,6 +22,8 @@ class Doorbell:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.settimeout(0)
         self._rung = False
+        self._heard = False  # at the last ring
+        self._tried_at = -_PAUSE
 
     def ring(self) -> None:
         """Tell the delivery role, if there is one; call from the loop."""
@@ -29,8 +33,24 @@ class Doorbell:
 
     def _send(self) -> None:
         self._rung = False
+        if not self._heard:
+            self._connect()
+        if self._heard:
+            try:
+                self._socket.send(b"")
+            except BlockingIOError:
+                pass  # earlier rings wait to be heard
+            except OSError:
+                self._heard = False
+
+    def _connect(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._tried_at < _PAUSE:
+            return
+        self._tried_at = now
         with contextlib.suppress(OSError), _short(self._path) as address:
-            self._socket.sendto(b"", address)
+            self._socket.connect(address)
+            self._heard = True
 
     def close(self) -> None:
         """Let go of the socket."""

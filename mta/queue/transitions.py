@@ -113,10 +113,9 @@ def attempted(job: Job, outcome: Outcome, now: float, retry: Retry, random: Call
             reason=result.scope.value,
             **waits,
         )
-        notify = Notify(each.recipient.notify)
-        if state is State.BOUNCED and notify.wants(Notify.FAILURE):
+        if state is State.BOUNCED and each.recipient.wants(Notify.FAILURE):
             failed.append(Reported(each, result.reply, result.remote))
-        if state is State.DELIVERED and result.relayed and notify.wants(Notify.SUCCESS):
+        if state is State.DELIVERED and result.relayed and each.recipient.wants(Notify.SUCCESS):
             relayed.append(Reported(each, result.reply, result.remote))
     last = _worst(outcome.results)
     after = msgspec.structs.replace(
@@ -164,7 +163,7 @@ def expired(message: Message, entry: Entry, now: float) -> Transition:
             reply=entry.last_reply,
             status=EXPIRED_REPLY.enhanced,
         )
-        if Notify(each.recipient.notify).wants(Notify.FAILURE):
+        if each.recipient.wants(Notify.FAILURE):
             text = f"{EXPIRED_REPLY.text}; last reply: {entry.last_reply}" if entry.last_reply else EXPIRED_REPLY.text
             failed.append(Reported(each, EXPIRED_REPLY._replace(text=text), remote=False))
     return _ended(entry, State.EXPIRED, telling, _asked({DsnKind.EXPIRED: failed}))
@@ -191,7 +190,7 @@ def delay_noticed(entry: Entry) -> Transition:
     delayed = [
         Reported(each, DELAYED_REPLY._replace(text=entry.last_reply or DELAYED_REPLY.text), remote=False)
         for each in entry.waiting
-        if Notify(each.recipient.notify).wants(Notify.DELAY)
+        if each.recipient.wants(Notify.DELAY)
     ]
     after = msgspec.structs.replace(entry, timer=Timer.EXPIRY, timer_at=entry.expires_at)
     return Transition(after=after, reports=_asked({DsnKind.DELAYED: delayed}))

@@ -50,15 +50,14 @@ class Keyring:
         self._keys = {hashlib.sha256(key).digest()[:_MARK_BYTES]: key for key in keys}
         self._sealing_mark = next(iter(self._keys))
         self._cipher = lru_cache(maxsize=512)(self._derive)
+        self._sealing = lru_cache(maxsize=64)(self._seals_with)
 
     def seal(self, purpose: str, at: float, plain: bytes, aad: bytes) -> bytes:
         """Seal `plain` for its place `aad` under the subkey of the purpose and the day of `at`."""
         day = (int(at) // _DAY) & 0xFFFF
+        cipher, head = self._sealing(purpose, day)
         nonce = _random(_NONCE_BYTES)
-        cipher = self._cipher(self._sealing_mark, purpose, day)
-        return b"".join(
-            (_VERSION, self._sealing_mark, day.to_bytes(2, "big"), nonce, cipher.encrypt(nonce, plain, aad))
-        )
+        return b"".join((head, nonce, cipher.encrypt(nonce, plain, aad)))
 
     def open(self, purpose: str, sealed: bytes, aad: bytes) -> bytes:
         """Open what `seal` made; SealBroken otherwise."""
@@ -76,6 +75,11 @@ class Keyring:
     def seals(self, sealed: bytes) -> bool:
         """Tell whether `sealed` was made under the key that seals now."""
         return sealed[1:5] == self._sealing_mark
+
+    def _seals_with(self, purpose: str, day: int) -> tuple[AESGCM, bytes]:
+        """Return the cipher that seals, and what stands before the nonce."""
+        mark = self._sealing_mark
+        return self._cipher(mark, purpose, day), _VERSION + mark + day.to_bytes(2, "big")
 
     def _derive(self, mark: bytes, purpose: str, day: int) -> AESGCM:
         info = b"fairlead\x00" + purpose.encode() + b"\x00" + day.to_bytes(2, "big")

@@ -20,12 +20,11 @@ from mta.spool.lmdb.keys import (
     ENTRY_BYTES,
     LANE_BYTES,
     TENANT_BYTES,
-    due_key,
     entry_id_text,
+    entry_keys,
     message_key,
     revision_bytes,
     tenant_key,
-    timer_key,
 )
 from mta.spool.lmdb.view import View, cursor_key
 from mta.spool.records import Entry, Message
@@ -185,15 +184,16 @@ class _Walk:
             self._wrong(f"entry {name}: has no message")
         if not entry.waiting:
             self._wrong(f"entry {name}: has ended and is still there")
-        due = self._view.get(Table.DUE, due_key(entry))
+        keys = entry_keys(entry)
+        due = self._view.get(Table.DUE, keys.due)
         claimed = self._view.get(Table.CLAIMS, key) is not None
         if claimed == (due is not None):
             self._wrong(f"entry {name}: is {'claimed and waits' if claimed else 'neither claimed nor waiting'}")
         if due is not None and due != revision_bytes(entry):
             self._wrong(f"entry {name}: waits in another revision")
-        if self._view.get(Table.TIMERS, timer_key(entry)) is None:
+        if self._view.get(Table.TIMERS, keys.timer) is None:
             self._wrong(f"entry {name}: has no timer")
-        hinted_at = self._hinted.get(tenant_key(entry.tenant) + due_key(entry)[:LANE_BYTES])
+        hinted_at = self._hinted.get(tenant_key(entry.tenant) + keys.due[:LANE_BYTES])
         if not claimed and (hinted_at is None or hinted_at > entry.due_at):
             self._wrong(f"entry {name}: no hint leads to its lane")
 
@@ -214,15 +214,17 @@ class _Walk:
         for key in self._keys(Table.EVENTS):
             if key[-1]:
                 continue
-            number = int.from_bytes(key[:8], "big")
-            if expected is not None and number != expected:
-                self._wrong(f"events: {expected} to {number - 1} are missing")
-            expected = number + 1
-            self._count("events")
+            last = int.from_bytes(key[:8], "big")
             try:
-                self._view.event(key[:8])
+                found = self._view.events(key[:8])
             except SpoolError as error:
-                self._wrong(f"event {number}: {error}")
+                self._wrong(f"events up to {last}: {error}")
+            else:
+                first = last + 1 - len(found)
+                if expected is not None and first != expected:
+                    self._wrong(f"events: {expected} to {first - 1} are missing")
+                self._count("events", len(found))
+            expected = last + 1
         last = int(self._view.get(Table.META, b"sequence") or b"0")
         if expected is not None and expected - 1 != last:
             self._wrong(f"events: the last is {expected - 1}, the sequence stands at {last}")

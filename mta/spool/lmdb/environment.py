@@ -22,7 +22,7 @@ from mta.spool.interface import Space, Unavailable
 if TYPE_CHECKING:
     from lmdb import _StatDict
 
-FORMAT_VERSION = b"1"
+FORMAT_VERSION = b"2"
 PAGE = 4096
 VALUE_LIMIT = 4080  # octets of a value that fit into one LMDB page with its header
 _MAX_READERS = 512
@@ -38,7 +38,7 @@ class Table(StrEnum):
     WAKE = "wake"  # tenant, second u64, lane -> nothing: at or before the lane's first due time
     CLAIMS = "claims"  # message id, number -> Claim
     TIMERS = "timers"  # second u64, message id, number -> nothing
-    EVENTS = "events"  # sequence u64, page u8 -> sealed Event
+    EVENTS = "events"  # sequence of the last u64, page u8 -> sealed Events
     RECORDS = "records"  # kind, name hash, page u8 -> sealed named record
     LOOSE = "loose"  # content id -> pages u32, since u64: content that no message refers to (yet or any more)
     META = "meta"  # name -> number: format version, last sequence, owner epoch

@@ -3,6 +3,7 @@
 from base64 import urlsafe_b64decode
 from functools import lru_cache
 from hashlib import blake2b
+from typing import NamedTuple
 
 from mta.mail.ids import message_id_text, split_entry_id
 from mta.spool.lmdb.environment import VALUE_LIMIT
@@ -36,10 +37,14 @@ def entry_id_text(key: bytes) -> str:
     return f"{message_id_text(key[:16])}.{int.from_bytes(key[16:18], 'big')}"
 
 
-@lru_cache(maxsize=16_384)
 def lane_key(lane: Lane) -> bytes:
     """A hash, because tenant and domain are outside text."""
-    text = f"{lane.tenant}\0{int(lane.message_class)}\0{lane.domain}"
+    return _lane_key(lane.tenant, int(lane.message_class), lane.domain)
+
+
+@lru_cache(maxsize=16_384)
+def _lane_key(tenant: str, message_class: int, domain: str) -> bytes:
+    text = f"{tenant}\0{message_class}\0{domain}"
     return blake2b(text.encode(), digest_size=LANE_BYTES, person=b"lane").digest()
 
 
@@ -59,19 +64,27 @@ def seconds(at: float) -> bytes:
     return max(0, int(at)).to_bytes(8, "big")
 
 
-def due_key(entry: Entry) -> bytes:
-    """Where an entry waits in its lane."""
-    return lane_key(entry.lane) + milliseconds(entry.due_at) + entry_key(entry)
+class EntryKeys(NamedTuple):
+    """Where an entry stands: its record; in its lane; the deadline's own index, not before the timer's second;
+    and the hint that finds the lane, one key a lane and second, however many entries wait.
+    """
+
+    entry: bytes
+    due: bytes
+    timer: bytes
+    wake: bytes
 
 
-def wake_key(entry: Entry) -> bytes:
-    """The hint that finds the entry's lane: one key a lane and second, however many entries wait."""
-    return tenant_key(entry.tenant) + seconds(entry.due_at) + lane_key(entry.lane)
-
-
-def timer_key(entry: Entry) -> bytes:
-    """The deadline's own index: not before the timer's second."""
-    return (int(entry.timer_at) + 1).to_bytes(8, "big") + entry_key(entry)
+def entry_keys(entry: Entry) -> EntryKeys:
+    """The keys of an entry as it is."""
+    key = entry_key(entry)
+    lane = _lane_key(entry.tenant, int(entry.message_class), entry.domain)
+    return EntryKeys(
+        entry=key,
+        due=lane + milliseconds(entry.due_at) + key,
+        timer=(int(entry.timer_at) + 1).to_bytes(8, "big") + key,
+        wake=tenant_key(entry.tenant) + seconds(entry.due_at) + lane,
+    )
 
 
 def revision_bytes(entry: Entry) -> bytes:

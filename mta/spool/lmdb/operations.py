@@ -12,7 +12,7 @@ from mta.mail.event import Event
 from mta.spool.interface import Acceptance, Change, Refused, Settlement
 from mta.spool.lmdb.content import DIRECT_PAGES, check_whole, loose_value, page_count, page_keys, sealed_pages
 from mta.spool.lmdb.environment import Table
-from mta.spool.lmdb.keys import due_key, entry_key, message_key, pieces, revision_bytes, timer_key, wake_key
+from mta.spool.lmdb.keys import entry_key, entry_keys, message_key, pieces, revision_bytes
 from mta.spool.lmdb.writer import Group
 from mta.spool.records import Claim, Entry, Message, Segment
 from mta.spool.sealing import Keyring, new_content_key
@@ -21,20 +21,23 @@ encode = msgspec.msgpack.Encoder().encode
 Pairs = list[tuple[bytes, bytes]]
 
 
+_ACCEPTED = (Table.CONTENT, Table.MESSAGES, Table.ENTRIES, Table.DUE, Table.WAKE, Table.TIMERS)
+
+
 class Prepared:
     """The puts of acceptances, made ahead: pairs by table, and events that wait for their numbers."""
 
     def __init__(self, keyring: Keyring, acceptances: Sequence[Acceptance]) -> None:
         self._keyring = keyring
-        self.pairs: dict[Table, Pairs] = {}
-        self.events: list[Callable[[int], Pairs]] = []
+        self.pairs: dict[Table, Pairs] = {table: [] for table in _ACCEPTED}
+        self.events: list[Event] = []
         self.adopted: dict[bytes, int] = {}
         for each in acceptances:
             self._add(each)
 
     def _add(self, acceptance: Acceptance) -> None:
-        message = acceptance.message
-        self.events += [event_maker(self._keyring, event) for event in acceptance.events]
+        message, keyring, pairs = acceptance.message, self._keyring, self.pairs
+        self.events += acceptance.events
         if not acceptance.entries:
             return
         for segment in message.segments:
@@ -43,17 +46,15 @@ class Prepared:
             self.adopted[segment.content] = page_count(segment.size)
         if acceptance.content:
             segment = Segment(message_key(message.id), len(acceptance.content), new_content_key())
-            self._put(Table.CONTENT, sealed_pages(segment, acceptance.content))
+            pairs[Table.CONTENT] += sealed_pages(segment, acceptance.content)
             message = msgspec.structs.replace(message, segments=(*message.segments, segment))
-        self._put(Table.MESSAGES, message_pairs(self._keyring, message))
+        pairs[Table.MESSAGES] += message_pairs(keyring, message)
         for entry in acceptance.entries:
-            self._put(Table.ENTRIES, entry_pairs(self._keyring, entry))
-            self._put(Table.DUE, [(due_key(entry), revision_bytes(entry))])
-            self._put(Table.WAKE, [(wake_key(entry), b"")])
-            self._put(Table.TIMERS, [(timer_key(entry), b"")])
-
-    def _put(self, table: Table, pairs: Pairs) -> None:
-        self.pairs.setdefault(table, []).extend(pairs)
+            keys = entry_keys(entry)
+            pairs[Table.ENTRIES] += entry_pairs(keyring, entry, keys.entry)
+            pairs[Table.DUE].append((keys.due, revision_bytes(entry)))
+            pairs[Table.WAKE].append((keys.wake, b""))
+            pairs[Table.TIMERS].append((keys.timer, b""))
 
     def check(self, group: Group) -> None:
         """Refused unless the content that was committed as it arrived is still there, whole."""
@@ -63,7 +64,8 @@ class Prepared:
     def put(self, group: Group) -> None:
         """Add it all to the transaction but the events."""
         for table, pairs in self.pairs.items():
-            group.put(table, pairs)
+            if pairs:
+                group.put(table, pairs)
         if self.adopted:
             group.delete(Table.LOOSE, list(self.adopted))
 
@@ -82,13 +84,13 @@ def accepting(keyring: Keyring, acceptances: Sequence[Acceptance]) -> Callable[[
 
 def claiming(entry: Entry, claim: Claim) -> Callable[[Group], bool]:
     """Take an entry if it waits just as it was read."""
-    key, due, row, seen = entry_key(entry), due_key(entry), encode(claim), revision_bytes(entry)
+    keys, row, seen = entry_keys(entry), encode(claim), revision_bytes(entry)
 
     def change(group: Group) -> bool:
-        if group.get(Table.DUE, due) != seen:
+        if group.get(Table.DUE, keys.due) != seen:
             return False
-        group.delete(Table.DUE, [due])
-        group.put(Table.CLAIMS, [(key, row)])
+        group.delete(Table.DUE, [keys.due])
+        group.put(Table.CLAIMS, [(keys.entry, row)])
         return True
 
     return change
@@ -115,17 +117,17 @@ def changing(keyring: Keyring, change: Change) -> Callable[[Group], bool]:
     """Change an entry that waits just as it was read."""
     before, after = change.before, _next_revision(change.after)
     step = _Step(keyring, change.message, after, change.events, change.acceptances)
-    due, timer, seen = due_key(before), timer_key(before), revision_bytes(before)
+    keys, seen = entry_keys(before), revision_bytes(before)
 
     def apply(group: Group) -> bool:
-        if group.get(Table.DUE, due) != seen:
+        if group.get(Table.DUE, keys.due) != seen:
             return False
         step.check(group)
-        group.delete(Table.DUE, [due])
-        group.delete(Table.TIMERS, [timer])
+        group.delete(Table.DUE, [keys.due])
+        group.delete(Table.TIMERS, [keys.timer])
         step.put(group)
         if after.waiting:
-            group.put(Table.TIMERS, [(timer_key(after), b"")])
+            group.put(Table.TIMERS, [(step.keys.timer, b"")])
         return True
 
     return apply
@@ -145,8 +147,9 @@ class _Step:
         self._message = message
         self._after = after
         self._accepted = Prepared(keyring, acceptances)
-        self._events = [event_maker(keyring, event) for event in events] + self._accepted.events
-        self._pairs = entry_pairs(keyring, after) if after.waiting else []
+        self._events = [*events, *self._accepted.events]
+        self.keys = entry_keys(after)
+        self._pairs = entry_pairs(keyring, after, self.keys.entry) if after.waiting else []
 
     def check(self, group: Group) -> None:
         self._accepted.check(group)
@@ -154,14 +157,14 @@ class _Step:
     def put(self, group: Group) -> None:
         self._accepted.put(group)
         group.log(self._events)
-        after = self._after
+        after, keys = self._after, self.keys
         if after.waiting:
-            replace_record(group, Table.ENTRIES, entry_key(after), self._pairs)
-            group.put(Table.DUE, [(due_key(after), revision_bytes(after))])
-            group.put(Table.WAKE, [(wake_key(after), b"")])
+            replace_record(group, Table.ENTRIES, keys.entry, self._pairs)
+            group.put(Table.DUE, [(keys.due, revision_bytes(after))])
+            group.put(Table.WAKE, [(keys.wake, b"")])
             return
-        delete_record(group, Table.ENTRIES, entry_key(after))
-        group.delete(Table.TIMERS, [timer_key(after)])
+        delete_record(group, Table.ENTRIES, keys.entry)
+        group.delete(Table.TIMERS, [keys.timer])
         if self._message.entries == 1 or not group.keys_from(Table.ENTRIES, message_key(after.message), 1):
             remove_message(group, self._message)
 
@@ -199,21 +202,9 @@ def message_pairs(keyring: Keyring, message: Message) -> Pairs:
     return pieces(key, keyring.seal("messages", message.accepted_at, encode(message), key))
 
 
-def entry_pairs(keyring: Keyring, entry: Entry) -> Pairs:
-    """An entry as it is stored."""
-    key = entry_key(entry)
+def entry_pairs(keyring: Keyring, entry: Entry, key: bytes) -> Pairs:
+    """An entry as it is stored under its key."""
     return pieces(key, keyring.seal("entries", entry.due_at, encode(entry), key))
-
-
-def event_maker(keyring: Keyring, event: Event) -> Callable[[int], Pairs]:
-    """An event as it will be stored once it has its number."""
-    plain = encode(event)
-
-    def make(number: int) -> Pairs:
-        key = number.to_bytes(8, "big")
-        return pieces(key, keyring.seal("events", event.at, plain, key))
-
-    return make
 
 
 def _next_revision(entry: Entry) -> Entry:

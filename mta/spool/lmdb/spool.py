@@ -41,6 +41,7 @@ from mta.spool.lmdb.keys import (
     pieces,
     record_key,
 )
+from mta.spool.lmdb.log import log_key, log_pairs_behind
 from mta.spool.lmdb.view import View, cursor_key
 from mta.spool.lmdb.writer import Group, Writer
 from mta.spool.records import Claim, Entry, Lane, Message
@@ -79,7 +80,7 @@ class LmdbSpool:
         environment = open_environment()
         self._space = environment.space()
         self._space_at = time.monotonic()
-        self._writer = Writer(environment, open_environment, lambda: self.space().accepting)
+        self._writer = Writer(environment, keyring, open_environment, lambda: self.space().accepting)
         self._lanes: dict[bytes, Lane] = {}
 
     # Changes
@@ -225,25 +226,25 @@ class LmdbSpool:
         found: list[tuple[int, Event]] = []
         with self._view() as view:
             cursor = view.cursor(Table.EVENTS)
-            more = cursor.set_range((position + 1).to_bytes(8, "big"))
+            more = cursor.set_range(log_key(position + 1))
             while more and len(found) < limit:
                 key = cursor_key(cursor)[:8]
-                number = int.from_bytes(key, "big")
+                last = int.from_bytes(key, "big")
                 try:
-                    event = view.event(key)
+                    events = view.events(key)
                 except SealBroken as error:  # it must not stop the log
-                    log.error("event=%d left-out=yes error=%s", number, error)
-                    event = None
-                if event is not None:
-                    found.append((number, event))
+                    log.error("events-up-to=%d left-out=yes error=%s", last, error)
+                    events = []
+                numbered = enumerate(events, start=last + 1 - len(events))
+                found += [(number, event) for number, event in numbered if number > position]
                 more = cursor.set_range(key + b"\xff")
-        return found
+        return found[:limit]
 
     async def discard_events(self, position: int) -> None:
         """Forget events up to `position`, at most 1,000 records a transaction."""
         more = True
         while more:
-            more = await self._writer.submit(lambda group: _discard(group, position))
+            more = await self._writer.submit(lambda group: _discard(group, self._keyring, position))
 
     async def log_end(self) -> int:
         """Return the position of the last event, 0 before the first."""
@@ -387,10 +388,16 @@ def _mend_hints(group: Group, stale: list[bytes]) -> None:
                 group.put(Table.WAKE, [(moved, b"")])
 
 
-def _discard(group: Group, position: int) -> bool:
-    keys = [key for key in group.keys_from(Table.EVENTS, b"", 1000) if int.from_bytes(key[:8], "big") <= position]
-    group.delete(Table.EVENTS, keys)
-    return len(keys) == 1000
+def _discard(group: Group, keyring: Keyring, position: int) -> bool:
+    keys = group.keys_from(Table.EVENTS, b"", 1000)
+    gone = [key for key in keys if key[:8] <= log_key(position)]
+    group.delete(Table.EVENTS, gone)
+    for key in keys[len(gone) : len(gone) + 1]:
+        pieces = [group.get(Table.EVENTS, each) or b"" for each in group.keys_from(Table.EVENTS, key[:8], 256)]
+        shortened = log_pairs_behind(keyring, key[:8], pieces, position)
+        if shortened:
+            operations.replace_record(group, Table.EVENTS, key[:8], shortened)
+    return len(gone) == 1000
 
 
 def _collect(group: Group, now: float) -> int:

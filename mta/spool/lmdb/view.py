@@ -25,13 +25,13 @@ from mta.spool.lmdb.keys import (
     milliseconds,
     seconds,
 )
+from mta.spool.lmdb.log import decode_events
 from mta.spool.records import Claim, Entry, Lane, Message
 from mta.spool.sealing import Keyring, SealBroken, open_page
 
 _decode_message = msgspec.msgpack.Decoder(Message).decode
 _decode_entry = msgspec.msgpack.Decoder(Entry).decode
 _decode_claim = msgspec.msgpack.Decoder(Claim).decode
-_decode_event = msgspec.msgpack.Decoder(Event).decode
 _decode_record = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 
 _HINTS_LOOKED_AT = 256
@@ -87,9 +87,9 @@ class View:
         row = self.get(Table.CLAIMS, key)
         return None if row is None else _decode_claim(row)
 
-    def event(self, key: bytes) -> Event | None:
-        """Read an event."""
-        return self._decoded(Table.EVENTS, key, _decode_event)
+    def events(self, key: bytes) -> list[Event]:
+        """Read the events of one record, the last of which is the key's; none if there is no such record."""
+        return self._decoded(Table.EVENTS, key, decode_events) or []
 
     def named(self, key: bytes) -> tuple[str, bytes] | None:
         """Read a named record with its name."""

@@ -12,15 +12,18 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
 import lmdb
 
+from mta.mail.event import Event
 from mta.spool.interface import Full, Refused, SpoolError, Unavailable, Uncertain
 from mta.spool.lmdb.environment import Environment, Table
+from mta.spool.lmdb.log import log_pairs
+from mta.spool.sealing import Keyring
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +34,13 @@ _REOPEN_INTERVAL = 1.0
 class Group:
     """One transaction in the making: reads see what the operations before have put."""
 
-    def __init__(self, txn: lmdb.Transaction, tables: Any) -> None:
+    def __init__(self, txn: lmdb.Transaction, tables: Any, keyring: Keyring) -> None:
         self._txn = txn
         self._tables = tables
+        self._keyring = keyring
         self._puts: dict[Table, dict[bytes, bytes]] = {}
         self._gone: dict[Table, set[bytes]] = {}
-        self._events: list[Callable[[int], list[tuple[bytes, bytes]]]] = []
+        self._events: list[Event] = []
         self._sequence: int | None = None
         self.records = 0
 
@@ -83,26 +87,19 @@ class Group:
             more = cursor.next()
         return sorted(found)[:limit]
 
-    def log(self, events: list[Callable[[int], list[tuple[bytes, bytes]]]]) -> int:
-        """Append events (each makes its pairs from its sequence number); return the last number."""
-        number = self._last_sequence()
-        if not events:
-            return number
-        pairs: list[tuple[bytes, bytes]] = []
-        for event in events:
-            number += 1
-            pairs += event(number)
-        self._sequence = number
-        self.put(Table.EVENTS, pairs)
-        return number
-
-    def _last_sequence(self) -> int:
-        return int(self.get(Table.META, b"sequence") or b"0") if self._sequence is None else self._sequence
+    def log(self, events: Sequence[Event]) -> int:
+        """Append events; return the number of the last."""
+        if self._sequence is None:
+            self._sequence = int(self.get(Table.META, b"sequence") or b"0")
+        self._events += events
+        self.records += len(events)
+        return self._sequence + len(self._events)
 
     def flush(self) -> None:
         """Hand everything to LMDB; Refused if it did not take all of it."""
-        if self._sequence is not None:
-            self._puts.setdefault(Table.META, {})[b"sequence"] = b"%d" % self._sequence
+        if self._sequence is not None and self._events:
+            self._puts.setdefault(Table.EVENTS, {}).update(log_pairs(self._keyring, self._sequence, self._events))
+            self._puts.setdefault(Table.META, {})[b"sequence"] = b"%d" % (self._sequence + len(self._events))
         for table, gone in self._gone.items():
             database = self._tables[table]
             for key in gone:
@@ -132,11 +129,16 @@ class Writer:
     """Owns the write transactions of a process. `submit` from the loop, from any task."""
 
     def __init__(
-        self, environment: Environment, reopen: Callable[[], Environment], admitting: Callable[[], bool]
+        self,
+        environment: Environment,
+        keyring: Keyring,
+        reopen: Callable[[], Environment],
+        admitting: Callable[[], bool],
     ) -> None:
         """Start the thread. `reopen` makes a new environment after an I/O error; `admitting` is asked before
         operations that bring in new mail.
         """
+        self._keyring = keyring
         self._environment = environment
         self._reopen = reopen
         self._admitting = admitting
@@ -226,7 +228,7 @@ class Writer:
         current: list[_Waiting] | None = first
         try:
             with self._environment.env.begin(write=True) as txn:
-                transaction = Group(txn, self._environment.tables)
+                transaction = Group(txn, self._environment.tables, self._keyring)
                 while current is not None:
                     group += current
                     for each in current:
@@ -263,7 +265,7 @@ class Writer:
                 continue
             try:
                 with self._environment.env.begin(write=True) as txn:
-                    transaction = Group(txn, self._environment.tables)
+                    transaction = Group(txn, self._environment.tables, self._keyring)
                     self._apply(each, transaction)
                     transaction.flush()
             except SpoolError as error:

@@ -25,7 +25,8 @@ async def fill(path: Path) -> None:
     loose = spool.store_content()
     await loose.write(b"l" * 100_000)
     accepted = [a_message(content=os.urandom(20_000), domain=f"d{n % 3}.test") for n in range(30)]
-    await spool.accept(accepted)
+    await spool.accept(accepted[:15])
+    await spool.accept(accepted[15:])
     entry, _ = await the_head(spool, accepted[0].entries[0])
     await spool.claim(entry, CLAIM)
     await spool.put_record("tenant", "acme", b"x", replace=True)

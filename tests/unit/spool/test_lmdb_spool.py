@@ -291,6 +291,23 @@ async def test_a_sick_spool_can_be_closed(tmp_path: Path) -> None:
     await spool.close()
 
 
+async def test_events_of_any_size_are_read_from_any_position(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    notes = ["n" * size for size in (0, 10, 4000, 0, 9000, 3900, 1, 0, 200, 200)]
+    first = a_message()
+    told = [msgspec.structs.replace(first.events[0], note=note) for note in notes]
+    await spool.accept([msgspec.structs.replace(first, events=tuple(told))])
+    await spool.accept([a_message()])
+    for position in range(len(notes) + 2):
+        found = await spool.events_after(position, 100)
+        assert [number for number, _ in found] == list(range(position + 1, len(notes) + 2))
+        assert [event.note for _, event in found[:-1]] == notes[position:]
+        assert await spool.events_after(position, 2) == found[:2]
+        await spool.discard_events(position)
+        assert await spool.events_after(position, 100) == found
+    await spool.close()
+
+
 async def test_one_event_that_cannot_be_read_does_not_stop_the_log(tmp_path: Path) -> None:
     spool = make(tmp_path)
     for _ in range(3):
