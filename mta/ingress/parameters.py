@@ -5,6 +5,7 @@ A wrong command is answered by the reply that says what is wrong with it.
 """
 
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -52,6 +53,7 @@ class _Wrong(ValueError):
         self.reply = reply
 
 
+@lru_cache(maxsize=256)  # the few senders of an application repeat
 def parse_mail(argument: str, size_limit: int) -> MailFrom | Reply:
     """Read what follows `MAIL `; the reply that refuses it if it is wrong."""
     found = _FROM.fullmatch(argument.rstrip(" "))

@@ -179,55 +179,62 @@ class Session:
     def _receive_line(self) -> bool:
         """Take a line off the buffer; False if none is complete. Only CRLF ends a line (RFC 5321 2.3.8)."""
         end = self._buffer.find(b"\r\n", self._at)
-        line = self._buffer[self._at : end] if end >= 0 else self._buffer[self._at :]
-        if b"\n" in line or b"\0" in line or b"\r" in (line if end >= 0 else line[:-1]):
-            self._end(replies.BARE_IN_COMMAND)
-        elif end < 0:
-            if self._skipping or len(line) > auth.LINE_LIMIT:
-                self._skipping = True
-                self._at = len(self._buffer) - line.endswith(b"\r")
+        if end < 0:
+            self._keep_line_begun()
             return False
+        line = self._buffer[self._at : end]
+        self._at = end + 2
+        self.progress += 1
+        self._commands += 1
+        if _bare(line):
+            self._end(replies.BARE_IN_COMMAND)
+        elif self._commands > self._limits.commands:
+            self._end(replies.TOO_MANY_COMMANDS)
+        elif self._skipping:
+            self._skipping = False
+            self._say(replies.LINE_TOO_LONG)
         else:
-            self._at = end + 2
-            self.progress += 1
-            self._commands += 1
-            if self._commands > self._limits.commands:
-                self._end(replies.TOO_MANY_COMMANDS)
-            elif self._skipping:
-                self._skipping = False
-                self._say(replies.LINE_TOO_LONG)
-            else:
-                self._receive_command(line)
+            self._receive_command(line)
         return True
 
+    def _keep_line_begun(self) -> None:
+        line = self._buffer[self._at :]
+        if _bare(line.removesuffix(b"\r")):
+            self._end(replies.BARE_IN_COMMAND)
+        elif self._skipping or len(line) > auth.LINE_LIMIT:
+            self._skipping = True
+            self._at = len(self._buffer) - line.endswith(b"\r")
+
     def _receive_command(self, line: bytes) -> None:
+        dialog = self.dialog
         try:
             text = line.decode("utf-8")
         except UnicodeDecodeError:
             return self._say(replies.NOT_UTF8)
-        if self.dialog.exchange is not None:
-            return self._act(self.dialog.respond(self.dialog.exchange, text), "AUTH")
+        if dialog.exchange is not None:
+            return self._act(dialog.respond(dialog.exchange, text), "AUTH")
         verb, _, argument = text.partition(" ")
         verb = verb.upper()
-        if len(line) + 2 > _LINE_LIMITS.get(verb, _LINE_LIMIT):
+        if len(line) + 2 > _LINE_LIMIT and len(line) + 2 > _LINE_LIMITS.get(verb, _LINE_LIMIT):
             self._say(replies.LINE_TOO_LONG)
         elif self._retiring is not None and verb != "QUIT":
             self._end(self._retiring)
         elif verb in _HTTP:
             self._end(replies.NOT_SMTP)
         else:
-            self._act(self.dialog.obey(verb, argument), text if verb in ("MAIL", "RCPT") else verb)
+            self._act(dialog.obey(verb, argument), text if verb == "RCPT" or verb == "MAIL" else verb)
         return None
 
     def _act(self, outcome: type_outcome, about: str) -> None:
         ahead = self._at < len(self._buffer)
-        if isinstance(outcome, StartTls) and ahead:  # it would be obeyed as if it had come encrypted
+        if ahead and isinstance(outcome, StartTls):  # it would be obeyed as if it had come encrypted
             self._end(replies.AFTER_STARTTLS)
-        elif outcome is replies.GO_AHEAD and ahead:  # nobody has read our 354 yet: a sign of smuggling
+        elif ahead and outcome is replies.GO_AHEAD:  # nobody has read our 354 yet: a sign of smuggling
             self._end(replies.AFTER_DATA)
         elif isinstance(outcome, Reply):
             self._say(outcome, "" if outcome is replies.UNKNOWN else about)  # it may be a password
-            self.closed = self.closed or outcome is replies.BYE
+            if outcome is replies.BYE:
+                self.closed = True
         else:
             self.question = outcome
             if isinstance(outcome, StartTls):
@@ -273,17 +280,24 @@ class Session:
 
     def _finish(self, reply: Reply) -> None:
         """Answer the end of data."""
-        sender = self.dialog.envelope(eight_bit=False).sender
+        about = "" if reply.positive else f"message from <{self.dialog.envelope(eight_bit=False).sender}>"
         self.dialog.reset()
         self._refused.discard(reply)  # each refused message is a line in the log
-        self._say(reply, f"message from <{sender}>")
+        self._say(reply, about)
 
     def _account(self) -> None:
         """Bring what this session holds up to date in the budget."""
-        held = len(self._buffer) + self.dialog.held
-        if self.dialog.body is not None:
-            held += self.dialog.body.held
-        if isinstance(self.question, Store | Accept):
-            held += len(self.question.content)
-        self._budget.used += held - self._charged
-        self._charged = held
+        dialog, question = self.dialog, self.question
+        held = len(self._buffer) + dialog.held
+        if dialog.body is not None:
+            held += dialog.body.held
+        if question is not None and isinstance(question, Store | Accept):
+            held += len(question.content)
+        if held != self._charged:
+            self._budget.used += held - self._charged
+            self._charged = held
+
+
+def _bare(line: bytes) -> bool:
+    """Tell whether a line holds what only ends a line, or NUL."""
+    return b"\n" in line or b"\r" in line or b"\0" in line
