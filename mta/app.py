@@ -46,12 +46,12 @@ class CannotStart(Exception):
 class Parts:
     """What every role of a process shares: configuration, clock, keys, spool, doorbell, queue."""
 
-    def __init__(self, config: Config, clock: Clock) -> None:
-        """Open the spool; Unavailable when it cannot be used."""
+    def __init__(self, config: Config, clock: Clock, role: str = "") -> None:
+        """Open the spool; Unavailable when it cannot be used. `role` is whose process this is, "" for a shared one."""
         self.config = config
         self.clock = clock
         self.keyring = open_keyring(config)
-        self.spool = open_spool(config, clock, self.keyring)
+        self.spool = open_spool(config, clock, self.keyring, role)
         config.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.bell = Doorbell(config.doorbell)
         self.queue = Queue(self.spool, clock, config.hostname, config.retry, self.bell.ring)

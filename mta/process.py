@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -22,13 +21,11 @@ from mta.exits import Exit
 from mta.notify import Notifier, listen_sockets
 from mta.spool.interface import Unavailable
 from mta.spool.sealing import KeyFileError
-from mta.supervise import DRAIN
+from mta.supervise import DRAIN, freeze_memory
 
 log = logging.getLogger(__name__)
 
 SWITCH_INTERVAL = 0.0005  # seconds a thread may keep the GIL; with the default the spool's writer waits 5 ms a put
-# PERF: what waits for a commit outlived the first generation of the defaults: 5 % of an accept without sockets.
-_GC_THRESHOLDS = (10_000, 20, 50)
 _MARGIN = 2.0  # seconds of the drain kept for closing
 
 
@@ -74,7 +71,7 @@ class _Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
         loop.add_signal_handler(signal.SIGHUP, self._reload, notifier)
-        parts = Parts(self._config, self._clock)
+        parts = Parts(self._config, self._clock, self._name)
         try:
             return await self._serve(parts, notifier, sockets)
         finally:
@@ -93,9 +90,7 @@ class _Process:
         await control.start()
         try:
             await role.start(sockets)
-            gc.collect()
-            gc.freeze()  # what a role is made of stays; only what mail brings is looked through again
-            gc.set_threshold(*_GC_THRESHOLDS)
+            freeze_memory()
             self._state = "running"
             log.info("ready role=%s seconds=%.2f", self._name, _since_exec())
             notifier.ready()

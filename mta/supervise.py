@@ -8,6 +8,7 @@ died of, because the others still serve.
 
 import asyncio
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -32,9 +33,10 @@ DRAIN = 30.0  # seconds that a role has to end its work after SIGTERM
 _GRACE = 3.0  # seconds more before SIGKILL, and all there is after a second SIGTERM
 _FIRST_PAUSE = 0.1  # seconds before a restart, doubling with each death
 _LONGEST_PAUSE = 5.0
+_GC_THRESHOLDS = (10_000, 20, 50)
 _SETTLED = 60.0  # seconds after which a death counts as the first again
 
-_PARENT = "FAIRLEAD_PARENT"
+PARENT = "FAIRLEAD_PARENT"  # in the environment: the process whose death ends this one
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _CREDENTIALS = struct.Struct("iII")  # struct ucred, unix(7)
 
@@ -73,7 +75,7 @@ def enter_role(name: str) -> None:
     when the parent is dead already.
     """
     setproctitle(f"fairlead: {name}")
-    parent = os.environ.pop(_PARENT, "")
+    parent = os.environ.pop(PARENT, "")
     if not parent:
         return
     # SIGKILL, as whoever killed the parent so wants the ports and the spool back now, and nothing acknowledged is lost.
@@ -81,6 +83,16 @@ def enter_role(name: str) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if str(os.getppid()) != parent:  # it died before the kernel was told
         sys.exit(Exit.FAILED)
+
+
+def freeze_memory() -> None:
+    """Leave out of garbage collection what a process is made of; only what mail brings is looked through again.
+
+    PERF: what waits for a commit outlives a first generation of the default size, 5 % of an accept (without sockets).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 class Supervisor:
@@ -201,7 +213,7 @@ class Supervisor:
             loop.add_reader(sock, self._hear, sock)
             try:
                 name = "@" + sock.getsockname()[1:].decode("ascii")
-                yield {**os.environ, "NOTIFY_SOCKET": name, _PARENT: str(os.getpid())}
+                yield {**os.environ, "NOTIFY_SOCKET": name, PARENT: str(os.getpid())}
             finally:
                 loop.remove_reader(sock)
 

@@ -7,13 +7,15 @@ LMDB leaves to the file system. One Environment a process; several processes sha
 
 import fcntl
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import lmdb
+import msgspec
 
 from mta.config import octets_of
 from mta.spool.disk import sync_to_disk
@@ -26,6 +28,7 @@ FORMAT_VERSION = b"2"
 PAGE = 4096
 VALUE_LIMIT = 4080  # octets of a value that fit into one LMDB page with its header
 _MAX_READERS = 512
+_SPACE_AGE = 1.0  # seconds that a measurement of the room holds
 
 
 class Table(StrEnum):
@@ -42,6 +45,18 @@ class Table(StrEnum):
     RECORDS = "records"  # kind, name hash, page u8 -> sealed named record
     LOOSE = "loose"  # content id -> pages u32, since u64: content that no message refers to (yet or any more)
     META = "meta"  # name -> number: format version, last sequence, owner epoch
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """Where a spool is and how it is opened: octets of the map, `spool.reserve` of the configuration.
+
+    `sync=False` is for the control of the durability tests.
+    """
+
+    path: str
+    map_size: int
+    reserve: str | int
+    sync: bool = True
 
 
 class Environment:
@@ -118,6 +133,25 @@ class Environment:
         if self._hold >= 0:
             os.close(self._hold)
             self._hold = -1
+
+
+class Room:
+    """The room that is left, at most a second old."""
+
+    def __init__(self, environment: Callable[[], Environment], usable: Callable[[], bool]) -> None:
+        """Measure now; later only while the environment is `usable`."""
+        self._environment = environment
+        self._usable = usable
+        self._space = environment().space()
+        self.measured_at = time.monotonic()
+
+    def space(self) -> Space:
+        """Tell it."""
+        now = time.monotonic()
+        if now - self.measured_at >= _SPACE_AGE and self._usable():
+            self.measured_at = now
+            self._space = self._environment().space()
+        return self._space
 
 
 def _pages(stat: "_StatDict") -> int:

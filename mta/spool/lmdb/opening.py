@@ -3,6 +3,7 @@
 from mta.clock import Clock
 from mta.config import Config
 from mta.spool.interface import Unavailable
+from mta.spool.lmdb.apart import Household
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import KeyFileError, Keyring, load_keyring, load_or_create_keyring
 
@@ -25,12 +26,16 @@ def open_keyring(config: Config) -> Keyring:
         raise Unavailable(f"spool key {path}: {error.strerror}") from None
 
 
-def open_spool(config: Config, clock: Clock, keyring: Keyring | None = None) -> LmdbSpool:
-    """Open or create the spool; Unavailable with the reason when that fails. At most one a process."""
+def open_spool(config: Config, clock: Clock, keyring: Keyring | None = None, role: str = "") -> LmdbSpool:
+    """Open or create the spool; Unavailable with the reason when that fails. At most one a process.
+
+    The process of a role gives its name, and has a process beside it that makes the changes.
+    """
     return LmdbSpool(
         config.spool_dir,
         keyring or open_keyring(config),
         clock,
         map_size=config.spool.map_size,
         reserve=config.spool.reserve,
+        apart=Household(role, config.log.model_dump(mode="json")) if role else None,
     )

@@ -1,24 +1,36 @@
 """What accept, claim, settle and change do to the tables, as operations for the writer.
 
-Bytes are made here, on the loop; the returned function runs in the writer's thread: it checks first and
-then puts, so that a refused operation leaves nothing behind in its group.
+An operation is data, because the writer may be another process. It is prepared, which makes the bytes, and
+what that returns runs within a transaction: it checks first and then puts, so that a refused operation
+leaves nothing behind in its group.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import msgspec
 
 from mta.mail.event import Event
 from mta.spool.interface import Acceptance, Change, Refused, Settlement
+from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.content import DIRECT_PAGES, check_whole, loose_value, page_count, page_keys, sealed_pages
 from mta.spool.lmdb.environment import Table
 from mta.spool.lmdb.keys import entry_key, entry_keys, message_key, pieces, revision_bytes
-from mta.spool.lmdb.writer import Group
 from mta.spool.records import Claim, Entry, Message, Segment
 from mta.spool.sealing import Keyring, new_content_key
 
 encode = msgspec.msgpack.Encoder().encode
 Pairs = list[tuple[bytes, bytes]]
+
+
+class Operation(msgspec.Struct, frozen=True, array_like=True):
+    """A change to be made in one transaction. `admits` marks new mail, which the reserve keeps out."""
+
+    admits: ClassVar[bool] = False
+
+    def prepare(self, keyring: Keyring) -> Callable[[Group], Any]:
+        """Make what is to be put; Refused if it never can be. The function made may raise Refused before its puts."""
+        raise NotImplementedError
 
 
 _ACCEPTED = (Table.CONTENT, Table.MESSAGES, Table.ENTRIES, Table.DUE, Table.WAKE, Table.TIMERS)
@@ -70,67 +82,91 @@ class Prepared:
             group.delete(Table.LOOSE, list(self.adopted))
 
 
-def accepting(keyring: Keyring, acceptances: Sequence[Acceptance]) -> Callable[[Group], int]:
+class Accepting(Operation, frozen=True, array_like=True, tag=True):
     """Store messages; the result is the position of the last event."""
-    prepared = Prepared(keyring, acceptances)
 
-    def change(group: Group) -> int:
-        prepared.check(group)
-        prepared.put(group)
-        return group.log(prepared.events)
+    acceptances: tuple[Acceptance, ...]
 
-    return change
+    admits: ClassVar[bool] = True
+
+    def prepare(self, keyring: Keyring) -> Callable[[Group], int]:
+        """Make records, pages and keys."""
+        prepared = Prepared(keyring, self.acceptances)
+
+        def change(group: Group) -> int:
+            prepared.check(group)
+            prepared.put(group)
+            return group.log(prepared.events)
+
+        return change
 
 
-def claiming(entry: Entry, claim: Claim) -> Callable[[Group], bool]:
+class Claiming(Operation, frozen=True, array_like=True, tag=True):
     """Take an entry if it waits just as it was read."""
-    keys, row, seen = entry_keys(entry), encode(claim), revision_bytes(entry)
 
-    def change(group: Group) -> bool:
-        if group.get(Table.DUE, keys.due) != seen:
-            return False
-        group.delete(Table.DUE, [keys.due])
-        group.put(Table.CLAIMS, [(keys.entry, row)])
-        return True
+    entry: Entry
+    claim: Claim
 
-    return change
+    def prepare(self, keyring: Keyring) -> Callable[[Group], bool]:  # noqa: ARG002 - as every operation has it
+        """Make the claim's row."""
+        keys, row, seen = entry_keys(self.entry), encode(self.claim), revision_bytes(self.entry)
+
+        def change(group: Group) -> bool:
+            if group.get(Table.DUE, keys.due) != seen:
+                return False
+            group.delete(Table.DUE, [keys.due])
+            group.put(Table.CLAIMS, [(keys.entry, row)])
+            return True
+
+        return change
 
 
-def settling(keyring: Keyring, settlement: Settlement) -> Callable[[Group], bool]:
+class Settling(Operation, frozen=True, array_like=True, tag=True):
     """Store an outcome if the claim is the stored one."""
-    after = _next_revision(settlement.entry)
-    key, owner = entry_key(after), encode(settlement.claim)
-    step = _Step(keyring, settlement.message, after, settlement.events, settlement.acceptances)
 
-    def change(group: Group) -> bool:
-        if group.get(Table.CLAIMS, key) != owner:
-            return False
-        step.check(group)
-        group.delete(Table.CLAIMS, [key])
-        step.put(group)
-        return True
+    settlement: Settlement
 
-    return change
+    def prepare(self, keyring: Keyring) -> Callable[[Group], bool]:
+        """Make the entry's next state and what goes with it."""
+        settlement = self.settlement
+        after = _next_revision(settlement.entry)
+        key, owner = entry_key(after), encode(settlement.claim)
+        step = _Step(keyring, settlement.message, after, settlement.events, settlement.acceptances)
+
+        def change(group: Group) -> bool:
+            if group.get(Table.CLAIMS, key) != owner:
+                return False
+            step.check(group)
+            group.delete(Table.CLAIMS, [key])
+            step.put(group)
+            return True
+
+        return change
 
 
-def changing(keyring: Keyring, change: Change) -> Callable[[Group], bool]:
+class Changing(Operation, frozen=True, array_like=True, tag=True):
     """Change an entry that waits just as it was read."""
-    before, after = change.before, _next_revision(change.after)
-    step = _Step(keyring, change.message, after, change.events, change.acceptances)
-    keys, seen = entry_keys(before), revision_bytes(before)
 
-    def apply(group: Group) -> bool:
-        if group.get(Table.DUE, keys.due) != seen:
-            return False
-        step.check(group)
-        group.delete(Table.DUE, [keys.due])
-        group.delete(Table.TIMERS, [keys.timer])
-        step.put(group)
-        if after.waiting:
-            group.put(Table.TIMERS, [(step.keys.timer, b"")])
-        return True
+    change: Change
 
-    return apply
+    def prepare(self, keyring: Keyring) -> Callable[[Group], bool]:
+        """Make the entry's next state and what goes with it."""
+        before, after = self.change.before, _next_revision(self.change.after)
+        step = _Step(keyring, self.change.message, after, self.change.events, self.change.acceptances)
+        keys, seen = entry_keys(before), revision_bytes(before)
+
+        def apply(group: Group) -> bool:
+            if group.get(Table.DUE, keys.due) != seen:
+                return False
+            step.check(group)
+            group.delete(Table.DUE, [keys.due])
+            group.delete(Table.TIMERS, [keys.timer])
+            step.put(group)
+            if after.waiting:
+                group.put(Table.TIMERS, [(step.keys.timer, b"")])
+            return True
+
+        return apply
 
 
 class _Step:

@@ -7,7 +7,6 @@ here; a record that fails its seal raises SealBroken, which the queue quarantine
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,69 +25,77 @@ from mta.spool.interface import (
     Space,
     Unavailable,
 )
-from mta.spool.lmdb import operations
-from mta.spool.lmdb.content import GRACE, LmdbContentWriter, loose_value, read_loose
-from mta.spool.lmdb.environment import Environment, Table
+from mta.spool.lmdb.apart import Household, ProcessWriter
+from mta.spool.lmdb.arriving import LmdbContentWriter
+from mta.spool.lmdb.commit import committer_at
+from mta.spool.lmdb.environment import Place, Room, Table
 from mta.spool.lmdb.keys import (
     ENTRY_BYTES,
-    LANE_BYTES,
-    TENANT_BYTES,
-    content_key,
     entry_id_key,
     entry_id_text,
     kind_key,
     message_key,
-    pieces,
     record_key,
 )
-from mta.spool.lmdb.log import log_key, log_pairs_behind
+from mta.spool.lmdb.log import log_key
+from mta.spool.lmdb.operations import Accepting, Changing, Claiming, Settling
+from mta.spool.lmdb.upkeep import (
+    Collect,
+    DeleteRecord,
+    DiscardEvents,
+    MendHints,
+    NextEpoch,
+    PutRecord,
+    Quarantine,
+)
 from mta.spool.lmdb.view import View, cursor_key
-from mta.spool.lmdb.writer import Group, Writer
+from mta.spool.lmdb.writer import ThreadWriter, Writer
 from mta.spool.records import Claim, Entry, Lane, Message
 from mta.spool.sealing import Keyring, SealBroken
 
 log = logging.getLogger(__name__)
 
-_SPACE_AGE = 1.0  # seconds that a measurement of the room holds
 _IN_THREAD = 256 * 1024  # content above this is read off the loop
 _WALK = 256  # entries read in one transaction of a walk
-_COLLECT_PAGES = 500
 
 
 class LmdbSpool:
     """One process's hold on the environment."""
 
     def __init__(
-        self, path: Path, keyring: Keyring, clock: Clock, *, map_size: int, reserve: str | int, sync: bool = True
+        self,
+        path: Path,
+        keyring: Keyring,
+        clock: Clock,
+        *,
+        map_size: int,
+        reserve: str | int,
+        sync: bool = True,
+        apart: Household | None = None,
     ) -> None:
         """Open or create the spool; Unavailable with the reason when that fails.
 
-        `sync=False` is for the control of the durability tests, which must lose mail with it.
+        With `apart` a process of its own makes the changes: call from a running loop. `sync=False` is for the
+        control of the durability tests, which must lose mail with it.
         """
         self._keyring = keyring
         self._clock = clock
-
-        def open_environment() -> Environment:
-            environment = Environment(path, map_size=map_size, reserve=reserve, sync=sync)
-            try:
-                _check_keys(environment, keyring)
-            except BaseException:
-                environment.close()
-                raise
-            return environment
-
-        environment = open_environment()
-        self._space = environment.space()
-        self._space_at = time.monotonic()
-        self._writer = Writer(environment, keyring, open_environment, lambda: self.space().accepting)
+        place = Place(str(path), map_size, reserve, sync)
+        self._writer: Writer
+        if apart is None:
+            committer = committer_at(place, keyring)
+            self._room = committer.room
+            self._writer = ThreadWriter(committer, keyring)
+        else:
+            self._writer = ProcessWriter(place, keyring, apart)
+            self._room = Room(lambda: self._writer.environment, lambda: True)
         self._lanes: dict[bytes, Lane] = {}
 
     # Changes
 
     async def accept(self, acceptances: Sequence[Acceptance]) -> int:
         """Store all of the messages or none; return the log position of the last event."""
-        change = operations.accepting(self._keyring, acceptances)
-        return cast("int", await self._writer.submit(change, admits=True))
+        return cast("int", await self._writer.perform(Accepting(tuple(acceptances))))
 
     def store_content(self) -> ContentWriter:
         """Begin content that is committed as it arrives."""
@@ -96,25 +103,19 @@ class LmdbSpool:
 
     async def claim(self, entry: Entry, claim: Claim) -> bool:
         """Take an entry for an attempt; False if it changed, was claimed or is gone."""
-        return cast("bool", await self._writer.submit(operations.claiming(entry, claim)))
+        return cast("bool", await self._writer.perform(Claiming(entry, claim)))
 
     async def settle(self, settlement: Settlement) -> bool:
         """Store an attempt's outcome; False if the claim is not the stored one."""
-        return cast("bool", await self._writer.submit(operations.settling(self._keyring, settlement)))
+        return cast("bool", await self._writer.perform(Settling(settlement)))
 
     async def change(self, change: Change) -> bool:
         """Change an entry nobody has claimed; False if it is claimed or not as before."""
-        return cast("bool", await self._writer.submit(operations.changing(self._keyring, change)))
+        return cast("bool", await self._writer.perform(Changing(change)))
 
     async def next_epoch(self) -> int:
         """Make this caller the owner of deliveries."""
-
-        def change(group: Group) -> int:
-            epoch = int(group.get(Table.META, b"epoch") or b"0") + 1
-            group.put(Table.META, [(b"epoch", b"%d" % epoch)])
-            return epoch
-
-        return cast("int", await self._writer.submit(change))
+        return cast("int", await self._writer.perform(NextEpoch()))
 
     # The queue
 
@@ -124,7 +125,7 @@ class LmdbSpool:
             found = view.due_lanes(now, limit, self._lanes)
         await self._quarantine(Table.DUE, found.broken)
         if found.stale:
-            await self._writer.submit(lambda group: _mend_hints(group, found.stale))
+            await self._writer.perform(MendHints(found.stale))
         return _in_turn(found.by_tenant, limit)
 
     async def heads(self, lane: Lane, now: float, limit: int, skip: Collection[str]) -> list[Due]:
@@ -162,7 +163,7 @@ class LmdbSpool:
     async def _quarantine(self, table: Table, rows: list[bytes]) -> None:
         """Take rows whose records cannot be read out of the way, so that the others flow; the records stay."""
         if rows:
-            await self._writer.submit(lambda group: group.delete(table, rows))
+            await self._writer.perform(Quarantine(table, rows))
 
     # Reading what there is
 
@@ -244,7 +245,7 @@ class LmdbSpool:
         """Forget events up to `position`, at most 1,000 records a transaction."""
         more = True
         while more:
-            more = await self._writer.submit(lambda group: _discard(group, self._keyring, position))
+            more = await self._writer.perform(DiscardEvents(position))
 
     async def log_end(self) -> int:
         """Return the position of the last event, 0 before the first."""
@@ -261,24 +262,11 @@ class LmdbSpool:
 
     async def put_record(self, kind: str, name: str, value: bytes, *, replace: bool) -> bool:
         """Store a named record; False if it exists and `replace` is not set."""
-        key = record_key(kind, name)
-        plain = operations.encode((name, value))
-        pairs = pieces(key, self._keyring.seal("records", self._clock.now(), plain, key))
-
-        def change(group: Group) -> bool:
-            if not replace and group.get(Table.RECORDS, key + b"\x00") is not None:
-                return False
-            operations.replace_record(group, Table.RECORDS, key, pairs)
-            return True
-
-        return cast("bool", await self._writer.submit(change))
+        return cast("bool", await self._writer.perform(PutRecord(kind, name, value, self._clock.now(), replace)))
 
     async def delete_record(self, kind: str, name: str) -> bool:
         """Remove a named record; False if there was none."""
-        key = record_key(kind, name)
-        return cast(
-            "bool", await self._writer.submit(lambda group: operations.delete_record(group, Table.RECORDS, key))
-        )
+        return cast("bool", await self._writer.perform(DeleteRecord(kind, name)))
 
     async def list_records(self, kind: str) -> list[tuple[str, bytes]]:
         """Read all records of a kind, by name."""
@@ -302,14 +290,11 @@ class LmdbSpool:
         Readers that died are forgotten too, so that they pin no pages.
         """
         self._writer.environment.env.reader_check()
-        return cast("int", await self._writer.submit(lambda group: _collect(group, now)))
+        return cast("int", await self._writer.perform(Collect(now)))
 
     def space(self) -> Space:
         """Tell the room that is left, at most a second old."""
-        if self.healthy() and time.monotonic() - self._space_at >= _SPACE_AGE:
-            self._space_at = time.monotonic()
-            self._space = self._writer.environment.space()
-        return self._space
+        return self._room.space()
 
     def healthy(self) -> bool:
         """Tell whether this process can commit."""
@@ -317,9 +302,7 @@ class LmdbSpool:
 
     async def close(self) -> None:
         """Finish what was begun, then close."""
-        self._writer.end()
-        await asyncio.to_thread(self._writer.join)
-        self._writer.environment.close()
+        await self._writer.close()
 
     @contextmanager
     def _view(self) -> Iterator[View]:
@@ -329,20 +312,6 @@ class LmdbSpool:
                 yield View(txn, environment.tables, self._keyring)
         except lmdb.Error as error:
             raise Unavailable(f"spool: {error}") from None
-
-
-def _check_keys(environment: Environment, keyring: Keyring) -> None:
-    """Unavailable unless we have the key that sealed here last, whoever it was; every record would look broken."""
-    meta = environment.tables[Table.META]
-    with environment.env.begin(write=True) as txn:
-        sealed = txn.get(b"sealed", db=meta)
-        if sealed is not None:
-            try:
-                keyring.open("meta", sealed, b"sealed")
-            except SealBroken:
-                raise Unavailable(f"spool {environment.path}: its key is not in the key file") from None
-        if sealed is None or not keyring.seals(sealed):
-            txn.put(b"sealed", keyring.seal("meta", 0, b"", b"sealed"), db=meta)
 
 
 def _opened(view: View, rows: list[bytes]) -> tuple[list[Due], list[bytes]]:
@@ -372,48 +341,3 @@ def _in_turn(by_tenant: list[list[Lane]], limit: int) -> list[Lane]:
         found += row
         depth += 1
     return found[:limit]
-
-
-def _mend_hints(group: Group, stale: list[bytes]) -> None:
-    for key in stale:
-        tenant, lane = key[:TENANT_BYTES], key[-LANE_BYTES:]
-        head = group.keys_from(Table.DUE, lane, 1)
-        moved = None
-        if head:
-            second = int.from_bytes(head[0][LANE_BYTES:-ENTRY_BYTES], "big") // 1000
-            moved = tenant + second.to_bytes(8, "big") + lane
-        if moved != key:
-            group.delete(Table.WAKE, [key])
-            if moved is not None:
-                group.put(Table.WAKE, [(moved, b"")])
-
-
-def _discard(group: Group, keyring: Keyring, position: int) -> bool:
-    keys = group.keys_from(Table.EVENTS, b"", 1000)
-    gone = [key for key in keys if key[:8] <= log_key(position)]
-    group.delete(Table.EVENTS, gone)
-    for key in keys[len(gone) : len(gone) + 1]:
-        pieces = [group.get(Table.EVENTS, each) or b"" for each in group.keys_from(Table.EVENTS, key[:8], 256)]
-        shortened = log_pairs_behind(keyring, key[:8], pieces, position)
-        if shortened:
-            operations.replace_record(group, Table.EVENTS, key[:8], shortened)
-    return len(gone) == 1000
-
-
-def _collect(group: Group, now: float) -> int:
-    gone = 0
-    for content_id in group.keys_from(Table.LOOSE, b"", _COLLECT_PAGES):
-        value = group.get(Table.LOOSE, content_id)
-        if value is None:
-            continue
-        pages, since = read_loose(value)
-        if since + GRACE > now:
-            continue
-        first = max(0, pages - (_COLLECT_PAGES - gone))
-        group.delete(Table.CONTENT, [content_key(content_id, number) for number in range(first, pages)])
-        gone += pages - first
-        if first:
-            group.put(Table.LOOSE, [(content_id, loose_value(first, since))])
-            break
-        group.delete(Table.LOOSE, [content_id])
-    return gone

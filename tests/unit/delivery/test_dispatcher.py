@@ -20,10 +20,10 @@ from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.submission import Submission
 from mta.spool.interface import Uncertain
-from mta.spool.lmdb import writer
+from mta.spool.lmdb import commit
 from mta.spool.lmdb.care import verify
 from mta.spool.lmdb.spool import LmdbSpool
-from mta.spool.lmdb.writer import Group
+from mta.spool.lmdb.commit import Group
 from mta.spool.records import Claim, Entry, Origin
 from mta.spool.sealing import Keyring
 from tests.contract.spool_contract import a_message
@@ -187,7 +187,7 @@ async def fall_sick(spool: LmdbSpool) -> None:
 async def test_a_sick_spool_starts_nothing_and_does_not_spin(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(writer, "_REOPEN_INTERVAL", 0.3)
+    monkeypatch.setattr(commit, "REOPEN_INTERVAL", 0.3)
     caplog.set_level(logging.ERROR)
     bench.peer.let_go()
     bench.start(poll=1.0)
@@ -254,7 +254,7 @@ async def test_a_claim_of_which_nobody_was_told_is_given_back(bench: Bench, monk
 
 
 async def test_an_outcome_is_stored_when_the_spool_is_well_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_REOPEN_INTERVAL", 0.1)
+    monkeypatch.setattr(commit, "REOPEN_INTERVAL", 0.1)
     monkeypatch.setattr(module, "SETTLE_RETRY", 0.05)
     await bench.accept("x.test")
     bench.start()

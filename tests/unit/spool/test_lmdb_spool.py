@@ -11,11 +11,11 @@ import pytest
 
 from mta.clock import SystemClock
 from mta.spool.interface import Acceptance, Full, Refused, Settlement, Spool, SpoolError, Unavailable, Uncertain
-from mta.spool.lmdb import writer
+from mta.spool.lmdb import commit
 from mta.spool.lmdb.environment import VALUE_LIMIT, Table
 from mta.spool.lmdb.keys import entry_key
 from mta.spool.lmdb.spool import LmdbSpool
-from mta.spool.lmdb.writer import Group
+from mta.spool.lmdb.commit import Group
 from mta.spool.records import Entry, Segment
 from mta.spool.sealing import KeyFileError, Keyring, load_or_create_keyring, new_content_key
 from tests.contract.spool_contract import CLAIM, NOW, OpenSpool, SpoolContract, a_message, ended, the_head
@@ -232,7 +232,7 @@ async def test_one_bad_key_refuses_nobody_else(tmp_path: Path) -> None:
 async def test_an_io_error_refuses_until_the_spool_was_reopened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "_REOPEN_INTERVAL", 0.2)
+    monkeypatch.setattr(commit, "REOPEN_INTERVAL", 0.2)
     spool = make(tmp_path)
     await spool.accept([a_message()])
 
@@ -271,7 +271,7 @@ async def test_an_io_error_met_one_by_one_is_one_too(tmp_path: Path) -> None:
         together.wait(5)
         group.put(Table.META, [(b"begun", b"")])
 
-    waiting = [asyncio.create_task(spool._writer.submit(each)) for each in (begin, fail, defect)]
+    waiting = [spool._writer.submit(each) for each in (begin, fail, defect)]
     await asyncio.sleep(0)
     together.set()
     results = await asyncio.gather(*waiting, return_exceptions=True)
@@ -327,7 +327,7 @@ async def test_the_reserve_refuses_new_mail_and_lets_outcomes_through(tmp_path: 
     while spool.space().accepting:
         accepted.append(a_message(content=os.urandom(60_000)))
         await spool.accept(accepted[-1:])
-        spool._space_at = 0.0
+        spool._room.measured_at = -1e9
     with pytest.raises(Full):
         await spool.accept([a_message()])
     assert len(accepted) > 20
@@ -338,7 +338,7 @@ async def test_the_reserve_refuses_new_mail_and_lets_outcomes_through(tmp_path: 
         message = await spool.message(entry.message)
         assert message is not None
         assert await spool.settle(Settlement(message=message, entry=ended(entry), claim=CLAIM))
-    spool._space_at = 0.0
+    spool._room.measured_at = -1e9
     assert spool.space().accepting  # pages in the file that can be used again are room
     await spool.accept([a_message()])
     await spool.close()
