@@ -68,7 +68,7 @@ def become_owner(state_dir: Path) -> None:
         return
     if not state_dir.exists():
         log.debug("state_dir=%s created=yes owner=root", state_dir)
-        state_dir.mkdir(mode=0o755, parents=True)
+        state_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     owner = state_dir.stat()
     if owner.st_uid == 0:
         return

@@ -41,6 +41,9 @@ class House(Protocol):
     def message_ended(self) -> None:
         """Hear that a message has been answered."""
 
+    def send_soon(self, connection: "Connection") -> None:
+        """Have `connection.send` called when this turn of the loop is over."""
+
 
 class Connection(asyncio.Protocol):
     """The shell. `client` is the peer, or who a proxy says it is."""
@@ -65,6 +68,7 @@ class Connection(asyncio.Protocol):
         self._closing_at: float | None = None
         self._started = self._alive = self._loop.time()
         self._progress = 0
+        self._unsent = b""
 
     @property
     def busy(self) -> bool:
@@ -185,7 +189,7 @@ class Connection(asyncio.Protocol):
             return
         output = session.take_output()
         if output:
-            transport.write(output)
+            self._say(output, at_once=session.closed or isinstance(session.question, StartTls))
         if session.behind:
             self._loop.call_soon(self._resume, session)
         elif self._task is not None:
@@ -195,6 +199,19 @@ class Connection(asyncio.Protocol):
         elif session.question is not None:
             self._task = self._loop.create_task(self._answer(session, session.question))
         self._set_reading()
+
+    def _say(self, output: bytes, *, at_once: bool) -> None:
+        if not self._unsent and not at_once:
+            self._house.send_soon(self)
+        self._unsent += output
+        if at_once:
+            self.send()
+
+    def send(self) -> None:
+        """Send what has been said."""
+        unsent, self._unsent = self._unsent, b""
+        if unsent and self._transport is not None:
+            self._transport.write(unsent)
 
     def _log(self, refusals: list[Refusal]) -> None:
         for each in refusals:

@@ -58,6 +58,7 @@ class Ingress:
         self._acceptors: list[asyncio.Task[None]] = []
         self._paths: list[str] = []  # of unix sockets that we made
         self._connections: set[Connection] = set()
+        self._talkative: list[Connection] = []  # have something to send
         self._clients: Counter[str] = Counter()
         self._turned_away: Counter[tuple[str, Reply]] = Counter()  # since the last sweep
         self._introducing: Counter[str] = Counter()  # peers of connections that are none yet
@@ -142,6 +143,12 @@ class Ingress:
         """Hear that a message has been answered."""
         self._changed.set()
 
+    def send_soon(self, connection: Connection) -> None:
+        """Have `connection.send` called when this turn of the loop is over."""
+        if not self._talkative:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._talkative.append(connection)
+
     # Inside
 
     def _no_entry(self, listener: Listener, client: Client) -> Reply | None:
@@ -154,6 +161,11 @@ class Ingress:
         if self._clients[client.counted_as] >= self._limits.connections_per_client:
             return replies.TOO_MANY_FROM_CLIENT
         return None
+
+    def _send(self) -> None:
+        talkative, self._talkative = self._talkative, []
+        for connection in talkative:
+            connection.send()
 
     async def _change(self) -> None:
         self._changed.clear()
