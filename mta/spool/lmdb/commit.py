@@ -24,6 +24,7 @@ from mta.spool.sealing import Keyring, SealBroken
 log = logging.getLogger(__name__)
 
 RECORDS_PER_COMMIT = 1000  # a group stops growing there; one operation may be larger, it is whole or nothing
+TOGETHER = 64  # operations that an inbox gives at once: seven records each, for a message with one recipient
 REOPEN_INTERVAL = 1.0  # seconds
 
 

@@ -22,8 +22,8 @@ from mta.queue.submission import Submission
 from mta.spool.interface import Uncertain
 from mta.spool.lmdb import commit
 from mta.spool.lmdb.care import verify
-from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.lmdb.commit import Group
+from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Claim, Entry, Origin
 from mta.spool.sealing import Keyring
 from tests.contract.spool_contract import a_message

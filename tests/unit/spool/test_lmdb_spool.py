@@ -12,10 +12,10 @@ import pytest
 from mta.clock import SystemClock
 from mta.spool.interface import Acceptance, Full, Refused, Settlement, Spool, SpoolError, Unavailable, Uncertain
 from mta.spool.lmdb import commit
+from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.environment import VALUE_LIMIT, Table
 from mta.spool.lmdb.keys import entry_key
 from mta.spool.lmdb.spool import LmdbSpool
-from mta.spool.lmdb.commit import Group
 from mta.spool.records import Entry, Segment
 from mta.spool.sealing import KeyFileError, Keyring, load_or_create_keyring, new_content_key
 from tests.contract.spool_contract import CLAIM, NOW, OpenSpool, SpoolContract, a_message, ended, the_head
