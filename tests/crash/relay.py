@@ -130,6 +130,12 @@ class Relay:
             while any(pid in self.processes() for pid in victims):
                 await asyncio.sleep(_LOOK)
 
+    async def lives(self, name: str) -> None:
+        """Return when there is a process of that name."""
+        async with asyncio.timeout(_STARTS):
+            while name not in self.processes().values():
+                await asyncio.sleep(_LOOK)
+
     async def _nothing_lives(self) -> None:
         """Its children die with the parent, at once."""
         try:

@@ -22,7 +22,11 @@ from tests.crash.sink import Sink
 EVERYTHING = "everything"
 PARENT = "parent"
 POWER = "power"  # of everything and of the disk
-VICTIMS = (EVERYTHING, "delivery", "ingress", PARENT, "http", EVERYTHING, "events", "delivery")
+WRITER = " spool"  # of a role
+VICTIMS = (
+    EVERYTHING, "delivery", "ingress", PARENT, "delivery spool", "http",
+    EVERYTHING, "ingress spool", "events", "delivery",
+)  # fmt: skip
 _LONGEST = 1.2  # seconds from ready to kill
 _STARTING = 0.15  # the share of kills that come while the relay starts
 _START = 1.0  # seconds that a start takes
@@ -178,7 +182,10 @@ class _Weather:
     async def _kill_role(self, role: str) -> None:
         with self.sink.cut() if role == "delivery" else nullcontext():
             await self.relay.kill(role)
-        await self.relay.ready(role)
+        if role.endswith(WRITER):  # its role goes on, and has it started again
+            await self.relay.lives(role)
+        else:
+            await self.relay.ready(role)
 
     async def _drained(self) -> None:
         place = self.relay.place

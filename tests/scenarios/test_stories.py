@@ -212,7 +212,7 @@ async def test_spool_full_and_space_back(story: Story, monkeypatch: pytest.Monke
     spool = story.parts.spool
     full = msgspec.structs.replace(spool.space(), reserve=1 << 60)
     with monkeypatch.context() as patched:
-        patched.setattr(spool, "space", lambda: full)
+        patched.setattr(spool._room, "space", lambda: full)
         with pytest.raises(Exception, match=r"4\.3\.1"):
             await story.send("other@rcpt.test")
         await story.lab.mx.start()
