@@ -201,11 +201,12 @@ class Connection(asyncio.Protocol):
         self._set_reading()
 
     def _say(self, output: bytes, *, at_once: bool) -> None:
-        if not self._unsent and not at_once:
-            self._house.send_soon(self)
+        waits = bool(self._unsent)
         self._unsent += output
         if at_once:
             self.send()
+        elif not waits:
+            self._house.send_soon(self)
 
     def send(self) -> None:
         """Send what has been said."""

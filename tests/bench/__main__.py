@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import uvloop
 
-from tests.bench.contest import CONTESTS, OCTETS, SESSIONS, Malfunction, contest
+from tests.bench.contest import CONTESTS, OCTETS, Malfunction, contest
 from tests.bench.figures import Run, medians, save, table
 from tests.bench.sink import Sink
 
@@ -20,6 +20,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure Fairlead beside Postfix.")
     parser.add_argument("--rounds", type=_positive, default=5, help="alternating runs of each kind (default: 5)")
     parser.add_argument("--messages", type=_positive, default=3000, help="of one run (default: 3000)")
+    parser.add_argument("--sessions", type=_positive, default=20, help="of the load, at once (default: 20)")
     parser.add_argument("--only", choices=CONTESTS, help="one contest alone")
     parser.add_argument("--quick", action="store_true", help="one round of 300 messages, to see whether it works")
     return parser.parse_args()
@@ -32,7 +33,7 @@ def _positive(text: str) -> int:
     return number
 
 
-async def _measure(contests: list[str], rounds: int, messages: int) -> list[Run]:
+async def _measure(contests: list[str], sessions: int, rounds: int, messages: int) -> list[Run]:
     this = asyncio.current_task()
     assert this is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
@@ -41,7 +42,7 @@ async def _measure(contests: list[str], rounds: int, messages: int) -> list[Run]
     runs: list[Run] = []
     for name in contests:
         print(f"bench: {name}, {rounds} rounds of {messages} messages", file=sys.stderr)
-        runs += await contest(name, sink, rounds, messages)
+        runs += await contest(name, sink, sessions, rounds, messages)
     await sink.close()
     return runs
 
@@ -51,14 +52,14 @@ def main() -> int:
     rounds, messages = (1, 300) if given.quick else (given.rounds, given.messages)
     began = datetime.now(UTC)
     try:
-        runs = uvloop.run(_measure([given.only] if given.only else list(CONTESTS), rounds, messages))
+        runs = uvloop.run(_measure([given.only] if given.only else list(CONTESTS), given.sessions, rounds, messages))
     except (Malfunction, RuntimeError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
     found = list(medians(runs))
-    print(f"{SESSIONS} sessions, bodies of {OCTETS} octets, medians of {rounds} runs of {messages} messages\n")
+    print(f"{given.sessions} sessions, bodies of {OCTETS} octets, medians of {rounds} runs of {messages} messages\n")
     print(table(found))
     print(f"bench: {save(runs, found, began)}", file=sys.stderr)
     return 0

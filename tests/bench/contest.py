@@ -19,7 +19,6 @@ from tests.interop.peers import disk_directory, postfix, signing_milter
 from tests.interop.processes import free_ports
 from tests.interop.relay import ROLES, Relay
 
-SESSIONS = 20
 OCTETS = 2000  # of a body
 CONTESTS = ("accept", "relay", "signed")
 _DOMAIN = "bench.test"
@@ -42,20 +41,20 @@ class Server(NamedTuple):
     processes: tuple[int, ...]
 
 
-async def contest(name: str, sink: Sink, rounds: int, messages: int) -> list[Run]:
+async def contest(name: str, sink: Sink, sessions: int, rounds: int, messages: int) -> list[Run]:
     """Hold one contest; Malfunction if it cannot be held."""
     runs: list[Run] = []
     with ExitStack() as stack:
         servers = [stack.enter_context(each) for each in _servers(name, sink.address)]
         for server in servers:
-            await _run(name, server, sink, _WARM_UP, kept=True)
+            await _run(name, server, sink, sessions, _WARM_UP, kept=True)
         if (busy := cpu.busy_share(1)) > _BUSY:
             print(f"bench: the machine is {busy:.0%} busy with other things: quote none of this", file=sys.stderr)
         for number in range(rounds):
             for kept in (False, True):
                 # whoever goes first finds the machine in another state than who comes after
                 for server in servers if number % 2 else reversed(servers):
-                    runs.append(await _run(name, server, sink, messages, kept=kept))
+                    runs.append(await _run(name, server, sink, sessions, messages, kept=kept))
     return runs
 
 
@@ -118,12 +117,12 @@ def _postfix(sink: HostPort, *, accept_only: bool = False, signs: bool = False) 
         yield Server(f"{RIVAL} with OpenDKIM" if signs else RIVAL, address, signs, tuple(processes))
 
 
-async def _run(name: str, server: Server, sink: Sink, messages: int, *, kept: bool) -> Run:
+async def _run(name: str, server: Server, sink: Sink, sessions: int, messages: int, *, kept: bool) -> Run:
     """Make one run: until the last message is accepted, or where it is relayed until it has arrived."""
     sink.expect(messages)
     machine, own = cpu.of_machine(), cpu.of_families(server.processes)
     began = time.perf_counter()
-    await _load(server, messages, kept=kept)
+    await _load(server, sessions, messages, kept=kept)
     ended = time.perf_counter()
     if name != "accept":
         try:
@@ -136,8 +135,8 @@ async def _run(name: str, server: Server, sink: Sink, messages: int, *, kept: bo
     return Run(name, "kept" if kept else "one a message", server.name, messages, ended - began, machine, own)
 
 
-async def _load(server: Server, messages: int, *, kept: bool) -> None:
-    options = f"-s {SESSIONS} -m {messages} -l {OCTETS} -f app@{_DOMAIN} -t to@away.test -M load.test".split()
+async def _load(server: Server, sessions: int, messages: int, *, kept: bool) -> None:
+    options = f"-s {sessions} -m {messages} -l {OCTETS} -f app@{_DOMAIN} -t to@away.test -M load.test".split()
     process = await asyncio.create_subprocess_exec(
         "smtp-source",
         *options,
