@@ -160,7 +160,10 @@ class ProcessWriter:
             log.error("spool=%s closing with %d changes under way", self.environment.path, len(self._asked))
         if self._socket is not None:
             self._hang_up(self._socket)
-            await asyncio.to_thread(self._process.wait)
+            try:
+                await asyncio.to_thread(self._process.wait, _END)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
         self.environment.close()
 
     # The process
