@@ -6,7 +6,7 @@ results, in order. The process dies with its role; one that dies alone is starte
 hand is uncertain.
 
 PERF: in a thread, py-lmdb gave the GIL away at each of fifty puts a commit, and a busy loop wanted it each time
-(7 futexes a message): accept went from 5,200/s to 6,200/s (scripts/bench, 20 kept sessions).
+(7 futexes a message): accept went from 5,200/s to 6,200/s (20 kept sessions of smtp-source, no other roles).
 """
 
 import asyncio
