@@ -57,7 +57,7 @@ _AnyOperation = (
     Accepting | Claiming | Settling | Changing | StorePages | GiveUp | Collect | PutRecord | DeleteRecord
     | NextEpoch | Quarantine | MendHints | DiscardEvents
 )  # fmt: skip
-_ERRORS: tuple[type[SpoolError], ...] = (Refused, Uncertain, Unavailable, Full)
+_ERRORS: tuple[type[SpoolError], ...] = (Refused, Uncertain, Full, Unavailable)  # the first that fits
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -328,7 +328,8 @@ def _nothing(_: object) -> None:
 def _result(waiting: Waiting) -> _Result:
     if waiting.error is None:
         return _Result(waiting.result)
-    return _Result(error=_ERRORS.index(type(waiting.error)) + 1, text=str(waiting.error))
+    fits = (number for number, kind in enumerate(_ERRORS, start=1) if isinstance(waiting.error, kind))
+    return _Result(error=next(fits, 1), text=str(waiting.error))
 
 
 def main(descriptor: int) -> None:
