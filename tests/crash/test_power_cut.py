@@ -3,6 +3,7 @@
 import asyncio
 import random
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,7 +84,8 @@ class Machine:
                 await asyncio.sleep(self._rng.uniform(0.0 if sabotage is Sabotage.NONE else 0.3, 1.0))
             self._disk.cut()
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):  # without its disk it may have ended before us
+                process.kill()
             await process.wait()
             await reading
 
