@@ -13,7 +13,7 @@ from mta.config import Listener, UnixPath
 from mta.ingress import replies
 from mta.ingress.access import HIDDEN_CLIENT, UNIX_CLIENT, Client, Identity, client_at
 from mta.ingress.arrival import Arrival, Intake, Provenance
-from mta.ingress.questions import Abandon, Accept, Authenticate, Question, Refusal, StartTls, Store
+from mta.ingress.questions import Abandon, Accept, Authenticate, Question, StartTls, Store
 from mta.ingress.session import Session
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
@@ -182,8 +182,8 @@ class Connection(asyncio.Protocol):
         """Do what the session's state asks for, after each change of it."""
         if self._leaving and not isinstance(session.question, Accept):
             session.hang_up(replies.DRAINING)
-        if session.refusals:
-            self._log(session.take_refusals())
+        for each in session.take_refusals():
+            log.info("session=%s client=%s refused: %s about=%s", self.id, self.client.name, each.reply, each.about)
         transport = self._transport
         if transport is None:
             return
@@ -213,10 +213,6 @@ class Connection(asyncio.Protocol):
         unsent, self._unsent = self._unsent, b""
         if unsent and self._transport is not None:
             self._transport.write(unsent)
-
-    def _log(self, refusals: list[Refusal]) -> None:
-        for each in refusals:
-            log.info("session=%s client=%s refused: %s about=%s", self.id, self.client.name, each.reply, each.about)
 
     def _resume(self, session: Session) -> None:
         if session.behind:

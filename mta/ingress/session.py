@@ -43,7 +43,7 @@ class Session:
         self._budget = budget
         self._charged = 0  # octets in the budget
         self._output: list[bytes] = []
-        self.refusals: list[Refusal] = []
+        self._refusals: list[Refusal] = []
         self._refused: set[Reply] = set()
         self._buffer = b""
         self._at = 0  # where in the buffer the next line begins
@@ -154,7 +154,7 @@ class Session:
 
     def take_refusals(self) -> list[Refusal]:
         """Return what is to be logged."""
-        refusals, self.refusals = self.refusals, []
+        refusals, self._refusals = self._refusals, []
         return refusals
 
     # Input
@@ -215,14 +215,14 @@ class Session:
             return self._act(dialog.respond(dialog.exchange, text), "AUTH")
         verb, _, argument = text.partition(" ")
         verb = verb.upper()
-        if len(line) + 2 > _LINE_LIMIT and len(line) + 2 > _LINE_LIMITS.get(verb, _LINE_LIMIT):
+        if len(line) + 2 > _LINE_LIMITS.get(verb, _LINE_LIMIT):
             self._say(replies.LINE_TOO_LONG)
         elif self._retiring is not None and verb != "QUIT":
             self._end(self._retiring)
         elif verb in _HTTP:
             self._end(replies.NOT_SMTP)
         else:
-            self._act(dialog.obey(verb, argument), text if verb == "RCPT" or verb == "MAIL" else verb)
+            self._act(dialog.obey(verb, argument), text if verb in ("MAIL", "RCPT") else verb)
         return None
 
     def _act(self, outcome: type_outcome, about: str) -> None:
@@ -268,7 +268,7 @@ class Session:
             return
         if reply not in self._refused:
             self._refused.add(reply)
-            self.refusals.append(Refusal(reply, ascii(about[:200])))
+            self._refusals.append(Refusal(reply, ascii(about[:200])))
         self._errors += reply.permanent
         if self._errors > self._limits.errors and not self.closed:
             self._end(replies.TOO_MANY_ERRORS)

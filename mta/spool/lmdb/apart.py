@@ -204,7 +204,7 @@ class ProcessWriter:
         code = self._process.wait()
         self.sick = f"the writer's process ended with {code}"
         log.error("spool=%s error=%r doing=start-it-again", self.environment.path, self.sick)
-        self._answer([_refusal(Uncertain, self.sick)] * len(self._asked))
+        self._answer([_failure(Uncertain(f"spool: {self.sick}"))] * len(self._asked))
         self._loop.call_later(_RESTART, self._start_again)
 
     # What is said
@@ -220,7 +220,7 @@ class ProcessWriter:
         gathered, self._gathered = self._gathered[:TOGETHER], self._gathered[TOGETHER:]
         self._asked += [future for _, future in gathered]
         if self._socket is None or self.sick:  # since they were asked for
-            self._answer([_refusal(Unavailable, self.sick)] * len(gathered))
+            self._answer([_failure(Unavailable(f"spool: {self.sick}"))] * len(gathered))
             return
         blocked = bool(self._unsent)
         self._unsent += _framed([operation for operation, _ in gathered])
@@ -267,8 +267,9 @@ class ProcessWriter:
             self._idle.set()
 
 
-def _refusal(kind: type[SpoolError], why: str) -> _Result:
-    return _Result(error=_ERRORS.index(kind) + 1, text=f"spool: {why}")
+def _failure(error: SpoolError) -> _Result:
+    fits = (number for number, kind in enumerate(_ERRORS, start=1) if isinstance(error, kind))
+    return _Result(error=next(fits, 1), text=str(error))
 
 
 def _set(future: "asyncio.Future[Any]", result: _Result) -> None:
@@ -326,10 +327,7 @@ def _nothing(_: object) -> None:
 
 
 def _result(waiting: Waiting) -> _Result:
-    if waiting.error is None:
-        return _Result(waiting.result)
-    fits = (number for number, kind in enumerate(_ERRORS, start=1) if isinstance(waiting.error, kind))
-    return _Result(error=next(fits, 1), text=str(waiting.error))
+    return _Result(waiting.result) if waiting.error is None else _failure(waiting.error)
 
 
 def main(descriptor: int) -> None:
