@@ -293,26 +293,30 @@ class _Inbox:
     keyring: Keyring
 
     def get(self, block: bool = True, timeout: float | None = None) -> list[Waiting] | None:  # noqa: ARG002, FBT001, FBT002 - as the queue's
-        until = None if timeout is None else time.monotonic() + timeout
-        while not self.frames.complete:
-            left = None if until is None else max(0.0, until - time.monotonic())
-            if not select.select([self.socket], [], [], left)[0]:
-                raise Empty
-            data = _read(self.socket)
-            if not data:
-                return None
-            self.frames.add(data)
-        return [_prepared(operation, self.keyring) for operation in _decode_operations(self.frames.take())]
+        frame = _next_frame(self.socket, self.frames, timeout)
+        if frame is None:
+            return None
+        return [_prepared(operation, self.keyring) for operation in _decode_operations(frame)]
 
     def empty(self) -> bool:
         return not self.frames.complete and not select.select([self.socket], [], [], 0)[0]
 
 
-def _read(connection: socket.socket) -> bytes:
-    try:
-        return connection.recv(_READ)
-    except ConnectionError:
-        return b""
+def _next_frame(connection: socket.socket, frames: _Unframing, timeout: float | None = None) -> bytes | None:
+    """Wait for a frame; None at the end of the stream, Empty when `timeout` is over."""
+    until = None if timeout is None else time.monotonic() + timeout
+    while not frames.complete:
+        left = None if until is None else max(0.0, until - time.monotonic())
+        if not select.select([connection], [], [], left)[0]:
+            raise Empty
+        try:
+            data = connection.recv(_READ)
+        except ConnectionError:
+            data = b""
+        if not data:
+            return None
+        frames.add(data)
+    return frames.take()
 
 
 def _prepared(operation: Operation, keyring: Keyring) -> Waiting:
@@ -336,12 +340,10 @@ def main(descriptor: int) -> None:
         signal.signal(number, signal.SIG_IGN)  # they mean the role, which hangs up when it has drained
     with socket.socket(fileno=descriptor) as connection:
         frames = _Unframing()
-        while not frames.complete:
-            data = _read(connection)
-            if not data:
-                return
-            frames.add(data)
-        hello = _decode_hello(frames.take())
+        first = _next_frame(connection, frames)
+        if first is None:
+            return
+        hello = _decode_hello(first)
         enter_role(f"{hello.household.name} spool")
         logs.configure(Log.model_validate(hello.household.log), hello.household.name)
         keyring = Keyring(hello.keys)
