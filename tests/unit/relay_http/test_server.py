@@ -265,28 +265,25 @@ async def test_a_silent_client_is_let_go(serve: Any, beginning: bytes | None) ->
     writer.close()
 
 
-async def test_a_request_that_drips_is_let_go(serve: Any) -> None:
-    running = await serve(limits={"idle": 0.2, "session": 0.6})
+async def drip_until_let_go(running: Any, begun: bytes, drop: bytes) -> None:
     reader, writer = await running.connect()
+    writer.write(begun)
     eof = asyncio.create_task(reader.read())
     async with asyncio.timeout(3):
         while not eof.done():
-            writer.write(b"G")
+            writer.write(drop)
             await asyncio.wait([eof], timeout=0.05)
     writer.close()
+
+
+async def test_a_request_that_drips_is_let_go(serve: Any) -> None:
+    await drip_until_let_go(await serve(limits={"idle": 0.2, "session": 0.6}), b"", b"G")
 
 
 async def test_a_head_that_drips_is_let_go(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "HEAD_TIME", 0.4)
     running = await serve(limits={"idle": 0.3, "session": 60})
-    reader, writer = await running.connect()
-    writer.write(b"GET /healthz HTTP/1.1\r\nX-Drip: ")
-    eof = asyncio.create_task(reader.read())
-    async with asyncio.timeout(5):
-        while not eof.done():
-            writer.write(b"x")
-            await asyncio.wait([eof], timeout=0.05)
-    writer.close()
+    await drip_until_let_go(running, b"GET /healthz HTTP/1.1\r\nX-Drip: ", b"x")
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from mta.spool.interface import Full, Refused, Spool, SpoolError, Unavailable, Uncertain
+from mta.spool.interface import Full, Refused, SpoolError, Unavailable, Uncertain
 from mta.spool.lmdb import apart
 from mta.spool.lmdb.apart import Household, ProcessWriter
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import Keyring
 from tests.contract.spool_contract import OpenSpool, SpoolContract, a_message
-from tests.unit.spool.test_lmdb_spool import KEYS, AtNow, Shared
+from tests.unit.spool.test_lmdb_spool import KEYS, AtNow, opener
 
 HOUSEHOLD = Household("test", {"format": "text", "level": "info"})
 
@@ -44,16 +44,7 @@ async def until_healthy(spool: LmdbSpool) -> None:
 class TestContractApart(SpoolContract):
     @pytest.fixture
     def open_spool(self, tmp_path: Path) -> OpenSpool:
-        opened: list[LmdbSpool] = []
-
-        async def open_one() -> Spool:
-            for each in opened:
-                if not writer_of(each)._closing:
-                    return Shared(each)
-            opened.append(make(tmp_path / "spool"))
-            return opened[-1]
-
-        return open_one
+        return opener(lambda: make(tmp_path / "spool"))
 
 
 async def test_a_writer_that_dies_leaves_what_it_had_uncertain_and_is_started_again(

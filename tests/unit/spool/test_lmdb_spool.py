@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import lmdb
@@ -45,19 +46,24 @@ def make(path: Path, **options: object) -> LmdbSpool:
     return LmdbSpool(path, Keyring(KEYS), AtNow(), **settings)  # type: ignore[arg-type]
 
 
+def opener(make_one: Callable[[], LmdbSpool]) -> OpenSpool:
+    """Open a spool with `make_one`, or share the one that is open."""
+    opened: list[LmdbSpool] = []
+
+    async def open_one() -> Spool:
+        for each in opened:
+            if not each._writer._closing:
+                return Shared(each)
+        opened.append(make_one())
+        return opened[-1]
+
+    return open_one
+
+
 class TestLmdbContract(SpoolContract):
     @pytest.fixture
     def open_spool(self, tmp_path: Path) -> OpenSpool:
-        opened: list[LmdbSpool] = []
-
-        async def open_one() -> Spool:
-            for each in opened:
-                if not each._writer._closing:
-                    return Shared(each)
-            opened.append(make(tmp_path / "spool"))
-            return opened[-1]
-
-        return open_one
+        return opener(lambda: make(tmp_path / "spool"))
 
 
 async def test_no_value_is_larger_than_a_page(tmp_path: Path) -> None:
