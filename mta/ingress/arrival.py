@@ -8,7 +8,7 @@ import logging
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -17,6 +17,7 @@ from mta.config import Limits
 from mta.ingress import replies
 from mta.ingress.access import Access
 from mta.ingress.body import Budget
+from mta.ingress.questions import Accept
 from mta.ingress.trace import Trace, received_field, repaired
 from mta.mail import headers
 from mta.mail.address import domain_of
@@ -35,8 +36,8 @@ _MESSAGE_ID_LIMIT = 512  # octets of a Message-ID worth remembering
 class Queue(Protocol):
     """The one door in, as mta.queue has it."""
 
-    async def accept(self, *submissions: Submission) -> Sequence[Receipt]:
-        """Take responsibility for all or none: durable on return. SpoolError tells why not."""
+    async def accept_each(self, submissions: Sequence[Submission]) -> Sequence[Receipt | SpoolError]:
+        """Take responsibility for each that can be stored: durable on return. For the others, why not."""
 
 
 class Intake(msgspec.Struct, frozen=True):
@@ -89,12 +90,11 @@ class Arrival:
             self._size += len(content)
             await self._writer.write(content)
         except SpoolError as error:
-            await self.abandon()
-            return self._failure(error)
+            return await self.failed(error)
         return None
 
-    async def accept(self, envelope: Envelope, content: bytes) -> Reply:
-        """Hand the message to the queue with its last stretch; the reply is positive when it is durable."""
+    async def complete(self, envelope: Envelope, content: bytes) -> Submission | Reply:
+        """End the message with its last stretch; return what the queue is to take, or the reply that refuses it."""
         stored: tuple[Segment, ...] = ()
         try:
             if self._writer is None:
@@ -106,10 +106,12 @@ class Arrival:
             if self._writer is not None:
                 await self._writer.write(content)
                 stored, content = (await self._writer.finish(),), b""
-            await self._intake.queue.accept(self._submission(envelope, stored, content))
         except SpoolError as error:
-            await self.abandon()
-            return self._failure(error)
+            return await self.failed(error)
+        return self._submission(envelope, stored, content)
+
+    def taken(self, envelope: Envelope) -> Reply:
+        """Note that the message is durable; return the reply that says so."""
         log.info(
             "session=%s client=%s tenant=%s message=%s from=%a recipients=%d size=%d signed=%s%s",
             self._from.session,
@@ -124,6 +126,16 @@ class Arrival:
         )
         return Reply(250, "2.0.0", f"OK queued as {self.id}")
 
+    async def failed(self, error: SpoolError) -> Reply:
+        """Give the message up, which was not stored; return the reply that says why."""
+        await self.abandon()
+        log.warning(
+            "session=%s message=%s not stored: %s: %a", self._from.session, self.id, type(error).__name__, str(error)
+        )
+        if isinstance(error, Full):
+            return replies.SPOOL_FULL
+        return replies.SPOOL_REFUSED if isinstance(error, Refused) else replies.SPOOL_UNAVAILABLE
+
     async def abandon(self) -> None:
         """Give up what was stored. What cannot be given up now, the spool collects later."""
         writer, self._writer = self._writer, None
@@ -135,16 +147,16 @@ class Arrival:
         """Judge the header block, which `content` begins with, and return the content as it is to be kept."""
         length = headers.header_length(content)
         header, rest = content[:length], content[length:]
-        names = headers.names(header)
-        if names.count(b"received") > self._intake.limits.received:  # RFC 5321 6.3
+        if headers.count(header, b"received") > self._intake.limits.received:  # RFC 5321 6.3
             return replies.LOOP
-        refusal = await self._judge_sender(header) or await self._judge_return_path(envelope)
+        submitted = self._from.origin is Origin.SUBMISSION
+        refusal = await self._judge_sender(header) or (await self._judge_return_path(envelope) if submitted else None)
         if refusal is not None:
             return refusal
         now = self._intake.clock.now()
-        if self._from.origin is Origin.SUBMISSION:
-            header = repaired(header, names, self._intake.hostname, self.id, now)
-        elif header and not names:  # a body without a header block: ours must not be taken for its first lines
+        if submitted:
+            header = repaired(header, self._intake.hostname, self.id, now)
+        elif header and not headers.names(header):  # a body alone: our field must not be taken for its first line
             header = b"\r\n" + header
         message_id = headers.first(header, b"message-id") or b""
         if len(message_id) <= _MESSAGE_ID_LIMIT:
@@ -175,7 +187,7 @@ class Arrival:
 
     async def _judge_return_path(self, envelope: Envelope) -> Reply | None:
         """Refuse a submission whose reports would go to another tenant: MAIL FROM is as much a claim as From."""
-        if self._from.origin is not Origin.SUBMISSION or not envelope.sender:
+        if not envelope.sender:
             return None
         standing = await self._intake.access.standing(self._from.tenant, (domain_of(envelope.sender),))
         if not standing.foreign:
@@ -196,10 +208,36 @@ class Arrival:
             note=self._note,
         )
 
-    def _failure(self, error: SpoolError) -> Reply:
-        log.warning(
-            "session=%s message=%s not stored: %s: %a", self._from.session, self.id, type(error).__name__, str(error)
-        )
-        if isinstance(error, Full):
-            return replies.SPOOL_FULL
-        return replies.SPOOL_REFUSED if isinstance(error, Refused) else replies.SPOOL_UNAVAILABLE
+
+class Whole(NamedTuple):
+    """A message that has come to its end: its arrival, and the last stretch with the envelope."""
+
+    arrival: Arrival
+    last: Accept
+
+    async def complete(self) -> Submission | Reply | None:
+        """Return what the queue is to take, the reply that refuses it, or None if that failed as nobody foresaw."""
+        try:
+            return await self.arrival.complete(self.last.envelope, self.last.content)
+        except Exception:  # one message: others must not suffer from it
+            log.exception("message=%s internal error", self.arrival.id)
+            return None
+
+
+async def accept_each(queue: Queue, messages: Sequence[Whole]) -> list[Reply | None]:
+    """Hand messages to the queue together; return the reply to each, positive when it is durable, None as above.
+
+    PERF: message by message, each step was cold again when the next one came to it.
+    """
+    completed = [await each.complete() for each in messages]
+    submissions = [each for each in completed if isinstance(each, Submission)]
+    results = iter(await queue.accept_each(submissions) if submissions else ())
+    answers: list[Reply | None] = []
+    for (arrival, last), found in zip(messages, completed, strict=True):
+        if not isinstance(found, Submission):
+            answers.append(found)
+        elif isinstance(result := next(results), SpoolError):
+            answers.append(await arrival.failed(result))
+        else:
+            answers.append(arrival.taken(last.envelope))
+    return answers

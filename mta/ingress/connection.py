@@ -12,7 +12,7 @@ from typing import Protocol, cast
 from mta.config import Listener, UnixPath
 from mta.ingress import replies
 from mta.ingress.access import HIDDEN_CLIENT, UNIX_CLIENT, Client, Identity, client_at
-from mta.ingress.arrival import Arrival, Intake, Provenance
+from mta.ingress.arrival import Arrival, Intake, Provenance, Whole, accept_each
 from mta.ingress.questions import Abandon, Accept, Authenticate, Question, StartTls, Store
 from mta.ingress.session import Session
 from mta.mail.ids import new_message_id
@@ -38,8 +38,11 @@ class House(Protocol):
     def leave(self, connection: "Connection") -> None:
         """Forget a connection that has gone and has nothing left to do."""
 
-    def message_ended(self) -> None:
-        """Hear that a message has been answered."""
+    def accept_soon(self, connection: "Connection", message: Whole) -> None:
+        """Have a message accepted, with the others of this turn of the loop, and `connection.accepted` called."""
+
+    def answered(self) -> None:
+        """Hear that a question has been answered, perhaps the end of a message."""
 
     def send_soon(self, connection: "Connection") -> None:
         """Have `connection.send` called when this turn of the loop is over."""
@@ -60,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None  # None once lost
         self._session: Session | None = None  # None for a client that was turned away
         self._arrival: Arrival | None = None
+        self._answering = False  # a question, by this task if the house does not
         self._task: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
         self._reading = True
@@ -69,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._started = self._alive = self._loop.time()
         self._progress = 0
         self._unsent = b""
+        self._origin = Origin(listener.kind)
 
     @property
     def busy(self) -> bool:
@@ -108,9 +113,8 @@ class Connection(asyncio.Protocol):
             return
         try:
             session.receive(data)
-        except Exception:  # one SMTP session: whatever it was, others must not suffer from it
-            log.exception("session=%s client=%s internal error", self.id, self.client.name)
-            session.hang_up(replies.INTERNAL)
+        except Exception as error:  # noqa: BLE001 - one SMTP session: whatever it was, others must not suffer from it
+            self._break_off(session, error)
         self._advance(session)
 
     def eof_received(self) -> bool:
@@ -192,12 +196,12 @@ class Connection(asyncio.Protocol):
             self._say(output, at_once=session.closed or isinstance(session.question, StartTls))
         if session.behind:
             self._loop.call_soon(self._resume, session)
-        elif self._task is not None:
-            pass  # it comes here when it ends
+        elif self._answering:
+            pass  # whoever does comes here when it is done
         elif session.closed:
             self._say_goodbye(session, transport)
         elif session.question is not None:
-            self._task = self._loop.create_task(self._answer(session, session.question))
+            self._ask(session, session.question)
         self._set_reading()
 
     def _say(self, output: bytes, *, at_once: bool) -> None:
@@ -249,10 +253,10 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._lost.set()
         session = self._session
-        if session is None or self._task is not None:
+        if session is None or self._answering:
             return
         if self._arrival is not None:
-            self._task = self._loop.create_task(self._answer(session, Abandon()))
+            self._ask(session, Abandon())
             return
         session.release()
         self._session = None
@@ -260,25 +264,56 @@ class Connection(asyncio.Protocol):
 
     # Questions
 
+    def _ask(self, session: Session, question: Question) -> None:
+        self._answering = True
+        if isinstance(question, Accept) and self._arrival is None:
+            self._house.accept_soon(self, Whole(self._arriving(session), question))
+        else:
+            self._task = self._loop.create_task(self._answer(session, question))
+
     async def _answer(self, session: Session, question: Question) -> None:
         try:
             await self._find_answer(session, question)
-        except Exception:  # one SMTP session, as in data_received
-            log.exception("session=%s client=%s internal error", self.id, self.client.name)
+        except Exception as error:  # noqa: BLE001 - one SMTP session, as in data_received
+            self._break_off(session, error)
+        self._answered(session)
+
+    def accepted(self, answer: Reply | None) -> None:
+        """Hear what became of the message that the house was to have accepted; None if that cannot be told."""
+        session = self._session
+        assert session is not None  # it stays until it has its answer
+        try:
+            self._end_message(session, answer)
+        except Exception as error:  # noqa: BLE001 - one SMTP session, as in data_received
+            self._break_off(session, error)
+        self._answered(session)
+
+    def _end_message(self, session: Session, answer: Reply | None) -> None:
+        if answer is None:
             session.hang_up(replies.INTERNAL)
+        else:
+            session.answer(answer)
+
+    def _answered(self, session: Session) -> None:
+        self._answering = False
         self._task = None
-        if isinstance(question, Accept):
-            self._house.message_ended()
+        self._house.answered()
         if self._transport is None:
             self._gone()
         else:
             self._advance(session)
 
+    def _break_off(self, session: Session, error: Exception) -> None:
+        log.error("session=%s client=%s internal error", self.id, self.client.name, exc_info=error)
+        session.hang_up(replies.INTERNAL)
+
     async def _find_answer(self, session: Session, question: Question) -> None:
         match question:
-            case Accept(envelope, content):
-                arrival, self._arrival = self._arrival or self._arriving(session), None
-                session.answer(await arrival.accept(envelope, content))
+            case Accept():
+                arrival, self._arrival = self._arrival, None
+                assert arrival is not None  # one that came whole is the house's
+                (answer,) = await accept_each(self._intake.queue, [Whole(arrival, question)])
+                self._end_message(session, answer)
             case Store(envelope, content):
                 self._arrival = self._arrival or self._arriving(session)
                 refusal = await self._arrival.store(envelope, content)
@@ -299,8 +334,7 @@ class Connection(asyncio.Protocol):
         dialog = session.dialog
         tenant = dialog.identity.tenant if dialog.identity else self.listener.tenant
         assert tenant is not None
-        origin = Origin(self.listener.kind)
-        return Arrival(self._intake, Provenance(self.id, origin, tenant, self.client.name, dialog.trace))
+        return Arrival(self._intake, Provenance(self.id, self._origin, tenant, self.client.name, dialog.trace))
 
     async def _log_in(self, question: Authenticate) -> Identity | Reply | None:
         """Ask who that is. A wrong credential is answered at a fixed time, whatever was wrong with it."""

@@ -19,7 +19,7 @@ from mta.clock import Clock
 from mta.config import Config, HostPort, Listener, UnixPath
 from mta.ingress import replies
 from mta.ingress.access import UNIX_CLIENT, Access, Client, admits, client_at
-from mta.ingress.arrival import Intake, Queue
+from mta.ingress.arrival import Intake, Queue, Whole, accept_each
 from mta.ingress.body import Budget
 from mta.ingress.connection import HANDSHAKE, Connection
 from mta.ingress.proxy import ProxyError, read_proxied
@@ -59,6 +59,8 @@ class Ingress:
         self._paths: list[str] = []  # of unix sockets that we made
         self._connections: set[Connection] = set()
         self._talkative: list[Connection] = []  # have something to send
+        self._whole: list[tuple[Connection, Whole]] = []  # to be accepted
+        self._accepting: set[asyncio.Task[None]] = set()
         self._clients: Counter[str] = Counter()
         self._turned_away: Counter[tuple[str, Reply]] = Counter()  # since the last sweep
         self._introducing: Counter[str] = Counter()  # peers of connections that are none yet
@@ -105,7 +107,7 @@ class Ingress:
             log.warning("closing with %d sessions that do not end", len(self._connections))
             for connection in list(self._connections):
                 connection.abort()
-        await asyncio.gather(*self._acceptors, return_exceptions=True)
+        await asyncio.gather(*self._acceptors, *self._accepting, return_exceptions=True)
         if self._sweeper is not None:
             self._sweeper.cancel()
 
@@ -139,9 +141,15 @@ class Ingress:
             del self._clients[client]
         self._changed.set()
 
-    def message_ended(self) -> None:
-        """Hear that a message has been answered."""
+    def answered(self) -> None:
+        """Hear that a question has been answered, perhaps the end of a message."""
         self._changed.set()
+
+    def accept_soon(self, connection: Connection, message: Whole) -> None:
+        """Have a message accepted, with the others of this turn of the loop, and `connection.accepted` called."""
+        if not self._whole:
+            asyncio.get_running_loop().call_soon(self._accept_whole)
+        self._whole.append((connection, message))
 
     def send_soon(self, connection: Connection) -> None:
         """Have `connection.send` called when this turn of the loop is over."""
@@ -161,6 +169,22 @@ class Ingress:
         if self._clients[client.counted_as] >= self._limits.connections_per_client:
             return replies.TOO_MANY_FROM_CLIENT
         return None
+
+    def _accept_whole(self) -> None:
+        whole, self._whole = self._whole, []
+        task = asyncio.get_running_loop().create_task(self._accept_each(whole))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    async def _accept_each(self, whole: list[tuple[Connection, Whole]]) -> None:
+        answers: Sequence[Reply | None]
+        try:
+            answers = await accept_each(self.intake.queue, [message for _, message in whole])
+        except Exception:  # a background loop: their sessions must not wait for ever
+            log.exception("messages=%d internal error", len(whole))
+            answers = [None] * len(whole)
+        for (connection, _), answer in zip(whole, answers, strict=True):
+            connection.accepted(answer)
 
     def _send(self) -> None:
         talkative, self._talkative = self._talkative, []

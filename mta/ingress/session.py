@@ -280,7 +280,11 @@ class Session:
 
     def _finish(self, reply: Reply) -> None:
         """Answer the end of data."""
-        about = "" if reply.positive else f"message from <{self.dialog.envelope(eight_bit=False).sender}>"
+        if reply.positive:  # not by way of `_wire`: it names the message, and is like no other
+            self.dialog.reset()
+            self._output.append(reply.wire())
+            return
+        about = f"message from <{self.dialog.envelope(eight_bit=False).sender}>"
         self.dialog.reset()
         self._refused.discard(reply)  # each refused message is a line in the log
         self._say(reply, about)

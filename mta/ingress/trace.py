@@ -34,8 +34,9 @@ def received_field(trace: Trace, hostname: str, message_id: str, envelope: Envel
     ).encode()
 
 
-def repaired(header: bytes, names: list[bytes], hostname: str, message_id: str, now: float) -> bytes:
+def repaired(header: bytes, hostname: str, message_id: str, now: float) -> bytes:
     """Complete a submission: Date and Message-ID where missing (RFC 6409 8), Bcc gone (RFC 5322 3.6.3)."""
+    names = headers.names(header)
     if any(name in names for name in _BLIND):
         header = headers.remove(header, _BLIND)
     if b"message-id" not in names:

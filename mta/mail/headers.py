@@ -54,19 +54,22 @@ def fields(header: bytes) -> Iterator[Field]:
 
 
 @lru_cache(maxsize=2)
-def _read(header: bytes) -> list[tuple[bytes, bytes]]:
-    """Read the names in lower case and the values as they came, once for all who ask of the same block in turn."""
-    return [(name.lower(), value) for name, value in _FIELD.findall(b"\n" + header)]
+def _read(header: bytes) -> dict[bytes, list[bytes]]:
+    """Read the values as they came, in order, by name in lower case: once for all who ask of the same block in turn."""
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in _FIELD.findall(b"\n" + header):
+        found.setdefault(name.lower(), []).append(value)
+    return found
 
 
-def names(header: bytes) -> list[bytes]:
-    """List the names of the fields in lower case, in order, repeated ones each time."""
-    return [name for name, _ in _read(header)]
+def names(header: bytes) -> Collection[bytes]:
+    """Tell the names of the fields in lower case, each once, in the order of their first fields."""
+    return _read(header).keys()
 
 
 def values(header: bytes, name: bytes) -> list[bytes]:
     """List the unfolded values of the fields called `name` (lower case)."""
-    return [unfold(value) for found, value in _read(header) if found == name]
+    return [unfold(value) for value in _read(header).get(name, ())]
 
 
 def first(header: bytes, name: bytes) -> bytes | None:
@@ -76,7 +79,7 @@ def first(header: bytes, name: bytes) -> bytes | None:
 
 def count(header: bytes, name: bytes) -> int:
     """Count the fields called `name` (lower case)."""
-    return names(header).count(name)
+    return len(_read(header).get(name, ()))
 
 
 def remove(header: bytes, unwanted: Collection[bytes]) -> bytes:
@@ -132,13 +135,15 @@ def from_domains(header: bytes) -> tuple[str, ...]:
     for value in values(header, b"from"):
         if len(value) > FROM_LIMIT:
             raise FromError("From is longer than 16 KiB")
-        text = value.decode("utf-8", "replace")
-        ordinary = _ORDINARY_FROM.fullmatch(text)
-        if ordinary is not None:
-            found[ordinary[1] or ordinary[2]] = None
-        else:
-            found.update(dict.fromkeys(_domains(text)))
+        found.update(dict.fromkeys(_from_domains(value)))
     return tuple(found)
+
+
+@lru_cache(maxsize=256)  # the few senders of an application repeat
+def _from_domains(value: bytes) -> tuple[str, ...]:
+    text = value.decode("utf-8", "replace")
+    ordinary = _ORDINARY_FROM.fullmatch(text)
+    return (ordinary[1] or ordinary[2],) if ordinary is not None else tuple(_domains(text))
 
 
 def _domains(text: str) -> Iterator[str]:

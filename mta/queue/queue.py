@@ -23,7 +23,7 @@ from mta.queue.reports import report
 from mta.queue.retry import CONFIRM, WallJumps, retry_interval
 from mta.queue.submission import Receipt, Submission
 from mta.queue.transitions import Transition
-from mta.spool.interface import Acceptance, Change, Due, Settlement, Spool
+from mta.spool.interface import Acceptance, Change, Due, Settlement, Spool, SpoolError
 from mta.spool.records import Claim, Entry, Message, Timer
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,19 @@ class Queue:
         position = await self._spool.accept([acceptance(each, now, self._lifetimes) for each in submissions])
         self._ring()
         return [Receipt(each.id, position) for each in submissions]
+
+    async def accept_each(self, submissions: Sequence[Submission]) -> list[Receipt | SpoolError]:
+        """Take responsibility for those that can be stored, whatever becomes of the others: durable on return.
+
+        The results are in the order of the submissions: a receipt, or why not.
+        """
+        now = self._clock.now()
+        results = await self._spool.accept_each([acceptance(each, now, self._lifetimes) for each in submissions])
+        self._ring()
+        return [
+            result if isinstance(result, SpoolError) else Receipt(each.id, result)
+            for each, result in zip(submissions, results, strict=True)
+        ]
 
     # For the delivery role, of which there is one.
 

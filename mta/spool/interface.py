@@ -113,6 +113,9 @@ class Spool(Protocol):
     async def accept(self, acceptances: Sequence[Acceptance]) -> int:
         """Store all of the messages or none; return the log position of the last event."""
 
+    async def accept_each(self, acceptances: Sequence[Acceptance]) -> list[int | SpoolError]:
+        """Store messages that have nothing to do with each other: for each what `accept` returns or raises."""
+
     def store_content(self) -> ContentWriter:
         """Begin content that is committed as it arrives (over 256 KiB)."""
 

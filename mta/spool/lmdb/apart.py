@@ -29,6 +29,7 @@ import msgspec
 from mta import logs
 from mta.config import Log
 from mta.spool.interface import Full, Refused, SpoolError, Unavailable, Uncertain
+from mta.spool.lmdb.ahead import Ahead
 from mta.spool.lmdb.commit import TOGETHER, Waiting, as_spool_error, committer_at, opened
 from mta.spool.lmdb.environment import Environment, Place
 from mta.spool.lmdb.operations import Accepting, Changing, Claiming, Operation, Settling
@@ -348,11 +349,13 @@ def main(descriptor: int) -> None:
         logs.configure(Log.model_validate(hello.household.log), hello.household.name)
         keyring = Keyring(hello.keys)
         committer = committer_at(hello.place, keyring)
+        ahead = Ahead(committer.environment)
         freeze_memory()
 
         def report(group: list[Waiting]) -> None:
             with suppress(ConnectionError):  # the role has gone; what it had asked for is done all the same
                 connection.sendall(_framed(_Report([_result(each) for each in group], committer.sick)))
+            ahead.look(committer.environment)
 
         report([])
         committer.run(_Inbox(connection, frames, keyring), report, lambda: report([]))

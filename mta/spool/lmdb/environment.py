@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lmdb import _StatDict
 
 FORMAT_VERSION = b"2"
+DATA_FILE = "data.mdb"
 PAGE = 4096
 VALUE_LIMIT = 4080  # octets of a value that fit into one LMDB page with its header
 _MAX_READERS = 512
@@ -71,6 +72,7 @@ class Environment:
         control of the durability tests, which must lose mail with it.
         """
         self.path = path
+        self.map_size = map_size
         self._reserve = reserve
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -111,20 +113,25 @@ class Environment:
         if found is not None and found != FORMAT_VERSION:
             raise Unavailable(f"spool {self.path}: format version {found!r}, this program knows {FORMAT_VERSION!r}")
 
-    def space(self) -> Space:
-        """Measure the room: what the file system has free plus pages in the file that can be used again.
+    @property
+    def end(self) -> int:
+        """How many octets of the file LMDB uses, or has used; what follows are zeros (ahead.py)."""
+        return (self.env.info()["last_pgno"] + 1) * PAGE
 
-        LMDB's file never shrinks, so only counting both tells a full spool from a drained one; a full map
-        is a full disk.
+    def space(self) -> Space:
+        """Measure the room: what the file system has free, zeros ahead, and pages that can be used again.
+
+        LMDB's file never shrinks, so only counting all of them tells a full spool from a drained one; a full
+        map is a full disk.
         """
-        info = self.env.info()
+        end = self.end
         with self.env.begin() as txn:
             pages = sum(_pages(txn.stat(db)) for db in self.tables.values()) + _pages(txn.stat())
-        allocated = info["last_pgno"] + 1
-        reusable = max(0, allocated - pages - 2)
+        reusable = max(0, end // PAGE - pages - 2)
         disk = os.statvfs(self.path)
-        room_in_map = info["map_size"] - allocated * PAGE
-        free = max(0, min(disk.f_bavail * disk.f_frsize, room_in_map)) + reusable * PAGE
+        ahead = max(0, (self.path / DATA_FILE).stat().st_size - end)
+        room_on_disk = disk.f_bavail * disk.f_frsize + ahead
+        free = max(0, min(room_on_disk, self.map_size - end)) + reusable * PAGE
         return Space(free=free, reserve=octets_of(self._reserve, disk.f_blocks * disk.f_frsize), used=pages * PAGE)
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from mta.spool.interface import (
     Due,
     Settlement,
     Space,
+    SpoolError,
     Unavailable,
 )
 from mta.spool.lmdb.apart import Household, ProcessWriter
@@ -96,6 +97,17 @@ class LmdbSpool:
     async def accept(self, acceptances: Sequence[Acceptance]) -> int:
         """Store all of the messages or none; return the log position of the last event."""
         return cast("int", await self._writer.perform(Accepting(tuple(acceptances))))
+
+    async def accept_each(self, acceptances: Sequence[Acceptance]) -> list[int | SpoolError]:
+        """Store messages independently: for each what `accept` returns or raises."""
+        asked = [self._writer.perform(Accepting((each,))) for each in acceptances]
+        results: list[int | SpoolError] = []
+        for future in asked:
+            try:
+                results.append(await future)
+            except SpoolError as error:
+                results.append(error)
+        return results
 
     def store_content(self) -> ContentWriter:
         """Begin content that is committed as it arrives."""

@@ -38,9 +38,11 @@ class Keeping:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def accept(self, *submissions: Submission) -> list[Receipt]:
+    async def accept_each(self, submissions: Sequence[Submission]) -> list[Receipt | SpoolError]:
         self.asked.set()
         await self.gate.wait()
+        if isinstance(self.failure, SpoolError):
+            return [self.failure for _ in submissions]
         if self.failure is not None:
             raise self.failure
         self.accepted += submissions
