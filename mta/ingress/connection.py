@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 LINGER = 3.0  # seconds for a client to read the last reply and hang up
 HANDSHAKE = 30.0  # seconds at most for a TLS handshake
+_MUCH = 1 << 14  # octets that are worked on as they come
 _LOGIN_DELAY = 1.0  # seconds that the first wrong login costs, doubled with each more
 
 
@@ -43,6 +44,9 @@ class House(Protocol):
 
     def answered(self) -> None:
         """Hear that a question has been answered, perhaps the end of a message."""
+
+    def work_soon(self, connection: "Connection") -> None:
+        """Have `connection.work` called when this turn of the loop is over."""
 
     def send_soon(self, connection: "Connection") -> None:
         """Have `connection.send` called when this turn of the loop is over."""
@@ -72,6 +76,7 @@ class Connection(asyncio.Protocol):
         self._closing_at: float | None = None
         self._started = self._alive = self._loop.time()
         self._progress = 0
+        self._arrived = b""
         self._unsent = b""
         self._origin = Origin(listener.kind)
 
@@ -107,9 +112,19 @@ class Connection(asyncio.Protocol):
         self._advance(session)
 
     def data_received(self, data: bytes) -> None:
+        """Keep what has arrived until everybody's has been read, unless it is much."""
+        waits = bool(self._arrived)
+        self._arrived += data
+        if len(self._arrived) >= _MUCH:
+            self.work()
+        elif not waits:
+            self._house.work_soon(self)
+
+    def work(self) -> None:
         """Give what has arrived to the session."""
+        data, self._arrived = self._arrived, b""
         session = self._session
-        if session is None or session.closed:
+        if not data or session is None or session.closed:
             return
         try:
             session.receive(data)
@@ -119,6 +134,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Let the client hang up its half: what it has asked for is still answered."""
+        self.work()
         session = self._session
         if session is None or session.closed:
             return False
@@ -138,6 +154,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Tidy up, after the question that is being answered."""
+        self.work()
         self._gone()
 
     # What the house calls

@@ -58,6 +58,7 @@ class Ingress:
         self._acceptors: list[asyncio.Task[None]] = []
         self._paths: list[str] = []  # of unix sockets that we made
         self._connections: set[Connection] = set()
+        self._waiting: list[Connection] = []  # have something to work on
         self._talkative: list[Connection] = []  # have something to send
         self._whole: list[tuple[Connection, Whole]] = []  # to be accepted
         self._accepting: set[asyncio.Task[None]] = set()
@@ -151,6 +152,15 @@ class Ingress:
             asyncio.get_running_loop().call_soon(self._accept_whole)
         self._whole.append((connection, message))
 
+    def work_soon(self, connection: Connection) -> None:
+        """Have `connection.work` called when this turn of the loop is over.
+
+        PERF: XXX
+        """
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._work)
+        self._waiting.append(connection)
+
     def send_soon(self, connection: Connection) -> None:
         """Have `connection.send` called when this turn of the loop is over."""
         if not self._talkative:
@@ -185,6 +195,12 @@ class Ingress:
             answers = [None] * len(whole)
         for (connection, _), answer in zip(whole, answers, strict=True):
             connection.accepted(answer)
+
+    def _work(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for connection in waiting:
+            connection.work()
+        self._send()
 
     def _send(self) -> None:
         talkative, self._talkative = self._talkative, []
