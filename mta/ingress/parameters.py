@@ -10,13 +10,14 @@ from functools import lru_cache
 import msgspec
 
 from mta.ingress import replies
-from mta.mail.address import AddressError, parse_mailbox
+from mta.mail.address import DOMAIN_LIMIT, LOCAL_PART_LIMIT, MAILBOX, AddressError, parse_mailbox
 from mta.mail.envelope import Notify, Recipient
 from mta.mail.reply import Reply
 
 _PATH = r'<([^<>"\s]*|(?:"(?:[^"\\]|\\.)*"|[^<>"\s])*)>(?: +(.*))?'
 _FROM = re.compile(rf"(?i:FROM): ?{_PATH}")
 _TO = re.compile(rf"(?i:TO): ?{_PATH}")
+_ORDINARY_TO = re.compile(rf"(?i:TO):<({MAILBOX})>")
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9\-]*)(?:=([^=\s]+))?")
 _SIZE = re.compile(r"[0-9]{1,20}")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))+")  # decodes to printable ASCII only
@@ -72,6 +73,9 @@ def parse_mail(argument: str, size_limit: int) -> MailFrom | Reply:
 
 def parse_rcpt(argument: str, hostname: str, *, utf8: bool) -> Recipient | Reply:
     """Read what follows `RCPT `; the reply that refuses it if it is wrong. <postmaster> is that of `hostname`."""
+    ordinary = _ORDINARY_TO.fullmatch(argument)
+    if ordinary is not None and len(ordinary[2]) <= LOCAL_PART_LIMIT and len(ordinary[3]) <= DOMAIN_LIMIT:
+        return Recipient(ordinary[1])
     found = _TO.fullmatch(argument.rstrip(" "))
     if found is None:
         return BAD_RCPT

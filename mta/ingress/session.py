@@ -76,10 +76,8 @@ class Session:
         if self.closed:
             return
         self._buffer = self._buffer + data if self._buffer else data
-        if isinstance(self.question, StartTls):
-            self._end(replies.AFTER_STARTTLS)
-        elif self.question is not None and len(self._buffer) > _AHEAD_LIMIT:
-            self._end(replies.TOO_MUCH_INPUT)
+        if self.question is not None:
+            self._receive_ahead(self.question)
         self._go_on()
 
     def resume(self) -> None:
@@ -159,6 +157,12 @@ class Session:
 
     # Input
 
+    def _receive_ahead(self, question: Question) -> None:
+        if isinstance(question, StartTls):
+            self._end(replies.AFTER_STARTTLS)
+        elif len(self._buffer) > _AHEAD_LIMIT:
+            self._end(replies.TOO_MUCH_INPUT)
+
     def _go_on(self) -> None:
         """Work through the input until it ends, a question comes up or it is the turn of others."""
         turns = _COMMANDS_A_TURN
@@ -174,7 +178,8 @@ class Session:
         self._at = 0
         if self._eof and self.question is None and not self.behind:
             self.closed = True
-        self._account()
+        if self._charged or self._buffer or self.dialog.body is not None or self.dialog.held:
+            self._account()
 
     def _receive_line(self) -> bool:
         """Take a line off the buffer; False if none is complete. Only CRLF ends a line (RFC 5321 2.3.8)."""
@@ -186,7 +191,7 @@ class Session:
         self._at = end + 2
         self.progress += 1
         self._commands += 1
-        if _bare(line):
+        if b"\n" in line or b"\r" in line or b"\0" in line:
             self._end(replies.BARE_IN_COMMAND)
         elif self._commands > self._limits.commands:
             self._end(replies.TOO_MANY_COMMANDS)
@@ -199,7 +204,8 @@ class Session:
 
     def _keep_line_begun(self) -> None:
         line = self._buffer[self._at :]
-        if _bare(line.removesuffix(b"\r")):
+        begun = line.removesuffix(b"\r")
+        if b"\n" in begun or b"\r" in begun or b"\0" in begun:
             self._end(replies.BARE_IN_COMMAND)
         elif self._skipping or len(line) > auth.LINE_LIMIT:
             self._skipping = True
@@ -215,14 +221,16 @@ class Session:
             return self._act(dialog.respond(dialog.exchange, text), "AUTH")
         verb, _, argument = text.partition(" ")
         verb = verb.upper()
-        if len(line) + 2 > _LINE_LIMITS.get(verb, _LINE_LIMIT):
+        if len(line) + 2 > _LINE_LIMIT and len(line) + 2 > _LINE_LIMITS.get(verb, _LINE_LIMIT):
             self._say(replies.LINE_TOO_LONG)
         elif self._retiring is not None and verb != "QUIT":
             self._end(self._retiring)
-        elif verb in _HTTP:
-            self._end(replies.NOT_SMTP)
+        elif (obey := Dialog.COMMANDS.get(verb)) is None:
+            self._end(replies.NOT_SMTP) if verb in _HTTP else self._say(replies.UNKNOWN)  # it may be a password
+        elif (outcome := obey(dialog, argument)) is replies.SENDER_OK or outcome is replies.RECIPIENT_OK:
+            self._output.append(_wire(outcome))
         else:
-            self._act(dialog.obey(verb, argument), text if verb in ("MAIL", "RCPT") else verb)
+            self._act(outcome, text if verb in ("MAIL", "RCPT") else verb)
         return None
 
     def _act(self, outcome: type_outcome, about: str) -> None:
@@ -232,7 +240,7 @@ class Session:
         elif ahead and outcome is replies.GO_AHEAD:  # nobody has read our 354 yet: a sign of smuggling
             self._end(replies.AFTER_DATA)
         elif isinstance(outcome, Reply):
-            self._say(outcome, "" if outcome is replies.UNKNOWN else about)  # it may be a password
+            self._say(outcome, about)
             if outcome is replies.BYE:
                 self.closed = True
         else:
@@ -300,8 +308,3 @@ class Session:
         if held != self._charged:
             self._budget.used += held - self._charged
             self._charged = held
-
-
-def _bare(line: bytes) -> bool:
-    """Tell whether a line holds what only ends a line, or NUL."""
-    return b"\n" in line or b"\r" in line or b"\0" in line

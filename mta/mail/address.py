@@ -23,7 +23,9 @@ def _local_part(extra: str) -> str:
 
 
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_MAILBOX = re.compile(rf"({_local_part('')})@({_LABEL}(?:\.{_LABEL})*)")
+MAILBOX = rf"({_local_part('')})@({_LABEL}(?:\.{_LABEL})*)"
+"""A mailbox in ASCII, as a pattern with its local part and its domain name as groups; the limits are to be checked."""
+_MAILBOX = re.compile(MAILBOX)
 _LOCAL_PART = re.compile(_local_part(""))
 _LOCAL_PART_UTF8 = re.compile(_local_part(_NON_ASCII))
 

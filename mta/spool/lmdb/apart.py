@@ -132,7 +132,7 @@ class ProcessWriter:
         self._hello = _Hello(place, keyring.keys(), household)
         self._loop = asyncio.get_running_loop()
         self._closing = False
-        self._due=False
+        self._due = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._gathered: list[tuple[Operation, asyncio.Future[Any]]] = []
@@ -147,7 +147,7 @@ class ProcessWriter:
             raise Unavailable(f"spool: {self.sick}" if self.sick else "the spool is closed")
         future = self._loop.create_future()
         if not self._due:
-            self._due=True
+            self._due = True
             self._loop.call_soon(self._hand_over)
         self._gathered.append((operation, future))
         self._idle.clear()
@@ -218,7 +218,7 @@ class ProcessWriter:
         PERF: sent at once, what a turn of the loop brought was a commit of its own: 5,400/s instead of 6,400/s. A
         frame ahead, for the process to go on with, made commits smaller, and was no faster.
         """
-        self._due=False
+        self._due = False
         if len(self._asked) > len(self._gathered) or not self._gathered:
             return
         gathered, self._gathered = self._gathered[:TOGETHER], self._gathered[TOGETHER:]
