@@ -58,17 +58,6 @@ def test_text(text_lines: Lines) -> None:
     assert rest == "level=info role=delivery logger=mta.delivery.attempt relay=mx.example.test delay=1.50"
 
 
-def test_the_ids_of_the_context_are_in_every_record(text_lines: Lines) -> None:
-    session, message = logs.session_id.set("s1"), logs.message_id.set("m1")
-    log.info("one")
-    logs.session_id.reset(session)
-    logs.message_id.reset(message)
-    log.info("two")
-    one, two = text_lines()
-    assert one.endswith("session=s1 message=m1 one")
-    assert two.endswith("logger=mta.delivery.attempt two")
-
-
 def test_text_cannot_be_forged(text_lines: Lines) -> None:
     log.info("reply=%s", "no\r\ntime=2027 level=critical\x1b[2J\u202e\ud800\x85")
     (line,) = text_lines()
@@ -91,7 +80,6 @@ def test_a_traceback_in_text_is_indented(text_lines: Lines) -> None:
 
 
 def test_json(json_lines: Lines) -> None:
-    logs.session_id.set("s1")
     fail("a\nb")
     (line,) = json_lines()
     shown = json.loads(line)
@@ -101,10 +89,8 @@ def test_json(json_lines: Lines) -> None:
         "level": "error",
         "role": "delivery",
         "logger": "mta.delivery.attempt",
-        "session": "s1",
         "text": "session=s1 broke",
     }
-    logs.session_id.set("")
 
 
 def test_json_of_what_is_not_unicode(json_lines: Lines) -> None:
