@@ -56,12 +56,12 @@ async def test_a_writer_that_dies_leaves_what_it_had_uncertain_and_is_started_ag
     writer = writer_of(spool)
     os.kill(writer._process.pid, signal.SIGSTOP)  # so that it has something in hand
     asked = []
-    for _ in range(2):  # the second would have been sent when the first was done
+    for _ in range(3):  # the second is as large as the first and sent behind it, the third would have had to be larger
         asked.append(asyncio.gather(*(spool.accept([a_message()]) for _ in range(3)), return_exceptions=True))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
     os.kill(writer._process.pid, signal.SIGKILL)
-    for frame, became in zip(asked, (Uncertain, Unavailable), strict=True):
+    for frame, became in zip(asked, (Uncertain, Uncertain, Unavailable), strict=True):
         assert [type(each) for each in await frame] == [became] * 3
     assert not spool.healthy()
     with pytest.raises(Unavailable, match="ended with -9"):
