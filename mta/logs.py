@@ -44,7 +44,7 @@ class JsonRecord(msgspec.Struct, omit_defaults=True):
 
 
 GATHER = 0.1  # seconds
-GATHERED = 500  # lines
+GATHERED = 50  # lines: more would use up the caches
 
 
 class _Times:
