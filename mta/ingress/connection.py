@@ -7,13 +7,14 @@ ends, and a client that sees no reply sends the message again.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Protocol, cast
 
 from mta.config import Listener, UnixPath
 from mta.ingress import replies
 from mta.ingress.access import HIDDEN_CLIENT, UNIX_CLIENT, Client, Identity, client_at
 from mta.ingress.arrival import Arrival, Intake, Provenance, Whole, accept_each
-from mta.ingress.questions import Abandon, Accept, Authenticate, Question, StartTls, Store
+from mta.ingress.questions import Abandon, Accept, Authenticate, Question, Refusal, StartTls, Store
 from mta.ingress.session import Session
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
@@ -203,31 +204,32 @@ class Connection(asyncio.Protocol):
         """Do what the session's state asks for, after each change of it."""
         if self._leaving and not isinstance(session.question, Accept):
             session.hang_up(replies.DRAINING)
-        for each in session.take_refusals():
-            log.info("session=%s client=%s refused: %s about=%s", self.id, self.client.name, each.reply, each.about)
-        transport = self._transport
+        if session.refusals:
+            self._note(session.take_refusals())
+        transport, question = self._transport, session.question
         if transport is None:
             return
         output = session.take_output()
-        if output:
-            self._say(output, at_once=session.closed or isinstance(session.question, StartTls))
+        if output and not self._unsent:
+            self._house.send_soon(self)
+        self._unsent += output
+        if session.closed or isinstance(question, StartTls):
+            self.send()
         if session.behind:
             self._loop.call_soon(self._resume, session)
         elif self._answering:
             pass  # whoever does comes here when it is done
         elif session.closed:
             self._say_goodbye(session, transport)
-        elif session.question is not None:
-            self._ask(session, session.question)
+        elif question is not None:
+            self._ask(session, question)
+        elif self._reading and not self._choked:
+            return  # and go on reading, as after most commands
         self._set_reading()
 
-    def _say(self, output: bytes, *, at_once: bool) -> None:
-        waits = bool(self._unsent)
-        self._unsent += output
-        if at_once:
-            self.send()
-        elif not waits:
-            self._house.send_soon(self)
+    def _note(self, refusals: Sequence[Refusal]) -> None:
+        for each in refusals:
+            log.info("session=%s client=%s refused: %s about=%s", self.id, self.client.name, each.reply, each.about)
 
     def send(self) -> None:
         """Send what has been said."""

@@ -43,7 +43,7 @@ class Session:
         self._budget = budget
         self._charged = 0  # octets in the budget
         self._output: list[bytes] = []
-        self._refusals: list[Refusal] = []
+        self.refusals: list[Refusal] = []  # for `take_refusals`
         self._refused: set[Reply] = set()
         self._buffer = b""
         self._at = 0  # where in the buffer the next line begins
@@ -152,7 +152,7 @@ class Session:
 
     def take_refusals(self) -> list[Refusal]:
         """Return what is to be logged."""
-        refusals, self._refusals = self._refusals, []
+        refusals, self.refusals = self.refusals, []
         return refusals
 
     # Input
@@ -276,7 +276,7 @@ class Session:
             return
         if reply not in self._refused:
             self._refused.add(reply)
-            self._refusals.append(Refusal(reply, ascii(about[:200])))
+            self.refusals.append(Refusal(reply, ascii(about[:200])))
         self._errors += reply.permanent
         if self._errors > self._limits.errors and not self.closed:
             self._end(replies.TOO_MANY_ERRORS)
