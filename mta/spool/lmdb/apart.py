@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 _RESTART = 0.5  # seconds before a process that died is started again
 _END = 30.0  # seconds that it has to commit what waits
-_READ = 1 << 18  # octets
+_READ = 1 << 16  # octets; malloc maps what is much larger anew each time
 _BUFFER = 4 << 20  # octets that the socket takes, so that a turn's operations are one call
 
 _AnyOperation = (
