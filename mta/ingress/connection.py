@@ -47,7 +47,7 @@ class House(Protocol):
         """Hear that a question has been answered, perhaps the end of a message."""
 
     def work_soon(self, connection: "Connection") -> None:
-        """Have `connection.work` called when this turn of the loop is over."""
+        """Have `connection.work` called when the next turn of the loop is over."""
 
     def send_soon(self, connection: "Connection") -> None:
         """Have `connection.send` called when this turn of the loop is over."""
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Tidy up, after the question that is being answered."""
-        self.work()
+        self._arrived = b""  # nobody would hear the replies
         self._gone()
 
     # What the house calls
@@ -374,6 +374,7 @@ class Connection(asyncio.Protocol):
         """Do the handshake, then begin anew on the transport that it gives."""
         plain, context = self._transport, self._intake.tls
         assert context is not None
+        self.work()
         if plain is None or session.closed:  # lost, or something was sent in the clear
             return
         early = _Early()

@@ -197,6 +197,7 @@ class Ingress:
             answers = [None] * len(whole)
         for (connection, _), answer in zip(whole, answers, strict=True):
             connection.accepted(answer)
+        self._send()
 
     def _work(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -15,7 +15,7 @@ from mta.mail.envelope import Recipient
 from mta.mail.event import Event, EventType, event_id
 from mta.mail.ids import new_message_id
 from mta.spool.interface import Acceptance, Change, Refused, Settlement, Spool
-from mta.spool.records import Claim, Entry, Message, MessageClass, Origin, RecipientState, State, Timer
+from mta.spool.records import Claim, Entry, Message, MessageClass, Origin, RecipientState, Segment, State, Timer
 
 NOW = 1_800_000_000.0
 OpenSpool = Callable[[], Awaitable[Spool]]
@@ -105,6 +105,21 @@ class SpoolContract:
             await spool.accept([other, msgspec.structs.replace(bad, message=stolen)])
         assert await spool.message(other.message.id) is None
         assert await spool.log_end() == 1
+        await spool.close()
+
+    async def test_each_of_several_messages_by_itself(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        gone = Segment(b"x" * 16, 10, b"k" * 32)
+        bad = a_message()
+        bad = msgspec.structs.replace(bad, message=msgspec.structs.replace(bad.message, segments=(gone,)))
+        first, last = a_message(), a_message()
+        results = await spool.accept_each([first, bad, last])
+        assert results[0] == 1
+        assert isinstance(results[1], Refused)
+        assert results[2] == 2
+        for each, there in ((first, True), (bad, False), (last, True)):
+            assert (await spool.message(each.message.id) is not None) is there
+        assert await spool.accept_each([]) == []
         await spool.close()
 
     async def test_a_hung_up_caller_does_not_undo_a_commit(self, open_spool: OpenSpool) -> None:

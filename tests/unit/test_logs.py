@@ -178,6 +178,15 @@ def test_gathered_lines_are_late_but_warnings_are_not() -> None:
     assert [line.rpartition(" ")[2] for line in stream.getvalue().splitlines()] == ["first", "second", "third"]
 
 
+def test_a_gathered_line_that_cannot_be_made_takes_no_other_with_it() -> None:
+    stream = io.StringIO()
+    logs.configure(Log(), "ingress", stream, gather=True)
+    log.info("first")
+    log.info("%d", "no number")
+    log.warning("third")
+    assert [line.rpartition(" ")[2] for line in stream.getvalue().splitlines()] == ["first", "third"]
+
+
 def test_gathered_lines_come_by_themselves_and_at_the_end() -> None:
     stream = io.StringIO()
     logs.configure(Log(), "ingress", stream, gather=True)

@@ -29,24 +29,33 @@ NOW = 1795222923.0  # Sat, 21 Nov 2026 01:02:03 +0000
 
 
 class Keeping:
-    """A queue that keeps what it accepts. `gate` holds commits back until it is set; `failure` refuses them."""
+    """A queue that keeps what it accepts. `gate` holds commits back until it is set; `failure` refuses them, and
+    `failures` those of a sender. `together` are the numbers of messages that came at once.
+    """
 
     def __init__(self) -> None:
         self.accepted: list[Submission] = []
         self.failure: Exception | None = None
+        self.failures: dict[str, SpoolError] = {}
+        self.together: list[int] = []
         self.asked = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def accept_each(self, submissions: Sequence[Submission]) -> list[Receipt | SpoolError]:
         self.asked.set()
+        self.together.append(len(submissions))
         await self.gate.wait()
-        if isinstance(self.failure, SpoolError):
-            return [self.failure for _ in submissions]
-        if self.failure is not None:
+        if self.failure is not None and not isinstance(self.failure, SpoolError):
             raise self.failure
-        self.accepted += submissions
-        return [Receipt(each.id, len(self.accepted)) for each in submissions]
+        return [self._accept(each) for each in submissions]
+
+    def _accept(self, submission: Submission) -> Receipt | SpoolError:
+        failure = self.failure or self.failures.get(submission.envelope.sender)
+        if isinstance(failure, SpoolError):
+            return failure
+        self.accepted.append(submission)
+        return Receipt(submission.id, len(self.accepted))
 
 
 class Writer:
@@ -102,6 +111,8 @@ class People:
         return Identity(user, user) if user in ("alice", "bob") and password == "secret" else None
 
     async def standing(self, tenant: str, from_domains: Sequence[str]) -> Standing:
+        if "defect.test" in from_domains:
+            raise RuntimeError("the secret of the house")
         own = f"{tenant}.test"
         for domain in from_domains:
             if domain in {"alice.test", "bob.test"} - {own}:

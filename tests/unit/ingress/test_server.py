@@ -14,7 +14,7 @@ import uvloop
 
 from mta.ingress.connection import LINGER
 from mta.mail.reply import Reply
-from mta.spool.interface import Unavailable
+from mta.spool.interface import Full, Unavailable
 
 LOGIN = b"AUTH PLAIN AGFsaWNlAHNlY3JldA=="
 MESSAGE = b"From: a@alice.test\r\nSubject: x\r\n\r\nhello\r\n"
@@ -79,6 +79,16 @@ def test_a_command_injected_before_the_handshake_is_not_obeyed(run, open_door, m
             peer.say(b"STARTTLS\r\nEHLO evil.test\r\n" + LOGIN + b"\r\n")
             assert (await peer.reply()).startswith(b"554 5.5.0 ")
             assert await peer.rest() == b""
+            for turns in range(6):  # of the loop, which works on what has arrived some turns later
+                peer = await door.greeted()
+                peer.say(b"STARTTLS\r\n")
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                peer.say(b"EHLO evil.test\r\n" + LOGIN + b"\r\n")
+                said = await peer.rest()
+                assert said.startswith((b"554 5.5.0 ", b"220 2.0.0 Ready to start TLS\r\n"))
+                assert b"\n250" not in said
+                assert b"235" not in said
             # What comes a packet later is taken for a handshake, and is none.
             peer = await door.greeted()
             assert (await peer.ask(b"STARTTLS")).startswith(b"220 ")
@@ -204,6 +214,27 @@ async def test_an_unexpected_exception_ends_its_session_only_and_says_nothing(se
     assert await peer.rest() == b"451 4.3.0 Internal error, try again later\r\n"
     assert caplog.text.count("internal error") == 1
     assert (await other.ask(b"NOOP")).startswith(b"250")
+
+
+async def test_messages_that_end_in_the_same_turn_are_accepted_together_and_answered_one_by_one(serve, caplog):
+    door = await serve()
+    door.queue.failures["full@alice.test"] = Full("no room")
+    senders = [b"a@alice.test", b"full@alice.test", b"b@alice.test", b"c@defect.test", b"d@alice.test"]
+    peers = [await door.greeted() for _ in senders]
+    for peer, sender in zip(peers, senders, strict=True):
+        await peer.begin(sender)
+    for peer, sender in zip(peers, senders, strict=True):
+        peer.say(b"From: <%s>\r\n\r\nhello\r\n.\r\n" % sender)
+    answers = [await peer.reply() for peer in peers]
+    assert door.queue.together == [4], "all but the one that failed before"
+    assert [each[:9] for each in answers] == [b"250 2.0.0", b"452 4.3.1", b"250 2.0.0", b"451 4.3.0", b"250 2.0.0"]
+    queued = [each.rpartition(b" ")[2].strip().decode() for each in answers if each.startswith(b"250")]
+    assert queued == [each.id for each in door.queue.accepted]
+    assert [each.envelope.sender[0] for each in door.queue.accepted] == ["a", "b", "d"]
+    assert caplog.text.count("internal error") == 1
+    assert await peers.pop(3).rest() == b""
+    for peer in peers:
+        assert (await peer.ask(b"NOOP")).startswith(b"250")
 
 
 async def test_a_refusal_reaches_a_client_that_is_still_sending(serve):

@@ -16,10 +16,10 @@ from mta.mail.result import Outcome, Result, Verdict
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
-from mta.queue.submission import Submission
-from mta.spool.interface import Spool
+from mta.queue.submission import Receipt, Submission
+from mta.spool.interface import Refused, Spool
 from mta.spool.lmdb.spool import LmdbSpool
-from mta.spool.records import Lane, Origin
+from mta.spool.records import Lane, Origin, Segment
 from mta.spool.sealing import Keyring
 
 DAY = 86_400.0
@@ -254,3 +254,18 @@ async def test_lanes_apart(fix: Fixture) -> None:
     (lane,) = await fix.scheduler.due_lanes()
     assert isinstance(lane, Lane)
     assert (lane.tenant, lane.domain) == ("acme", "x.test")
+
+
+async def test_what_is_accepted_together_is_accepted_one_by_one(fix: Fixture) -> None:
+    """A message whose content is not there is refused, and its neighbours are not."""
+    envelope = Envelope(sender="sender@acme.test", recipients=(Recipient("a@x.test"),))
+    gone = (Segment(b"x" * 16, 10, b"k" * 32),)
+    first, bad, last = (
+        Submission(id=new_message_id(), tenant="acme", envelope=envelope, origin=Origin.RELAY, stored=stored)
+        for stored in ((), gone, ())
+    )
+    results = await fix.queue.accept_each([first, bad, last])
+    assert [type(each) for each in results] == [Receipt, Refused, Receipt]
+    assert [each.message_id for each in results if isinstance(each, Receipt)] == [first.id, last.id]
+    assert [each.message.id for each in await fix.jobs()] == [first.id, last.id]
+    assert fix.rings == 1
