@@ -44,6 +44,7 @@ class JsonRecord(msgspec.Struct, omit_defaults=True):
 
 
 GATHER = 0.1  # seconds
+_END = 1.0  # seconds that the thread has to finish what it is writing
 GATHERED = 50  # lines: more would use up the caches
 
 
@@ -166,9 +167,10 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self._gathered: deque[logging.LogRecord] = deque()
-        self._writing = threading.Lock()  # not the handler's own: whoever logs should not wait for others' lines
+        self._writing = threading.Lock()
         self._until = threading.Event()
-        threading.Thread(target=self._write_often, name="log", daemon=True).start()
+        self._thread = threading.Thread(target=self._write_often, name="log", daemon=True)
+        self._thread.start()
         atexit.register(self.close)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -178,15 +180,20 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
             self.write_gathered()
 
     def write_gathered(self) -> None:
-        """Write what was kept."""
-        with self._writing:
-            lines: list[str] = []
-            while self._gathered:
-                lines += self._lines(self._gathered.popleft())
-            if lines:
+        """Write what was kept, unless somebody does already, who then writes this too.
+
+        Nobody waits for the lock: who holds it may log by himself, when what he lets go of complains of its end.
+        """
+        while self._gathered and self._writing.acquire(blocking=False):
+            try:
+                lines: list[str] = []
+                while self._gathered:
+                    lines += self._lines(self._gathered.popleft())
                 with contextlib.suppress(OSError, ValueError):  # a closed standard error is no reason to fail
-                    self.stream.write("\n".join(lines) + "\n")
+                    self.stream.write("".join([f"{line}\n" for line in lines]))
                     self.stream.flush()
+            finally:
+                self._writing.release()
 
     def _lines(self, record: logging.LogRecord) -> list[str]:
         try:
@@ -198,6 +205,7 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
     def close(self) -> None:
         """Write the rest and stop."""
         self._until.set()
+        self._thread.join(_END)
         self.write_gathered()
         super().close()
 

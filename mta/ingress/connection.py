@@ -198,6 +198,11 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def give_up(self, error: Exception) -> None:
+        """Close without a word after an error that left nothing to say it with."""
+        log.error("session=%s client=%s internal error", self.id, self.client.name, exc_info=error)
+        self.abort()
+
     # Inside
 
     def _advance(self, session: Session) -> None:
@@ -284,11 +289,11 @@ class Connection(asyncio.Protocol):
     # Questions
 
     def _ask(self, session: Session, question: Question) -> None:
-        self._answering = True
         if isinstance(question, Accept) and self._arrival is None:
             self._house.accept_soon(self, Whole(self._arriving(session), question))
         else:
             self._task = self._loop.create_task(self._answer(session, question))
+        self._answering = True
 
     async def _answer(self, session: Session, question: Question) -> None:
         try:

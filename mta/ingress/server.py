@@ -108,7 +108,7 @@ class Ingress:
             log.warning("closing with %d sessions that do not end", len(self._connections))
             for connection in list(self._connections):
                 connection.abort()
-        await asyncio.gather(*self._acceptors, *self._accepting, return_exceptions=True)
+        await asyncio.gather(*self._acceptors, return_exceptions=True)
         if self._sweeper is not None:
             self._sweeper.cancel()
 
@@ -196,13 +196,19 @@ class Ingress:
             log.exception("messages=%d internal error", len(whole))
             answers = [None] * len(whole)
         for (connection, _), answer in zip(whole, answers, strict=True):
-            connection.accepted(answer)
+            try:
+                connection.accepted(answer)
+            except Exception as error:  # noqa: BLE001 - one SMTP session: the others are to have their answers
+                connection.give_up(error)
         self._send()
 
     def _work(self) -> None:
         waiting, self._waiting = self._waiting, []
         for connection in waiting:
-            connection.work()
+            try:
+                connection.work()
+            except Exception as error:  # noqa: BLE001 - one SMTP session, as above
+                connection.give_up(error)
         self._send()
 
     def _send(self) -> None:

@@ -14,7 +14,7 @@ import pytest
 from mta.mail.envelope import Recipient
 from mta.mail.event import Event, EventType, event_id
 from mta.mail.ids import new_message_id
-from mta.spool.interface import Acceptance, Change, Refused, Settlement, Spool
+from mta.spool.interface import Acceptance, Change, Refused, Settlement, Spool, Unavailable
 from mta.spool.records import Claim, Entry, Message, MessageClass, Origin, RecipientState, Segment, State, Timer
 
 NOW = 1_800_000_000.0
@@ -121,6 +121,8 @@ class SpoolContract:
             assert (await spool.message(each.message.id) is not None) is there
         assert await spool.accept_each([]) == []
         await spool.close()
+        (closed,) = await spool.accept_each([a_message()])
+        assert isinstance(closed, Unavailable)
 
     async def test_a_hung_up_caller_does_not_undo_a_commit(self, open_spool: OpenSpool) -> None:
         spool = await open_spool()

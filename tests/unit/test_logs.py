@@ -187,6 +187,29 @@ def test_a_gathered_line_that_cannot_be_made_takes_no_other_with_it() -> None:
     assert [line.rpartition(" ")[2] for line in stream.getvalue().splitlines()] == ["first", "third"]
 
 
+def test_who_logs_while_a_line_is_made_does_not_wait_for_himself() -> None:
+    """As the finalizer of a future does whose exception nobody has seen."""
+
+    class Complaining:
+        def __str__(self) -> str:
+            log.warning("inner")
+            return "outer"
+
+    def both() -> None:
+        log.info("%s", Complaining())
+        log.warning("end")
+
+    stream = io.StringIO()
+    logs.configure(Log(), "ingress", stream, gather=True)
+    thread = threading.Thread(target=both, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+    (handler,) = logging.root.handlers
+    handler.close()
+    assert sorted(line.rpartition(" ")[2] for line in stream.getvalue().splitlines()) == ["end", "inner", "outer"]
+
+
 def test_gathered_lines_come_by_themselves_and_at_the_end() -> None:
     stream = io.StringIO()
     logs.configure(Log(), "ingress", stream, gather=True)

@@ -227,16 +227,24 @@ class ProcessWriter:
             return
         if self._socket is None or self.sick:  # since they were asked for
             gathered, self._gathered = self._gathered, []
-            for _, future in gathered:
-                _fail(future, _failure(Unavailable(f"spool: {self.sick}")))
-            self._rest()
+            self._refuse(gathered, Unavailable(f"spool: {self.sick}"))
             return
         gathered, self._gathered = self._gathered[:TOGETHER], self._gathered[TOGETHER:]
+        try:
+            frame = _framed([operation for operation, _ in gathered])
+        except Exception as error:  # noqa: BLE001 - nobody may wait for ever for what cannot be said
+            self._refuse(gathered, as_spool_error(error))
+            return
         self._asked += [future for _, future in gathered]
         blocked = bool(self._unsent)
-        self._unsent += _framed([operation for operation, _ in gathered])
+        self._unsent += frame
         if not blocked:
             self._send(self._socket)
+
+    def _refuse(self, gathered: list[tuple[Operation, asyncio.Future[Any]]], error: SpoolError) -> None:
+        for _, future in gathered:
+            _fail(future, _failure(error))
+        self._rest()
 
     def _send(self, connection: socket.socket) -> None:
         try:
@@ -368,7 +376,8 @@ def main(descriptor: int) -> None:
         def report(group: list[Waiting]) -> None:
             with suppress(ConnectionError):  # the role has gone; what it had asked for is done all the same
                 connection.sendall(_framed(_reported(group, committer.sick)))
-            ahead.look(committer.environment)
+            if not committer.sick:  # or it may be closed
+                ahead.look(committer.environment)
 
         report([])
         committer.run(_Inbox(connection, frames, keyring), report, lambda: report([]))

@@ -100,11 +100,16 @@ class LmdbSpool:
 
     async def accept_each(self, acceptances: Sequence[Acceptance]) -> list[int | SpoolError]:
         """Store messages independently: for each what `accept` returns or raises."""
-        asked = [self._writer.perform(Accepting((each,))) for each in acceptances]
+        asked: list[asyncio.Future[int] | SpoolError] = []
+        for each in acceptances:
+            try:
+                asked.append(self._writer.perform(Accepting((each,))))
+            except SpoolError as error:
+                asked.append(error)
         results: list[int | SpoolError] = []
         for future in asked:
             try:
-                results.append(await future)
+                results.append(future if isinstance(future, SpoolError) else await future)
             except SpoolError as error:
                 results.append(error)
         return results

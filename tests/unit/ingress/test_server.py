@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import smtplib
 import socket
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from mta.ingress.connection import LINGER
+from mta.ingress import server
+from mta.ingress.connection import LINGER, Connection
 from mta.mail.reply import Reply
 from mta.spool.interface import Full, Unavailable
 
@@ -235,6 +237,45 @@ async def test_messages_that_end_in_the_same_turn_are_accepted_together_and_answ
     assert await peers.pop(3).rest() == b""
     for peer in peers:
         assert (await peer.ask(b"NOOP")).startswith(b"250")
+
+
+async def test_an_answer_that_cannot_be_given_keeps_no_other_back(serve, caplog, monkeypatch):
+    door = await serve()
+    door.queue.gate.clear()
+    peers = [await door.greeted() for _ in range(3)]
+    for peer in peers:
+        await peer.begin()
+    for peer in peers:
+        peer.say(MESSAGE + b".\r\n")
+    await door.queue.asked.wait()
+    assert door.queue.together == [3]
+    advance, calls = Connection._advance, itertools.count()
+
+    def defective(self, session):
+        if next(calls) == 0:
+            raise RuntimeError("the secret of the house")
+        advance(self, session)
+
+    monkeypatch.setattr(Connection, "_advance", defective)
+    door.queue.gate.set()
+    assert await peers.pop(0).rest() == b""
+    for peer in peers:
+        assert (await peer.reply()).startswith(b"250 2.0.0")
+    assert caplog.text.count("internal error") == 1
+    await door.ingress.drain()
+
+
+async def test_closing_does_not_wait_for_ever_for_a_commit(serve, monkeypatch):
+    monkeypatch.setattr(server, "_CLOSE", 0.1)
+    door = await serve()
+    door.queue.gate.clear()
+    peer = await door.greeted()
+    await peer.begin()
+    peer.say(MESSAGE + b".\r\n")
+    await door.queue.asked.wait()
+    async with asyncio.timeout(5):
+        await door.ingress.close()
+    assert await peer.rest() == b""
 
 
 async def test_a_refusal_reaches_a_client_that_is_still_sending(serve):
