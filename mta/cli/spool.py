@@ -13,6 +13,7 @@ from mta.config import Config
 from mta.exits import Exit
 from mta.spool.interface import Unavailable
 from mta.spool.lmdb import care
+from mta.spool.lmdb.environment import DATA_FILE
 from mta.spool.lmdb.opening import open_keyring, open_spool
 
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
@@ -60,7 +61,7 @@ def backup(config: Config, destination: Path, as_json: bool) -> None:
     The keys are not in it, and without them nobody can read it: keep the key files elsewhere.
     """
     care.backup(config.spool_dir, destination)
-    size = (destination / "data.mdb").stat().st_size
+    size = (destination / DATA_FILE).stat().st_size
     text = f"{size} octets in {printable(str(destination))}; its key is {config.spool_key_file}"
     Printer(as_json=as_json).record({"directory": str(destination), "octets": size}, text)
 
@@ -70,7 +71,7 @@ def backup(config: Config, destination: Path, as_json: bool) -> None:
 @as_owner
 def compact(config: Config, as_json: bool) -> None:
     """Give free pages back to the file system; the relay must be stopped."""
-    if not (config.spool_dir / "data.mdb").exists():
+    if not (config.spool_dir / DATA_FILE).exists():
         raise Stop(f"spool {config.spool_dir}: there is none")
     try:
         before, after = care.compact(config.spool_dir)

@@ -116,10 +116,7 @@ class Body:
             self._line = len(piece) - end if end else self._line + len(piece)
             return False
         at = piece.find(b"\n") + 1
-        if at == 0:
-            self._line += len(piece)
-            return self._line > limit
-        if self._line + at > limit:
+        if at == 0 or self._line + at > limit:
             return True
         while len(piece) - at > limit:
             at = piece.rfind(b"\n", at, at + limit) + 1

@@ -7,14 +7,13 @@ ends, and a client that sees no reply sends the message again.
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from typing import Protocol, cast
 
 from mta.config import Listener, UnixPath
 from mta.ingress import replies
 from mta.ingress.access import HIDDEN_CLIENT, UNIX_CLIENT, Client, Identity, client_at
 from mta.ingress.arrival import Arrival, Intake, Provenance, Whole, accept_each
-from mta.ingress.questions import Abandon, Accept, Authenticate, Question, Refusal, StartTls, Store
+from mta.ingress.questions import Abandon, Accept, Authenticate, Question, StartTls, Store
 from mta.ingress.session import Session
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
@@ -209,8 +208,8 @@ class Connection(asyncio.Protocol):
         """Do what the session's state asks for, after each change of it."""
         if self._leaving and not isinstance(session.question, Accept):
             session.hang_up(replies.DRAINING)
-        if session.refusals:
-            self._note(session.take_refusals())
+        for each in session.take_refusals():
+            log.info("session=%s client=%s refused: %s about=%s", self.id, self.client.name, each.reply, each.about)
         transport, question = self._transport, session.question
         if transport is None:
             return
@@ -231,10 +230,6 @@ class Connection(asyncio.Protocol):
         elif self._reading and not self._choked:
             return  # and go on reading, as after most commands
         self._set_reading()
-
-    def _note(self, refusals: Sequence[Refusal]) -> None:
-        for each in refusals:
-            log.info("session=%s client=%s refused: %s about=%s", self.id, self.client.name, each.reply, each.about)
 
     def send(self) -> None:
         """Send what has been said."""

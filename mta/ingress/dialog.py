@@ -76,6 +76,11 @@ class Dialog:
             envid=mail.envid,
         )
 
+    def obey(self, verb: str, argument: str) -> type_outcome:
+        """Do what a command (in upper case) asks for."""
+        handler = self._HANDLERS.get(verb)
+        return replies.UNKNOWN if handler is None else handler(self, argument)
+
     def respond(self, exchange: auth.Exchange, response: str) -> type_outcome:
         """Take the client's part of an AUTH exchange."""
         outcome = exchange.receive(response)
@@ -206,7 +211,7 @@ class Dialog:
     def _not_here(self, _: str) -> Reply:
         return replies.NOT_IMPLEMENTED
 
-    COMMANDS: ClassVar[dict[str, Callable[["Dialog", str], type_outcome]]] = {
+    _HANDLERS: ClassVar[dict[str, Callable[["Dialog", str], type_outcome]]] = {
         "HELO": _hello,
         "EHLO": _extended_hello,
         "STARTTLS": _start_tls,
@@ -222,4 +227,3 @@ class Dialog:
         "EXPN": _not_here,
         "BDAT": _not_here,
     }
-    """What does a command (in upper case): it takes the text behind it and returns a reply or a question."""

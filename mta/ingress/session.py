@@ -43,7 +43,7 @@ class Session:
         self._budget = budget
         self._charged = 0  # octets in the budget
         self._output: list[bytes] = []
-        self.refusals: list[Refusal] = []  # for `take_refusals`
+        self._refusals: list[Refusal] = []
         self._refused: set[Reply] = set()
         self._buffer = b""
         self._at = 0  # where in the buffer the next line begins
@@ -152,7 +152,7 @@ class Session:
 
     def take_refusals(self) -> list[Refusal]:
         """Return what is to be logged."""
-        refusals, self.refusals = self.refusals, []
+        refusals, self._refusals = self._refusals, []
         return refusals
 
     # Input
@@ -178,8 +178,7 @@ class Session:
         self._at = 0
         if self._eof and self.question is None and not self.behind:
             self.closed = True
-        if self._charged or self._buffer or self.dialog.body is not None or self.dialog.held:
-            self._account()
+        self._account()
 
     def _receive_line(self) -> bool:
         """Take a line off the buffer; False if none is complete. Only CRLF ends a line (RFC 5321 2.3.8)."""
@@ -191,7 +190,7 @@ class Session:
         self._at = end + 2
         self.progress += 1
         self._commands += 1
-        if b"\n" in line or b"\r" in line or b"\0" in line:
+        if _bare(line):
             self._end(replies.BARE_IN_COMMAND)
         elif self._commands > self._limits.commands:
             self._end(replies.TOO_MANY_COMMANDS)
@@ -204,8 +203,7 @@ class Session:
 
     def _keep_line_begun(self) -> None:
         line = self._buffer[self._at :]
-        begun = line.removesuffix(b"\r")
-        if b"\n" in begun or b"\r" in begun or b"\0" in begun:
+        if _bare(line.removesuffix(b"\r")):
             self._end(replies.BARE_IN_COMMAND)
         elif self._skipping or len(line) > auth.LINE_LIMIT:
             self._skipping = True
@@ -221,16 +219,14 @@ class Session:
             return self._act(dialog.respond(dialog.exchange, text), "AUTH")
         verb, _, argument = text.partition(" ")
         verb = verb.upper()
-        if len(line) + 2 > _LINE_LIMIT and len(line) + 2 > _LINE_LIMITS.get(verb, _LINE_LIMIT):
+        if len(line) + 2 > _LINE_LIMITS.get(verb, _LINE_LIMIT):
             self._say(replies.LINE_TOO_LONG)
         elif self._retiring is not None and verb != "QUIT":
             self._end(self._retiring)
-        elif (obey := Dialog.COMMANDS.get(verb)) is None:
-            self._end(replies.NOT_SMTP) if verb in _HTTP else self._say(replies.UNKNOWN)  # it may be a password
-        elif (outcome := obey(dialog, argument)) is replies.SENDER_OK or outcome is replies.RECIPIENT_OK:
-            self._output.append(_wire(outcome))
+        elif verb in _HTTP:
+            self._end(replies.NOT_SMTP)
         else:
-            self._act(outcome, text if verb in ("MAIL", "RCPT") else verb)
+            self._act(dialog.obey(verb, argument), text if verb in ("MAIL", "RCPT") else verb)
         return None
 
     def _act(self, outcome: type_outcome, about: str) -> None:
@@ -240,7 +236,7 @@ class Session:
         elif ahead and outcome is replies.GO_AHEAD:  # nobody has read our 354 yet: a sign of smuggling
             self._end(replies.AFTER_DATA)
         elif isinstance(outcome, Reply):
-            self._say(outcome, about)
+            self._say(outcome, "" if outcome is replies.UNKNOWN else about)  # it may be a password
             if outcome is replies.BYE:
                 self.closed = True
         else:
@@ -276,7 +272,7 @@ class Session:
             return
         if reply not in self._refused:
             self._refused.add(reply)
-            self.refusals.append(Refusal(reply, ascii(about[:200])))
+            self._refusals.append(Refusal(reply, ascii(about[:200])))
         self._errors += reply.permanent
         if self._errors > self._limits.errors and not self.closed:
             self._end(replies.TOO_MANY_ERRORS)
@@ -308,3 +304,8 @@ class Session:
         if held != self._charged:
             self._budget.used += held - self._charged
             self._charged = held
+
+
+def _bare(line: bytes) -> bool:
+    """Tell whether a line holds what only ends a line, or NUL."""
+    return b"\n" in line or b"\r" in line or b"\0" in line

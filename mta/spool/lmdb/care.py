@@ -15,7 +15,7 @@ from lmdb.verify import verify as verify_file
 from mta.spool.disk import sync_to_disk
 from mta.spool.interface import SpoolError, Unavailable
 from mta.spool.lmdb.content import page_count, read_loose
-from mta.spool.lmdb.environment import Environment, Table
+from mta.spool.lmdb.environment import DATA_FILE, Environment, Table
 from mta.spool.lmdb.keys import (
     ENTRY_BYTES,
     LANE_BYTES,
@@ -66,8 +66,8 @@ def backup(path: Path, target: Path) -> None:
     try:
         target.mkdir(mode=0o700, parents=True)
         environment.env.copy(str(target), compact=True)
-        (target / "data.mdb").chmod(0o600)
-        sync_to_disk(target / "data.mdb")
+        (target / DATA_FILE).chmod(0o600)
+        sync_to_disk(target / DATA_FILE)
         sync_to_disk(target)
     except (OSError, lmdb.Error) as error:
         raise SpoolError(f"backup to {target}: {error}") from None
@@ -78,15 +78,15 @@ def backup(path: Path, target: Path) -> None:
 def compact(path: Path) -> tuple[int, int]:
     """Write the file anew without its free pages; return its size before and after. The relay must be stopped."""
     environment = _open(path, alone=True)  # to the end: who opened the old file now would write into the void
-    data, staged = path / "data.mdb", path / "compacted"
+    data, staged = path / DATA_FILE, path / "compacted"
     before = data.stat().st_size
     try:
         staged.mkdir(mode=0o700, exist_ok=True)
-        (staged / "data.mdb").unlink(missing_ok=True)
+        (staged / DATA_FILE).unlink(missing_ok=True)
         environment.env.copy(str(staged), compact=True)
-        (staged / "data.mdb").chmod(0o600)
-        sync_to_disk(staged / "data.mdb")
-        (staged / "data.mdb").replace(data)
+        (staged / DATA_FILE).chmod(0o600)
+        sync_to_disk(staged / DATA_FILE)
+        (staged / DATA_FILE).replace(data)
         (path / "lock.mdb").unlink(missing_ok=True)
         (staged / "lock.mdb").unlink(missing_ok=True)
         staged.rmdir()
@@ -99,7 +99,7 @@ def compact(path: Path) -> tuple[int, int]:
 
 
 def _open(path: Path, *, alone: bool = False) -> Environment:
-    if not (path / "data.mdb").exists():
+    if not (path / DATA_FILE).exists():
         raise Unavailable(f"spool {path}: there is none")
     return Environment(path, map_size=0, reserve=0, alone=alone)
 

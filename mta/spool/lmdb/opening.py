@@ -4,6 +4,7 @@ from mta.clock import Clock
 from mta.config import Config
 from mta.spool.interface import Unavailable
 from mta.spool.lmdb.apart import Household
+from mta.spool.lmdb.environment import DATA_FILE
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import KeyFileError, Keyring, load_keyring, load_or_create_keyring
 
@@ -15,7 +16,7 @@ def open_keyring(config: Config) -> Keyring:
     """
     path = config.spool_key_file
     try:
-        if (config.spool_dir / "data.mdb").exists():
+        if (config.spool_dir / DATA_FILE).exists():
             if not path.exists():
                 raise Unavailable(f"spool key {path}: missing, but there is a spool that it seals: restore the key")
             return load_keyring(path)

@@ -25,6 +25,16 @@ MESSAGE = b"From: a@alice.test\r\nSubject: x\r\n\r\nhello\r\n"
 LINES = (b"x" * 998 + b"\r\n") * 700
 
 
+async def committing(door):
+    """A client that has sent its message, whose commit is held back by the queue's gate."""
+    door.queue.gate.clear()
+    peer = await door.greeted()
+    await peer.begin()
+    peer.say(MESSAGE + b".\r\n")
+    await door.queue.asked.wait()
+    return peer
+
+
 def later(seconds: float) -> float:
     return asyncio.get_running_loop().time() + seconds
 
@@ -176,11 +186,7 @@ def test_a_client_that_hangs_up_its_half_gets_its_answers(run, open_door):
 
 async def test_a_commit_goes_on_when_its_client_is_gone(serve):
     door = await serve()
-    door.queue.gate.clear()
-    peer = await door.greeted()
-    await peer.begin()
-    peer.say(MESSAGE + b".\r\n")
-    await door.queue.asked.wait()
+    peer = await committing(door)
     peer.writer.transport.abort()
     draining = asyncio.create_task(door.ingress.drain())
     await asyncio.sleep(0)
@@ -268,11 +274,7 @@ async def test_an_answer_that_cannot_be_given_keeps_no_other_back(serve, caplog,
 async def test_closing_does_not_wait_for_ever_for_a_commit(serve, monkeypatch):
     monkeypatch.setattr(server, "_CLOSE", 0.1)
     door = await serve()
-    door.queue.gate.clear()
-    peer = await door.greeted()
-    await peer.begin()
-    peer.say(MESSAGE + b".\r\n")
-    await door.queue.asked.wait()
+    peer = await committing(door)
     async with asyncio.timeout(5):
         await door.ingress.close()
     assert await peer.rest() == b""
@@ -432,11 +434,7 @@ async def test_idle_sessions_end_and_single_octets_do_not_keep_them(serve):
 
 async def test_a_commit_is_not_idleness(serve):
     door = await serve(idle=60.0)
-    door.queue.gate.clear()
-    peer = await door.greeted()
-    await peer.begin()
-    peer.say(MESSAGE + b".\r\n")
-    await door.queue.asked.wait()
+    peer = await committing(door)
     door.ingress.sweep(later(1000))
     door.queue.gate.set()
     assert (await peer.reply()).startswith(b"250")
