@@ -1,9 +1,9 @@
 """Opening the spool that a configuration names, with its keys."""
 
 from mta.clock import Clock
+from mta.companion import Household
 from mta.config import Config
 from mta.spool.interface import Unavailable
-from mta.spool.lmdb.apart import Household
 from mta.spool.lmdb.environment import DATA_FILE
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import KeyFileError, Keyring, load_keyring, load_or_create_keyring

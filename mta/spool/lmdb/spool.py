@@ -15,6 +15,7 @@ from typing import cast
 import lmdb
 
 from mta.clock import Clock
+from mta.companion import Household
 from mta.mail.event import Event
 from mta.spool.interface import (
     Acceptance,
@@ -26,7 +27,7 @@ from mta.spool.interface import (
     SpoolError,
     Unavailable,
 )
-from mta.spool.lmdb.apart import Household, ProcessWriter
+from mta.spool.lmdb.apart import ProcessWriter
 from mta.spool.lmdb.arriving import LmdbContentWriter
 from mta.spool.lmdb.commit import committer_at
 from mta.spool.lmdb.environment import Place, Room, Table

@@ -1,0 +1,239 @@
+"""A process that a role has beside it, for work that would hold up the role's loop or is better kept apart from it.
+
+The two talk in frames over a socket: four octets of length, then content whose meaning is that of the module
+that runs there. The process dies with its role; one that dies alone is started again.
+"""
+
+import asyncio
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import msgspec
+
+from mta import logs
+from mta.config import Log
+from mta.supervise import PARENT, enter_role
+
+log = logging.getLogger(__name__)
+
+_RESTART = 0.5  # seconds before a process that died is started again
+_END = 30.0  # seconds that it has to end
+_READ = 1 << 16  # octets; malloc maps what is much larger anew each time
+_BUFFER = 4 << 20  # octets that the socket takes, so that what a turn of the loop brings is one call
+
+
+class Household(msgspec.Struct, frozen=True):
+    """Whose companion it is: the role's name, and how the role logs (log.* of the configuration)."""
+
+    name: str
+    log: dict[str, str]
+
+
+_encode_household = msgspec.msgpack.Encoder().encode
+_decode_household = msgspec.msgpack.Decoder(Household).decode
+
+
+class Companion:
+    """The role's side. Everything happens on the loop that it was made on."""
+
+    def __init__(
+        self,
+        module: str,
+        household: Household,
+        hello: bytes,
+        heard: Callable[[bytes], None],
+        lost: Callable[[str], None],
+    ) -> None:
+        """Start the process, which is `python -m module DESCRIPTOR`, and say `hello` to each that is started.
+
+        `heard` takes what it says, frame by frame; `lost` the reason, when it has ended by itself.
+        """
+        self._module = module
+        self._welcome = framed(_encode_household(household)) + framed(hello)
+        self._heard = heard
+        self._lost = lost
+        self._loop = asyncio.get_running_loop()
+        self._closing = False
+        self._unsent = b""
+        self._socket: socket.socket | None = None  # None while there is no process
+        self._start()
+
+    @property
+    def there(self) -> bool:
+        """Whether there is a process to talk to."""
+        return self._socket is not None
+
+    @property
+    def pid(self) -> int:
+        """The id of the process, or of the one that was there last."""
+        return self._process.pid
+
+    def say(self, content: bytes) -> None:
+        """Send a frame. What is said to nobody is forgotten: look whether somebody is `there`."""
+        if self._socket is None:
+            return
+        blocked = bool(self._unsent)
+        self._unsent += framed(content)
+        if not blocked:
+            self._send(self._socket)
+
+    async def close(self) -> int:
+        """Hang up, which ends the process when it has done what it was told; return its exit code."""
+        self._closing = True
+        if self._socket is not None:
+            self._hang_up(self._socket)
+        try:
+            return await asyncio.to_thread(self._process.wait, _END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def _start(self) -> None:
+        if self._closing:
+            return
+        ours, theirs = socket.socketpair()
+        for each in (ours, theirs):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        ours.settimeout(0)  # non-blocking
+        command = [sys.executable, "-m", self._module, str(theirs.fileno())]
+        environ = {**os.environ, PARENT: str(os.getpid())}
+        with theirs:
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environ)  # noqa: S603 - ourselves
+        self._socket = ours
+        self._frames = Unframing()
+        self._loop.add_reader(ours, self._receive, ours)
+        self._unsent = self._welcome
+        self._send(ours)
+
+    def _start_again(self) -> None:
+        try:
+            self._start()
+        except OSError as error:
+            log.error("process=%s cannot-start error=%s", self._module, error)
+            self._loop.call_later(_RESTART, self._start_again)
+
+    def _hang_up(self, connection: socket.socket) -> None:
+        self._socket = None
+        self._loop.remove_reader(connection)
+        self._loop.remove_writer(connection)
+        connection.close()
+
+    def _has_ended(self, connection: socket.socket) -> None:
+        self._hang_up(connection)
+        code = self._process.wait()
+        log.error("process=%s ended=%d doing=start-it-again", self._module, code)
+        self._lost(f"{self._module} ended with {code}")
+        self._loop.call_later(_RESTART, self._start_again)
+
+    def _send(self, connection: socket.socket) -> None:
+        try:
+            sent = connection.send(self._unsent)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # it has died, as `_receive` will see
+            sent = len(self._unsent)
+        self._unsent = self._unsent[sent:]
+        if self._unsent:
+            self._loop.add_writer(connection, self._send, connection)
+        else:
+            self._loop.remove_writer(connection)
+
+    def _receive(self, connection: socket.socket) -> None:
+        try:
+            data = connection.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._has_ended(connection)
+            return
+        self._frames.add(data)
+        while self._frames.complete:
+            self._heard(self._frames.take())
+
+
+class Line:
+    """The companion's end: what its role says, which can be waited for, and what it says to its role."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._frames = Unframing()
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has come yet that was not heard."""
+        return not self._frames.complete and not select.select([self._socket], [], [], 0)[0]
+
+    def hear(self, timeout: float | None = None) -> bytes | None:
+        """Wait for the next frame; None when the role has hung up, TimeoutError after `timeout` seconds."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self._frames.complete:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if left is not None and not select.select([self._socket], [], [], left)[0]:
+                raise TimeoutError
+            try:
+                data = self._socket.recv(_READ)
+            except ConnectionError:
+                data = b""
+            if not data:
+                return None
+            self._frames.add(data)
+        return self._frames.take()
+
+    def say(self, content: bytes) -> None:
+        """Send a frame, if the role is still there: what it had asked for is done all the same."""
+        with suppress(ConnectionError):
+            self._socket.sendall(framed(content))
+
+
+@contextmanager
+def attending(descriptor: int, duty: str) -> Iterator[Line]:
+    """Be a companion at the other end of an inherited socket, until the role hangs up; `duty` is for the title."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # they mean the role, which hangs up when it has drained
+    with socket.socket(fileno=descriptor) as connection:
+        line = Line(connection)
+        first = line.hear()
+        if first is None:
+            sys.exit(0)
+        household = _decode_household(first)
+        enter_role(f"{household.name} {duty}")
+        logs.configure(Log.model_validate(household.log), household.name)
+        yield line
+
+
+def framed(content: bytes) -> bytes:
+    """Put the length before content."""
+    return len(content).to_bytes(4, "big") + content
+
+
+class Unframing:
+    """Frames out of a stream."""
+
+    def __init__(self) -> None:
+        self._octets = bytearray()
+
+    def add(self, data: bytes) -> None:
+        """Take in what has come."""
+        self._octets += data
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a whole frame."""
+        return len(self._octets) >= 4 and len(self._octets) - 4 >= int.from_bytes(self._octets[:4], "big")
+
+    def take(self) -> bytes:
+        """Take the first frame, which is complete."""
+        end = 4 + int.from_bytes(self._octets[:4], "big")
+        frame = bytes(memoryview(self._octets)[4:end])
+        del self._octets[:end]
+        return frame
