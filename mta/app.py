@@ -19,11 +19,13 @@ import msgspec
 
 from mta.accounts.dkim_keys import load_or_create_sealing_key
 from mta.clock import Clock
+from mta.companion import household
 from mta.config import Config
 from mta.control import ControlError, ask
 from mta.delivery.attempt import Attempter
 from mta.delivery.dispatcher import Dispatcher
 from mta.delivery.resolver import Resolver
+from mta.delivery.signatory import Signatory
 from mta.delivery.signing import Signer
 from mta.events.mover import Mover
 from mta.ingress.access import Accounts
@@ -150,9 +152,11 @@ class DeliveryRole:
         config = parts.config
         self._parts = parts
         public = config.dkim_public_file  # outside keys/, which units do not see
-        self._signer = Signer(parts.spool, load_or_create_sealing_key(config.dkim_key_file, public), parts.clock)
+        load_or_create_sealing_key(config.dkim_key_file, public)  # for the signatory, which has it from the file
+        self._signatory = Signatory(household(config, "delivery"), config.dkim_key_file)
         self._resolver = Resolver(config.dns, parts.clock)
-        self._attempts = Attempter(config, self._resolver, self._signer, parts.spool, parts.clock)
+        signer = Signer(parts.spool, self._signatory, parts.clock)
+        self._attempts = Attempter(config, self._resolver, signer, parts.spool, parts.clock)
         self._dispatcher = Dispatcher(parts.spool, parts.queue, self._attempts, config.delivery, parts.clock, poll=poll)
         self._bell: DoorbellSocket | None = None
         self._running: asyncio.Task[None] | None = None
@@ -177,7 +181,7 @@ class DeliveryRole:
             await asyncio.wait((self._running,))
         await self._attempts.close()
         await self._resolver.close()
-        self._signer.close()
+        await self._signatory.close()
         if self._bell is not None:
             self._bell.close()
 

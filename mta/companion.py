@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 import msgspec
 
 from mta import logs
-from mta.config import Log
+from mta.config import Config, Log
 from mta.supervise import PARENT, enter_role
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,11 @@ class Household(msgspec.Struct, frozen=True):
 
     name: str
     log: dict[str, str]
+
+
+def household(config: Config, role: str) -> Household:
+    """Say whose companion it is to be."""
+    return Household(role, config.log.model_dump(mode="json"))
 
 
 _encode_household = msgspec.msgpack.Encoder().encode

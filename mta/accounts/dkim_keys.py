@@ -161,7 +161,7 @@ def load_or_create_sealing_key(private_path: Path, public_path: Path) -> X25519P
                 raise KeyFileError(f"{private_path}: missing, but {public_path} is there: restore the private half")
             pem = X25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             _write(private_path, pem, 0o600, replace=False)
-        private = _load_private(private_path)
+        private = load_private_key(private_path)
         public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         existing = public_path.read_bytes() if public_path.exists() else None
         if existing != public:
@@ -186,7 +186,8 @@ def load_public_key(public_path: Path) -> X25519PublicKey:
     return key
 
 
-def _load_private(path: Path) -> X25519PrivateKey:
+def load_private_key(path: Path) -> X25519PrivateKey:
+    """Read the private half; KeyFileError if others can read it or it is no X25519 key, OSError if we cannot."""
     pem = read_secret(path)
     try:
         key = load_pem_private_key(pem, password=None)

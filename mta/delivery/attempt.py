@@ -16,7 +16,8 @@ from mta.delivery.letter import Letter
 from mta.delivery.pool import Pool
 from mta.delivery.resolver import Resolver
 from mta.delivery.route import Routes, Site, Target
-from mta.delivery.signing import Signed, SigningError
+from mta.delivery.signatory import SigningError
+from mta.delivery.signing import Signed
 from mta.delivery.smtp import Connection, connect
 from mta.delivery.tls import TlsContexts
 from mta.delivery.trouble import Exchange, Fault, NoWay, Stage, Trouble

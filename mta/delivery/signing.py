@@ -1,8 +1,8 @@
 """DKIM signatures (RFC 6376, RFC 8463), made at each attempt and never stored.
 
 The pure half says what is signed: header fields and body in relaxed form, in time linear in the message
-whatever it holds. `Signer` has the keys: it opens them once, looks for changes of the domain's record at
-most once a second, and makes RSA signatures on threads, because `cryptography` lets go of the GIL there.
+whatever it holds. `Signer` knows the domains, looks for changes of a domain's record at most once a second, and
+has the digests signed by the process that has the keys (signatory.py).
 
 A domain signs for its tenant alone, which is asked again here (promise 9). Lines of content end with
 CRLF; SMTP out sends nothing else, so nothing else needs a signature that holds.
@@ -14,19 +14,15 @@ import logging
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.hashes import SHA256
 
-from mta.accounts import dkim_keys, domains
-from mta.accounts.dkim_keys import PrivateKey
+from mta.accounts import domains
+from mta.accounts.dkim_keys import Algorithm
+from mta.accounts.domains import Domain, Selector
 from mta.clock import Clock
+from mta.delivery.signatory import SigningError, Wanted
 from mta.mail import headers
 from mta.spool.interface import Spool, SpoolError
 from mta.spool.records import Message
@@ -64,10 +60,6 @@ _CHECK_INTERVAL = 1.0
 _DOMAINS_CACHED = 4096
 
 
-class SigningError(Exception):
-    """There are keys that cannot be read or opened: the attempt is deferred (scope us), not sent unsigned."""
-
-
 class Signed(NamedTuple):
     """Signature fields to put before the content (b"": none), and `domain:selectors` or why there are none."""
 
@@ -83,17 +75,11 @@ class Canonical(NamedTuple):
     body_hash: bytes
 
 
-class _Key(NamedTuple):
-    selector: str
-    private: PrivateKey
-
-
-class _Domain(NamedTuple):
-    """A sender domain's record as last seen (None: not registered), its keys opened, or why they cannot be."""
+class _Known(NamedTuple):
+    """A sender domain's record as last seen (None: not registered), and what it says, or why it cannot be read."""
 
     record: bytes | None
-    tenant: str = ""
-    keys: tuple[_Key, ...] = ()
+    domain: Domain | None = None
     trouble: str = ""
 
 
@@ -101,19 +87,21 @@ class _Unsignable(Exception):
     """The header cannot be signed; the message says why."""
 
 
+class Signatory(Protocol):
+    """Has the keys; mta.delivery.signatory."""
+
+    async def sign(self, wanted: Sequence[Wanted]) -> list[bytes]:
+        """Make the signatures of one message; SigningError if one of them cannot be made."""
+
+
 class Signer:
     """Signs messages with the keys of their sender domains."""
 
-    def __init__(self, spool: Spool, private: X25519PrivateKey, clock: Clock, threads: int = 2) -> None:
+    def __init__(self, spool: Spool, signatory: Signatory, clock: Clock) -> None:
         self._spool = spool
-        self._private = private
+        self._signatory = signatory
         self._clock = clock
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="sign")
-        self._domains: dict[str, tuple[float, _Domain]] = {}  # with when they were checked; oldest check first
-
-    def close(self) -> None:
-        """Stop the signing threads when they have done what they are at."""
-        self._pool.shutdown()
+        self._domains: dict[str, tuple[float, _Known]] = {}  # with when they were checked; oldest check first
 
     async def sign(self, message: Message, content: bytes) -> Signed:
         """Sign `content` for the message's sender domain with every key the domain has.
@@ -124,40 +112,36 @@ class Signer:
         name = message.sign_domain
         if not name:
             return Signed(b"", "no sender domain")
-        domain = await self._domain(name)
-        if domain.record is None:
+        known = await self._known(name)
+        if known.record is None:
             return Signed(b"", f"{name} is not registered")
-        if domain.tenant not in (message.tenant, ""):
+        domain = known.domain
+        if domain is None:
+            raise SigningError(known.trouble)
+        if domain.tenant != message.tenant:
             return Signed(b"", f"{name} belongs to another tenant")
-        if domain.trouble:
-            raise SigningError(domain.trouble)
-        if not domain.keys:
+        if not domain.selectors:
             return Signed(b"", f"no key for {name}")
         try:
-            canonical = await self._canonical(content)
+            canonical = await _canonical(content)
         except _Unsignable as reason:
             return Signed(b"", str(reason))
-        header = await self._signatures(name, domain.keys, canonical)
-        return Signed(header, f"{name}:{','.join(key.selector for key in domain.keys)}")
+        header = await self._signatures(domain, canonical)
+        return Signed(header, f"{name}:{','.join(each.name for each in domain.selectors)}")
 
-    async def _canonical(self, content: bytes) -> Canonical:
-        if len(content) <= _PIECE:
-            return canonical_form(content)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, canonical_form, content)
-
-    async def _signatures(self, domain: str, keys: Sequence[_Key], canonical: Canonical) -> bytes:
+    async def _signatures(self, domain: Domain, canonical: Canonical) -> bytes:
         at = int(self._clock.now())
-        unsigned = [signature_field(domain, key.selector, key.private, at, canonical) for key in keys]
+        unsigned = [signature_field(domain.name, each, at, canonical) for each in domain.selectors]
         # RFC 6376 3.7: the signature field itself comes last, with b= empty and without its line end
         digests = [hashlib.sha256(canonical.fields + _relaxed(field)).digest() for field in unsigned]
-        privates = [key.private for key in keys]
-        if any(isinstance(each, RSAPrivateKey) for each in privates):
-            values = await asyncio.get_running_loop().run_in_executor(self._pool, _sign, privates, digests)
-        else:
-            values = _sign(privates, digests)
+        wanted = [
+            Wanted(domain.name, each.name, each.sealed, digest)
+            for each, digest in zip(domain.selectors, digests, strict=True)
+        ]
+        values = await self._signatory.sign(wanted)
         return b"".join(field + _folded(value) + b"\r\n" for field, value in zip(unsigned, values, strict=True))
 
-    async def _domain(self, name: str) -> _Domain:
+    async def _known(self, name: str) -> _Known:
         now = self._clock.monotonic()
         checked_at, known = self._domains.get(name, (now, None))
         if known is not None and now - checked_at < _CHECK_INTERVAL:
@@ -167,7 +151,7 @@ class Signer:
         except (SpoolError, SealBroken) as error:
             raise SigningError(f"the record of {name} cannot be read") from error
         if known is None or known.record != record:
-            known = _opened(record, self._private)
+            known = _read(record)
         self._domains.pop(name, None)
         self._domains[name] = now, known
         if len(self._domains) > _DOMAINS_CACHED:
@@ -175,30 +159,23 @@ class Signer:
         return known
 
 
-def _opened(record: bytes | None, private: X25519PrivateKey) -> _Domain:
+def _read(record: bytes | None) -> _Known:
     if record is None:
-        return _Domain(None)
+        return _Known(None)
     try:
         domain = domains.decode(record)
-    except msgspec.DecodeError as error:
+        for each in domain.selectors:
+            Algorithm(each.algorithm)
+    except (msgspec.DecodeError, ValueError) as error:
         log.error("the record of a sender domain cannot be read: %s", error)
-        return _Domain(record, trouble="the record of the sender domain cannot be read")
-    try:
-        keys = [
-            _Key(each.name, dkim_keys.unseal(each.sealed, private, domain.name, each.name)) for each in domain.selectors
-        ]
-    except SealBroken as error:
-        log.error("domain=%s cannot sign: %s", domain.name, error)
-        return _Domain(record, domain.tenant, trouble=str(error))
-    return _Domain(record, domain.tenant, tuple(keys))
+        return _Known(record, trouble="the record of the sender domain cannot be read")
+    return _Known(record, domain)
 
 
-def _sign(keys: Sequence[PrivateKey], digests: Sequence[bytes]) -> list[bytes]:
-    # RFC 8463 3: Ed25519 signs the SHA-256 digest as if it were the message
-    return [
-        key.sign(digest, PKCS1v15(), Prehashed(SHA256())) if isinstance(key, RSAPrivateKey) else key.sign(digest)
-        for key, digest in zip(keys, digests, strict=True)
-    ]
+async def _canonical(content: bytes) -> Canonical:
+    if len(content) <= _PIECE:
+        return canonical_form(content)
+    return await asyncio.to_thread(canonical_form, content)
 
 
 def canonical_form(content: bytes) -> Canonical:
@@ -273,13 +250,13 @@ def _single_blanks(text: bytes) -> bytes:
     return _BLANKS.sub(b" ", text.replace(b"\t", b" "))
 
 
-def signature_field(domain: str, selector: str, key: PrivateKey, at: int, canonical: Canonical) -> bytes:
+def signature_field(domain: str, selector: Selector, at: int, canonical: Canonical) -> bytes:
     """Write a DKIM-Signature field up to its empty b= tag (RFC 6376 3.5)."""
-    algorithm = b"rsa-sha256" if isinstance(key, RSAPrivateKey) else b"ed25519-sha256"
+    algorithm = b"ed25519-sha256" if selector.algorithm == Algorithm.ED25519 else b"rsa-sha256"
     lines = (
         b"DKIM-Signature: v=1; a=%b; c=relaxed/relaxed; t=%d;" % (algorithm, at),
         b"d=%b;" % domain.encode("ascii"),
-        b"s=%b;" % selector.encode("ascii"),
+        b"s=%b;" % selector.name.encode("ascii"),
         b"h=" + b":\r\n\t".join(b":".join(group) for group in _groups(canonical.names)) + b";",
         b"bh=%b;" % b64encode(canonical.body_hash),
         b"b=",

@@ -1,7 +1,7 @@
 """Opening the spool that a configuration names, with its keys."""
 
 from mta.clock import Clock
-from mta.companion import Household
+from mta.companion import household
 from mta.config import Config
 from mta.spool.interface import Unavailable
 from mta.spool.lmdb.environment import DATA_FILE
@@ -38,5 +38,5 @@ def open_spool(config: Config, clock: Clock, keyring: Keyring | None = None, rol
         clock,
         map_size=config.spool.map_size,
         reserve=config.spool.reserve,
-        apart=Household(role, config.log.model_dump(mode="json")) if role else None,
+        apart=household(config, role) if role else None,
     )

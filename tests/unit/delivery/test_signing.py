@@ -14,7 +14,8 @@ from mta.accounts import dkim_keys, domains, tenants
 from mta.accounts.dkim_keys import Algorithm
 from mta.clock import SystemClock
 from mta.delivery import signing
-from mta.delivery.signing import Signed, Signer, SigningError, body_hash
+from mta.delivery.signatory import Keys, SigningError
+from mta.delivery.signing import Signed, Signer, body_hash
 from mta.spool.interface import Unavailable
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Message, Origin
@@ -80,11 +81,19 @@ def watched(spool):
     return Watched(spool)
 
 
+class InProcess:
+    """The keys at hand, as the process has them."""
+
+    def __init__(self, keys):
+        self.keys = keys
+
+    async def sign(self, wanted):
+        return [self.keys.sign(each) for each in wanted]
+
+
 @pytest.fixture
 def signer(watched, clock):
-    signer = Signer(watched, PRIVATE, clock)
-    yield signer
-    signer.close()
+    return Signer(watched, InProcess(Keys(PRIVATE)), clock)
 
 
 @pytest.fixture
@@ -236,13 +245,12 @@ async def test_a_domain_signs_for_its_tenant_alone(signer, published):
 
 
 async def test_keys_that_cannot_be_opened_defer(spool, published, clock, caplog):
-    signer = Signer(spool, X25519PrivateKey.generate(), clock)
+    signer = Signer(spool, InProcess(Keys(X25519PrivateKey.generate())), clock)
     for _ in range(2):
         with pytest.raises(SigningError, match="cannot be opened with this key file"):
             await signer.sign(message(), CONTENT)
     assert caplog.text.count("cannot sign") == 1
     assert (await signer.sign(message(tenant="other"), CONTENT)).header == b""
-    signer.close()
 
 
 async def test_record_that_cannot_be_read_defers(signer, spool, watched, clock):
