@@ -5,26 +5,32 @@ import pytest
 from tests.bench.figures import Run, medians, table
 
 
-def runs(contest: str, server: str, *seconds: float) -> list[Run]:
-    return [Run(contest, "kept", server, 1000, each, machine=2.0, own=1.0) for each in seconds]
+def runs(contest: str, server: str, *seconds: float, relayed: float | None = None) -> list[Run]:
+    return [Run(contest, "kept", server, 1000, each, relayed, machine=2.0, own=1.0) for each in seconds]
 
 
 def test_the_ratio_is_that_of_medians_within_a_contest() -> None:
     measured = [
-        *runs("accept", "Postfix", 2.0, 1.0, 4.0),
-        *runs("relay", "Postfix", 10.0),
-        *runs("accept", "Fairlead", 0.5, 0.4, 50.0),
+        *runs("hold", "Postfix", 2.0, 1.0, 4.0),
+        *runs("relay", "Postfix", 10.0, relayed=20.0),
+        *runs("hold", "Fairlead", 0.5, 0.4, 50.0),
+        *runs("relay", "Fairlead", 2.0, relayed=5.0),
     ]
-    ours, accepting, relaying = medians(measured)
-    assert (ours.server, ours.rate, ours.lowest, ours.highest) == ("Fairlead", 2000, 20, 2500)
-    assert ours.ratio == pytest.approx(4)
-    assert (ours.machine_ms, ours.own_ms) == (2, 1)
-    assert (accepting.rate, accepting.ratio) == (500, 1)
-    assert (relaying.rate, relaying.ratio) == (100, 1)
+    holding, rival, relaying, slower = medians(measured)
+    assert (holding.server, holding.accepted[:3], holding.relayed) == ("Fairlead", (2000, 20, 2500), None)
+    assert holding.accepted.ratio == pytest.approx(4)
+    assert (holding.machine_ms, holding.own_ms) == (2, 1)
+    assert (rival.accepted.median, rival.accepted.ratio) == (500, 1)
+    assert (relaying.accepted, relaying.relayed) == ((500, 500, 500, 5), (200, 200, 200, 4))
+    assert (slower.accepted, slower.relayed) == ((100, 100, 100, 1), (50, 50, 50, 1))
 
 
 def test_the_table_is_markdown_in_columns() -> None:
-    lines = table(list(medians(runs("accept", "Postfix", 0.5)))).splitlines()
-    assert [line.count("|") for line in lines] == [9, 9, 9]
+    lines = table(
+        list(medians([*runs("hold", "Postfix", 0.5), *runs("relay", "Postfix", 0.5, relayed=1)]))
+    ).splitlines()
+    assert [line.count("|") for line in lines] == [10, 10, 10, 10]
     assert len({len(line) for line in lines}) == 1
-    assert [cell.strip() for cell in lines[2].split("|")][4:8] == ["2,000", "2,000 to 2,000", "1.00", "2.00"]
+    holding, relaying = ([cell.strip() for cell in line.split("|")][4:9] for line in lines[2:])
+    assert holding == ["2,000 (2,000 to 2,000)", "1.00", "", "", "2.00"]
+    assert relaying[2:4] == ["1,000 (1,000 to 1,000)", "1.00"]
