@@ -42,8 +42,15 @@ def household(config: Config, role: str) -> Household:
     return Household(role, config.log.model_dump(mode="json"))
 
 
-_encode_household = msgspec.msgpack.Encoder().encode
-_decode_household = msgspec.msgpack.Decoder(Household).decode
+class _Welcome(msgspec.Struct, frozen=True, array_like=True):
+    """The first frame to each process that is started."""
+
+    title: str
+    household: Household
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_welcome = msgspec.msgpack.Decoder(_Welcome).decode
 
 
 class Companion:
@@ -52,6 +59,7 @@ class Companion:
     def __init__(
         self,
         module: str,
+        duty: str,
         household: Household,
         hello: bytes,
         heard: Callable[[bytes], None],
@@ -59,10 +67,12 @@ class Companion:
     ) -> None:
         """Start the process, which is `python -m module DESCRIPTOR`, and say `hello` to each that is started.
 
-        `heard` takes what it says, frame by frame; `lost` the reason, when it has ended by itself.
+        `duty` is what it does, in a word: it goes by the role's name and that. `heard` takes what it says, frame by
+        frame; `lost` the reason, when it has ended by itself.
         """
         self._module = module
-        self._welcome = framed(_encode_household(household)) + framed(hello)
+        self._title = f"{household.name} {duty}"
+        self._welcome = framed(_encode(_Welcome(self._title, household))) + framed(hello)
         self._heard = heard
         self._lost = lost
         self._loop = asyncio.get_running_loop()
@@ -122,7 +132,7 @@ class Companion:
         try:
             self._start()
         except OSError as error:
-            log.error("process=%s cannot-start error=%s", self._module, error)
+            log.error("process=%r cannot-start error=%s", self._title, error)
             self._loop.call_later(_RESTART, self._start_again)
 
     def _hang_up(self, connection: socket.socket) -> None:
@@ -134,8 +144,8 @@ class Companion:
     def _has_ended(self, connection: socket.socket) -> None:
         self._hang_up(connection)
         code = self._process.wait()
-        log.error("process=%s ended=%d doing=start-it-again", self._module, code)
-        self._lost(f"{self._module} ended with {code}")
+        log.error("process=%r ended=%d doing=start-it-again", self._title, code)
+        self._lost(f"process {self._title!r} ended with {code}")
         self._loop.call_later(_RESTART, self._start_again)
 
     def _send(self, connection: socket.socket) -> None:
@@ -201,8 +211,8 @@ class Line:
 
 
 @contextmanager
-def attending(descriptor: int, duty: str) -> Iterator[Line]:
-    """Be a companion at the other end of an inherited socket, until the role hangs up; `duty` is for the title."""
+def attending(descriptor: int) -> Iterator[Line]:
+    """Be a companion, at the other end of an inherited socket."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they mean the role, which hangs up when it has drained
     with socket.socket(fileno=descriptor) as connection:
@@ -210,9 +220,9 @@ def attending(descriptor: int, duty: str) -> Iterator[Line]:
         first = line.hear()
         if first is None:
             sys.exit(0)
-        household = _decode_household(first)
-        enter_role(f"{household.name} {duty}")
-        logs.configure(Log.model_validate(household.log), household.name)
+        welcome = _decode_welcome(first)
+        enter_role(welcome.title)
+        logs.configure(Log.model_validate(welcome.household.log), welcome.household.name)
         yield line
 
 

@@ -97,7 +97,7 @@ class Signatory:
         if self._process is None:
             hello = str(self._key_file).encode()
             try:
-                self._process = Companion(__name__, self._household, hello, self._heard, self._fail)
+                self._process = Companion(__name__, "signing", self._household, hello, self._heard, self._fail)
             except OSError as error:
                 raise SigningError(f"the process that signs cannot be started: {error}") from None
         if not self._process.there:
@@ -158,7 +158,7 @@ def _answered(keys: Keys, request: _Request) -> _Answer:
 
 def main(descriptor: int) -> None:
     """Sign for the role at the other end of an inherited socket until it hangs up."""
-    with attending(descriptor, "signing") as line:
+    with attending(descriptor) as line:
         key_file = line.hear()
         if key_file is None:
             return

@@ -90,7 +90,7 @@ class ProcessWriter:
         self._gathered: list[tuple[Operation, asyncio.Future[Any]]] = []
         self._asked: deque[asyncio.Future[Any]] = deque()  # in the order of the results to come
         hello = _encode(_Hello(place, keyring.keys()))
-        self._process = Companion(__name__, household, hello, self._heard, self._lost)
+        self._process = Companion(__name__, "spool", household, hello, self._heard, self._lost)
 
     def perform(self, operation: Operation) -> "asyncio.Future[Any]":
         """Have an operation committed."""
@@ -222,7 +222,7 @@ def _reported(group: list[Waiting], sick: str) -> _Report:
 
 def main(descriptor: int) -> None:
     """Serve the role at the other end of an inherited socket until it hangs up."""
-    with attending(descriptor, "spool") as line:
+    with attending(descriptor) as line:
         first = line.hear()
         if first is None:
             return
