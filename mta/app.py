@@ -187,7 +187,7 @@ class DeliveryRole:
 
     def detail(self) -> dict[str, str | int | float]:
         """Say how it goes."""
-        return {"in_flight": self._dispatcher.in_flight}
+        return {"in_flight": self._dispatcher.in_flight, "signing": self._signatory.trouble or "ok"}
 
 
 class EventsRole:

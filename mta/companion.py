@@ -20,12 +20,12 @@ import msgspec
 
 from mta import logs
 from mta.config import Config, Log
-from mta.supervise import PARENT, enter_role
+from mta.supervise import PARENT, enter_role, next_pause
 
 log = logging.getLogger(__name__)
 
-_RESTART = 0.5  # seconds before a process that died is started again
 _END = 30.0  # seconds that it has to end
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # they mean the role, which hangs up when it has drained
 _READ = 1 << 16  # octets; malloc maps what is much larger anew each time
 _BUFFER = 4 << 20  # octets that the socket takes, so that what a turn of the loop brings is one call
 
@@ -77,9 +77,10 @@ class Companion:
         self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._closing = False
+        self._pause = 0.0  # seconds before the last restart
         self._unsent = b""
         self._socket: socket.socket | None = None  # None while there is no process
-        self._start()
+        self._start(b"")
 
     @property
     def there(self) -> bool:
@@ -92,48 +93,65 @@ class Companion:
         return self._process.pid
 
     def say(self, content: bytes) -> None:
-        """Send a frame. What is said to nobody is forgotten: look whether somebody is `there`."""
-        if self._socket is None:
-            return
+        """Send a frame; to the next process, while there is none."""
         blocked = bool(self._unsent)
         self._unsent += framed(content)
-        if not blocked:
+        if self._socket is not None and not blocked:
             self._send(self._socket)
 
-    async def close(self) -> int:
-        """Hang up, which ends the process when it has done what it was told; return its exit code."""
+    def kill(self) -> None:
+        """End the process without ado; it is lost, and started again."""
+        self._process.kill()
+
+    async def close(self) -> None:
+        """Hang up, which ends the process when it has done what it was told."""
         self._closing = True
         if self._socket is not None:
             self._hang_up(self._socket)
         try:
-            return await asyncio.to_thread(self._process.wait, _END)
+            await asyncio.to_thread(self._process.wait, _END)
         except subprocess.TimeoutExpired:
+            log.error("process=%r does not end and is killed", self._title)
             self._process.kill()
-            return self._process.wait()
+            self._process.wait()
 
-    def _start(self) -> None:
-        if self._closing:
-            return
+    def _start(self, unsaid: bytes) -> None:
         ours, theirs = socket.socketpair()
-        for each in (ours, theirs):
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-        ours.settimeout(0)  # non-blocking
-        command = [sys.executable, "-m", self._module, str(theirs.fileno())]
-        environ = {**os.environ, PARENT: str(os.getpid())}
         with theirs:
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environ)  # noqa: S603 - ourselves
+            for each in (ours, theirs):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+            ours.settimeout(0)  # non-blocking
+            command = [sys.executable, "-m", self._module, str(theirs.fileno())]
+            environ = {**os.environ, PARENT: str(os.getpid())}
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until it ignores them
+            try:
+                self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environ)  # noqa: S603 - ourselves
+            except OSError:
+                ours.close()
+                raise
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._socket = ours
+        self._started_at = self._loop.time()
         self._frames = Unframing()
         self._loop.add_reader(ours, self._receive, ours)
-        self._unsent = self._welcome
+        self._unsent = self._welcome + unsaid
         self._send(ours)
 
     def _start_again(self) -> None:
+        if self._closing:
+            return
         try:
-            self._start()
+            self._start(self._unsent)
         except OSError as error:
             log.error("process=%r cannot-start error=%s", self._title, error)
-            self._loop.call_later(_RESTART, self._start_again)
+            self._start_later(f"process {self._title!r} cannot be started: {error}", 0.0)
+
+    def _start_later(self, reason: str, ran: float) -> None:
+        self._unsent = b""
+        self._pause = next_pause(self._pause, ran)
+        self._loop.call_later(self._pause, self._start_again)
+        self._lost(reason)
 
     def _hang_up(self, connection: socket.socket) -> None:
         self._socket = None
@@ -145,8 +163,7 @@ class Companion:
         self._hang_up(connection)
         code = self._process.wait()
         log.error("process=%r ended=%d doing=start-it-again", self._title, code)
-        self._lost(f"process {self._title!r} ended with {code}")
-        self._loop.call_later(_RESTART, self._start_again)
+        self._start_later(f"process {self._title!r} ended with {code}", self._loop.time() - self._started_at)
 
     def _send(self, connection: socket.socket) -> None:
         try:
@@ -172,8 +189,12 @@ class Companion:
             self._has_ended(connection)
             return
         self._frames.add(data)
-        while self._frames.complete:
-            self._heard(self._frames.take())
+        try:
+            while self._frames.complete:
+                self._heard(self._frames.take())
+        except Exception:  # nothing that it says can be told apart any more
+            log.exception("process=%r cannot be understood", self._title)
+            self.kill()
 
 
 class Line:
@@ -213,17 +234,21 @@ class Line:
 @contextmanager
 def attending(descriptor: int) -> Iterator[Line]:
     """Be a companion, at the other end of an inherited socket."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # they mean the role, which hangs up when it has drained
-    with socket.socket(fileno=descriptor) as connection:
-        line = Line(connection)
-        first = line.hear()
-        if first is None:
-            sys.exit(0)
-        welcome = _decode_welcome(first)
-        enter_role(welcome.title)
-        logs.configure(Log.model_validate(welcome.household.log), welcome.household.name)
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    connection = socket.socket(fileno=descriptor)
+    line = Line(connection)
+    first = line.hear()
+    if first is None:
+        sys.exit(0)
+    welcome = _decode_welcome(first)
+    enter_role(welcome.title)
+    logs.configure(Log.model_validate(welcome.household.log), welcome.household.name)
+    try:
         yield line
+    finally:
+        connection.detach()  # it is the end of the process that the role hears, and waits for
 
 
 def framed(content: bytes) -> bytes:

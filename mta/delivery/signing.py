@@ -55,6 +55,7 @@ SIGNED_FIELDS_LIMIT = 500  # each is named in the signature, and no honest messa
 HEADER_LIMIT = 256 * 1024  # octets
 _BLANKS = re.compile(rb"  +")
 _PIECE = 64 * 1024  # octets canonicalised in one go: what may hold up the event loop, or the GIL on a thread
+_THREADS = 2  # at work on larger contents; with more, they and the loop would take the GIL from each other
 _LINE = 72
 _CHECK_INTERVAL = 1.0
 _DOMAINS_CACHED = 4096
@@ -101,6 +102,7 @@ class Signer:
         self._spool = spool
         self._signatory = signatory
         self._clock = clock
+        self._threads = asyncio.Semaphore(_THREADS)
         self._domains: dict[str, tuple[float, _Known]] = {}  # with when they were checked; oldest check first
 
     async def sign(self, message: Message, content: bytes) -> Signed:
@@ -123,11 +125,17 @@ class Signer:
         if not domain.selectors:
             return Signed(b"", f"no key for {name}")
         try:
-            canonical = await _canonical(content)
+            canonical = await self._canonical(content)
         except _Unsignable as reason:
             return Signed(b"", str(reason))
         header = await self._signatures(domain, canonical)
         return Signed(header, f"{name}:{','.join(each.name for each in domain.selectors)}")
+
+    async def _canonical(self, content: bytes) -> Canonical:
+        if len(content) <= _PIECE:
+            return canonical_form(content)
+        async with self._threads:
+            return await asyncio.to_thread(canonical_form, content)
 
     async def _signatures(self, domain: Domain, canonical: Canonical) -> bytes:
         at = int(self._clock.now())
@@ -135,7 +143,7 @@ class Signer:
         # RFC 6376 3.7: the signature field itself comes last, with b= empty and without its line end
         digests = [hashlib.sha256(canonical.fields + _relaxed(field)).digest() for field in unsigned]
         wanted = [
-            Wanted(domain.name, each.name, each.sealed, digest)
+            Wanted(domain.name, each.name, each.algorithm, each.sealed, digest)
             for each, digest in zip(domain.selectors, digests, strict=True)
         ]
         values = await self._signatory.sign(wanted)
@@ -170,12 +178,6 @@ def _read(record: bytes | None) -> _Known:
         log.error("the record of a sender domain cannot be read: %s", error)
         return _Known(record, trouble="the record of the sender domain cannot be read")
     return _Known(record, domain)
-
-
-async def _canonical(content: bytes) -> Canonical:
-    if len(content) <= _PIECE:
-        return canonical_form(content)
-    return await asyncio.to_thread(canonical_form, content)
 
 
 def canonical_form(content: bytes) -> Canonical:

@@ -38,7 +38,7 @@ from mta.spool.lmdb.upkeep import (
 from mta.spool.sealing import Keyring
 from mta.supervise import freeze_memory
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("mta.spool.lmdb.apart")  # also where it runs as __main__
 
 _END = 30.0  # seconds to commit what waits when the spool is closed
 

@@ -4,9 +4,11 @@ import asyncio
 import hashlib
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -18,6 +20,7 @@ from mta import companion
 from mta.accounts import dkim_keys
 from mta.accounts.dkim_keys import Algorithm
 from mta.companion import Household
+from mta.delivery import signatory as module
 from mta.delivery.signatory import Signatory, SigningError, Wanted
 
 HOUSEHOLD = Household("test", {"format": "text", "level": "info"})
@@ -34,7 +37,7 @@ def key_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def wanted(key_file: Path) -> Wanted:
     public = dkim_keys.load_public_key(key_file.with_name("public"))
-    return Wanted("a.test", "s1", dkim_keys.seal(RSA, public, "a.test", "s1"), DIGEST)
+    return Wanted("a.test", "s1", "rsa2048", dkim_keys.seal(RSA, public, "a.test", "s1"), DIGEST)
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ async def test_it_signs_what_comes_together_and_what_comes_later(signatory: Sign
 
 
 async def test_a_key_that_was_moved_fails_its_own_message_alone(signatory: Signatory, wanted: Wanted) -> None:
-    moved = Wanted("b.test", "s1", wanted.sealed, DIGEST)
+    moved = msgspec.structs.replace(wanted, domain="b.test")
     results = await asyncio.gather(signatory.sign([wanted, moved]), signatory.sign([wanted]), return_exceptions=True)
     assert isinstance(results[0], SigningError)
     assert "b.test cannot be opened" in str(results[0])
@@ -72,10 +75,9 @@ async def test_a_key_that_was_moved_fails_its_own_message_alone(signatory: Signa
     assert holds(results[1][0])
 
 
-async def test_what_it_had_in_hand_when_it_died_fails_and_another_signs(
-    signatory: Signatory, wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+async def test_what_it_had_in_hand_when_it_died_fails_and_another_signs_what_comes_then(
+    signatory: Signatory, wanted: Wanted
 ) -> None:
-    monkeypatch.setattr(companion, "_RESTART", 0.05)
     await signatory.sign([wanted])
     first = pid_of(signatory)
     os.kill(first, signal.SIGSTOP)  # so that it has something in hand
@@ -84,11 +86,40 @@ async def test_what_it_had_in_hand_when_it_died_fails_and_another_signs(
     os.kill(first, signal.SIGKILL)
     for each in await asked:
         assert isinstance(each, SigningError)
-        assert "ended with -9" in str(each)
-    with pytest.raises(SigningError, match="started again"):
+        assert "'test signing' ended with -9" in str(each)
+    assert "ended with -9" in signatory.trouble
+    assert holds((await signatory.sign([wanted]))[0])  # which waited for the next one
+    assert pid_of(signatory) != first
+    assert signatory.trouble == ""
+
+
+async def test_what_a_defect_meets_fails_alone(signatory: Signatory, wanted: Wanted) -> None:
+    short, unsayable = (msgspec.structs.replace(wanted, **change) for change in ({"digest": b""}, {"domain": "\ud800"}))
+    results = await asyncio.gather(*(signatory.sign([each]) for each in (short, wanted)), return_exceptions=True)
+    assert isinstance(results[0], SigningError)
+    assert isinstance(results[1], list)
+    assert holds(results[1][0])
+    with pytest.raises(SigningError, match="surrogates"):
+        await signatory.sign([unsayable])
+    assert holds((await signatory.sign([wanted]))[0])  # and no answer is another's
+
+
+async def test_a_key_for_another_algorithm_signs_nothing(signatory: Signatory, wanted: Wanted) -> None:
+    with pytest.raises(SigningError, match="is not for ed25519"):
+        await signatory.sign([msgspec.structs.replace(wanted, algorithm="ed25519")])
+
+
+async def test_one_that_does_not_answer_is_ended(
+    signatory: Signatory, wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await signatory.sign([wanted])
+    os.kill(pid_of(signatory), signal.SIGSTOP)
+    monkeypatch.setattr(module, "_PATIENCE", 0.1)
+    with pytest.raises(SigningError, match="no signature"):
         await signatory.sign([wanted])
+    monkeypatch.undo()
     async with asyncio.timeout(10):
-        while pid_of(signatory) == first:
+        while "ended with -9" not in signatory.trouble:
             await asyncio.sleep(0.01)
     assert holds((await signatory.sign([wanted]))[0])
 
@@ -109,13 +140,45 @@ async def test_without_its_key_file_nothing_is_signed(
     assert "cannot sign" in capfd.readouterr().err
 
 
-async def test_closing_ends_the_process_and_what_it_was_asked_for(signatory: Signatory, wanted: Wanted) -> None:
+async def test_closing_ends_what_does_not_end_by_itself(
+    signatory: Signatory, wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(companion, "_END", 0.1)
     await signatory.sign([wanted])
     os.kill(pid_of(signatory), signal.SIGSTOP)
     asked = asyncio.create_task(signatory.sign([wanted]))
     await asyncio.sleep(0.01)
-    os.kill(pid_of(signatory), signal.SIGCONT)
     await signatory.close()
-    assert isinstance((await asyncio.gather(asked, return_exceptions=True))[0], list | SigningError)
+    for each in (asked, signatory.sign([wanted])):
+        with pytest.raises(SigningError, match="role is closing"):
+            await each
     with pytest.raises(ProcessLookupError):
         os.kill(pid_of(signatory), 0)
+
+
+async def test_signals_for_the_role_do_not_end_it_while_it_starts(signatory: Signatory, wanted: Wanted) -> None:
+    asked = asyncio.create_task(signatory.sign([wanted]))
+    await asyncio.sleep(0)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(pid_of(signatory), number)
+    assert holds((await asked)[0])
+
+
+async def test_a_process_that_cannot_be_started_is_tried_again(
+    signatory: Signatory, wanted: Wanted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", refuse)
+        with pytest.raises(SigningError, match="cannot be started"):
+            await signatory.sign([wanted])
+    await signatory.sign([wanted])
+    os.kill(pid_of(signatory), signal.SIGKILL)
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", refuse)
+        async with asyncio.timeout(10):
+            while "cannot be started" not in signatory.trouble:
+                await asyncio.sleep(0.01)
+    assert holds((await signatory.sign([wanted]))[0])

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mta import companion
 from mta.companion import Household
 from mta.spool.interface import Full, Refused, SpoolError, Unavailable, Uncertain
 from mta.spool.lmdb.apart import ProcessWriter
@@ -49,9 +48,8 @@ class TestContractApart(SpoolContract):
 
 
 async def test_a_writer_that_dies_leaves_what_it_had_uncertain_and_is_started_again(
-    spool: LmdbSpool, monkeypatch: pytest.MonkeyPatch
+    spool: LmdbSpool,
 ) -> None:
-    monkeypatch.setattr(companion, "_RESTART", 0.05)
     before = a_message()
     await spool.accept([before])
     writer = writer_of(spool)
