@@ -80,17 +80,12 @@ class Companion:
         self._pause = 0.0  # seconds before the last restart
         self._unsent = b""
         self._socket: socket.socket | None = None  # None while there is no process
-        self._start(b"")
+        self._start()
 
     @property
     def there(self) -> bool:
         """Whether there is a process to talk to."""
         return self._socket is not None
-
-    @property
-    def pid(self) -> int:
-        """The id of the process, or of the one that was there last."""
-        return self._process.pid
 
     def say(self, content: bytes) -> None:
         """Send a frame; to the next process, while there is none."""
@@ -115,7 +110,7 @@ class Companion:
             self._process.kill()
             self._process.wait()
 
-    def _start(self, unsaid: bytes) -> None:
+    def _start(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             for each in (ours, theirs):
@@ -135,14 +130,14 @@ class Companion:
         self._started_at = self._loop.time()
         self._frames = Unframing()
         self._loop.add_reader(ours, self._receive, ours)
-        self._unsent = self._welcome + unsaid
+        self._unsent = self._welcome + self._unsent
         self._send(ours)
 
     def _start_again(self) -> None:
         if self._closing:
             return
         try:
-            self._start(self._unsent)
+            self._start()
         except OSError as error:
             log.error("process=%r cannot-start error=%s", self._title, error)
             self._start_later(f"process {self._title!r} cannot be started: {error}", 0.0)

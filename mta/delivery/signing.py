@@ -77,11 +77,10 @@ class Canonical(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """A sender domain's record as last seen (None: not registered), and what it says, or why it cannot be read."""
+    """A sender domain's record as last seen (None: not registered), and what it says (None: it cannot be read)."""
 
     record: bytes | None
     domain: Domain | None = None
-    trouble: str = ""
 
 
 class _Unsignable(Exception):
@@ -119,7 +118,7 @@ class Signer:
             return Signed(b"", f"{name} is not registered")
         domain = known.domain
         if domain is None:
-            raise SigningError(known.trouble)
+            raise SigningError("the record of the sender domain cannot be read")
         if domain.tenant != message.tenant:
             return Signed(b"", f"{name} belongs to another tenant")
         if not domain.selectors:
@@ -176,7 +175,7 @@ def _read(record: bytes | None) -> _Known:
             Algorithm(each.algorithm)
     except (msgspec.DecodeError, ValueError) as error:
         log.error("the record of a sender domain cannot be read: %s", error)
-        return _Known(record, trouble="the record of the sender domain cannot be read")
+        return _Known(record)
     return _Known(record, domain)
 
 

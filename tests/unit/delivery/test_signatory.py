@@ -19,11 +19,10 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 from mta import companion
 from mta.accounts import dkim_keys
 from mta.accounts.dkim_keys import Algorithm
-from mta.companion import Household
 from mta.delivery import signatory as module
 from mta.delivery.signatory import Signatory, SigningError, Wanted
+from tests.unit.spool.test_apart import HOUSEHOLD
 
-HOUSEHOLD = Household("test", {"format": "text", "level": "info"})
 DIGEST = hashlib.sha256(b"what is signed").digest()
 RSA, _ = dkim_keys.generate(Algorithm.RSA2048)
 
@@ -49,7 +48,7 @@ async def signatory(key_file: Path) -> AsyncIterator[Signatory]:
 
 def pid_of(signatory: Signatory) -> int:
     assert signatory._process is not None
-    return signatory._process.pid
+    return signatory._process._process.pid
 
 
 def holds(signature: bytes) -> bool:
