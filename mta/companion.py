@@ -65,7 +65,7 @@ class Companion:
         heard: Callable[[bytes], None],
         lost: Callable[[str], None],
     ) -> None:
-        """Start the process, which is `python -m module DESCRIPTOR`, and say `hello` to each that is started.
+        """Start the process, a module's `main(DESCRIPTOR)`, and say `hello` to each that is started.
 
         `duty` is what it does, in a word: it goes by the role's name and that. `heard` takes what it says, frame by
         frame; `lost` the reason, when it has ended by itself.
@@ -116,7 +116,7 @@ class Companion:
             for each in (ours, theirs):
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
             ours.settimeout(0)  # non-blocking
-            command = [sys.executable, "-m", self._module, str(theirs.fileno())]
+            command = [sys.executable, "-P", "-c", f"from {self._module} import main; main({theirs.fileno()})"]
             environ = {**os.environ, PARENT: str(os.getpid())}
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until it ignores them
             try:

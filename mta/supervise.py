@@ -53,7 +53,7 @@ def role_children(config_file: Path | None, roles: Roles) -> list[Child]:
     given = () if config_file is None else ("-c", str(config_file))
     found = []
     for role, count in (("events", 1), ("delivery", 1), ("http", roles.http), ("ingress", roles.ingress)):
-        command = (sys.executable, "-m", "mta", *given, "serve", "--role", role)
+        command = (sys.executable, "-P", "-m", "mta", *given, "serve", "--role", role)
         if count == 1:
             found.append(Child(role, command))
         else:

@@ -14,7 +14,7 @@ from mta.mail.envelope import Notify, Recipient
 from mta.spool.records import Message
 
 PIECE = 256 * 1024  # octets
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class Extensions(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +62,7 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
 
     def commands(self, offered: Extensions) -> list[bytes]:
         """Write MAIL, a RCPT for each recipient, and DATA, with the parameters that were offered."""
-        return [self._mail(offered), *(_rcpt(each, offered) for each in self.recipients), b"DATA\r\n"]
+        return [self._mail(offered), *[_rcpt(each, offered) for each in self.recipients], b"DATA\r\n"]
 
     def _mail(self, offered: Extensions) -> bytes:
         words = [f"MAIL FROM:<{self.message.sender}>"]

@@ -30,7 +30,7 @@ from mta.companion import Companion, Household, attending
 from mta.spool.sealing import KeyFileError, SealBroken
 from mta.supervise import freeze_memory
 
-log = logging.getLogger("mta.delivery.signatory")  # also where it runs as __main__
+log = logging.getLogger(__name__)
 
 _KEYS_KEPT = 4096  # open, in the memory of the process
 _PATIENCE = 60.0  # seconds for an answer; a signature takes half a millisecond
@@ -200,7 +200,3 @@ def main(descriptor: int) -> None:
         freeze_memory()
         while (frame := line.hear()) is not None:
             line.say(_encode([_answered(keys, request) for request in _decode_requests(frame)]))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -146,7 +146,7 @@ class Signer:
             for each, digest in zip(domain.selectors, digests, strict=True)
         ]
         values = await self._signatory.sign(wanted)
-        return b"".join(field + _folded(value) + b"\r\n" for field, value in zip(unsigned, values, strict=True))
+        return b"".join([field + _folded(value) + b"\r\n" for field, value in zip(unsigned, values, strict=True)])
 
     async def _known(self, name: str) -> _Known:
         now = self._clock.monotonic()
@@ -183,8 +183,8 @@ def canonical_form(content: bytes) -> Canonical:
     """Bring a message into the form that is signed, the same for all keys; _Unsignable if that cannot be done."""
     length = headers.header_length(content)
     signed = _signed_fields(content[:length])
-    names = (*(field.name for field in signed), *_OVERSIGNED)
-    fields = b"".join(_relaxed(field.raw) + b"\r\n" for field in signed)
+    names = (*[field.name for field in signed], *_OVERSIGNED)
+    fields = b"".join([_relaxed(field.raw) + b"\r\n" for field in signed])
     return Canonical(names, fields, body_hash(content, length + 2))  # behind the empty line
 
 
@@ -258,7 +258,7 @@ def signature_field(domain: str, selector: Selector, at: int, canonical: Canonic
         b"DKIM-Signature: v=1; a=%b; c=relaxed/relaxed; t=%d;" % (algorithm, at),
         b"d=%b;" % domain.encode("ascii"),
         b"s=%b;" % selector.name.encode("ascii"),
-        b"h=" + b":\r\n\t".join(b":".join(group) for group in _groups(canonical.names)) + b";",
+        b"h=" + b":\r\n\t".join([b":".join(group) for group in _groups(canonical.names)]) + b";",
         b"bh=%b;" % b64encode(canonical.body_hash),
         b"b=",
     )
@@ -278,4 +278,4 @@ def _groups(names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 
 def _folded(value: bytes) -> bytes:
     text = b64encode(value)
-    return b"\r\n\t".join(text[start : start + _LINE] for start in range(0, len(text), _LINE))
+    return b"\r\n\t".join([text[start : start + _LINE] for start in range(0, len(text), _LINE)])

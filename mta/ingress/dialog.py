@@ -3,9 +3,10 @@
 Command in, reply or question out: no bytes, no buffers. The session does those.
 """
 
+# ruff: noqa: SLF001 - the table of handlers is below the class, of which a compiler knows no methods while it makes it
+
 import re
 from collections.abc import Callable
-from typing import ClassVar
 
 from mta.config import Limits, Listener
 from mta.ingress import auth, replies
@@ -78,7 +79,7 @@ class Dialog:
 
     def obey(self, verb: str, argument: str) -> type_outcome:
         """Do what a command (in upper case) asks for."""
-        handler = self._HANDLERS.get(verb)
+        handler = _HANDLERS.get(verb)
         return replies.UNKNOWN if handler is None else handler(self, argument)
 
     def respond(self, exchange: auth.Exchange, response: str) -> type_outcome:
@@ -211,19 +212,20 @@ class Dialog:
     def _not_here(self, _: str) -> Reply:
         return replies.NOT_IMPLEMENTED
 
-    _HANDLERS: ClassVar[dict[str, Callable[["Dialog", str], type_outcome]]] = {
-        "HELO": _hello,
-        "EHLO": _extended_hello,
-        "STARTTLS": _start_tls,
-        "AUTH": _auth,
-        "MAIL": _mail_from,
-        "RCPT": _rcpt_to,
-        "DATA": _data,
-        "RSET": _rset,
-        "QUIT": _quit,
-        "NOOP": _noop,
-        "HELP": _help,
-        "VRFY": _vrfy,
-        "EXPN": _not_here,
-        "BDAT": _not_here,
-    }
+
+_HANDLERS: dict[str, Callable[[Dialog, str], type_outcome]] = {
+    "HELO": Dialog._hello,
+    "EHLO": Dialog._extended_hello,
+    "STARTTLS": Dialog._start_tls,
+    "AUTH": Dialog._auth,
+    "MAIL": Dialog._mail_from,
+    "RCPT": Dialog._rcpt_to,
+    "DATA": Dialog._data,
+    "RSET": Dialog._rset,
+    "QUIT": Dialog._quit,
+    "NOOP": Dialog._noop,
+    "HELP": Dialog._help,
+    "VRFY": Dialog._vrfy,
+    "EXPN": Dialog._not_here,
+    "BDAT": Dialog._not_here,
+}

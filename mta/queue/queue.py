@@ -125,7 +125,7 @@ class Queue:
         if jumped:
             log.warning("clock=jumped seconds=%.0f deadlines=moved-with-it", jumped)
         due = await self._spool.timers(now, _TIMERS_AT_ONCE)
-        done = await asyncio.gather(*(self._run_timer(each, now) for each in due), return_exceptions=True)
+        done = await asyncio.gather(*[self._run_timer(each, now) for each in due], return_exceptions=True)
         for each in done:
             if isinstance(each, BaseException):
                 raise each

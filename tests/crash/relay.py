@@ -19,10 +19,9 @@ from pathlib import Path
 
 from tests.crash.checker import Place
 from tests.crash.load import Address
-from tests.crash.sabotage import Sabotage
+from tests.crash.sabotage import ROOT, Sabotage, environ
 
 ROLES = ("ingress", "http", "delivery", "events")
-ROOT = Path(__file__).parents[2]
 _READY = re.compile(rb"ready role=(\w+)")
 _STARTS = 30.0  # seconds
 _DIES = 5.0
@@ -53,6 +52,7 @@ class Relay:
         self._config = self._cwd / "fairlead.yaml"
         self._log = self._cwd / "log"
         self._log.touch()
+        self._sabotage = sabotage
         self._door = ("mta",) if sabotage is Sabotage.NONE else ("tests.crash.planted", sabotage.value)
         self._host = f"127.{os.getpid() >> 16 & 127 | 64}.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}"
         self._smtp, self._http = _free_ports(self._host, 2)
@@ -80,7 +80,7 @@ class Relay:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *self._door, "-c", str(self._config), "serve"],
-                cwd=self._cwd, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                cwd=self._cwd, env=environ(self._sabotage),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 

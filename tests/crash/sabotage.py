@@ -5,9 +5,11 @@ before it builds anything. Nothing here can be reached by a setting of the produ
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -20,6 +22,9 @@ from mta.spool.lmdb.spool import LmdbSpool
 _AFTERWARDS = 0.05  # seconds from the answer to the commit: as long as a disk under load may take
 
 
+ROOT = Path(__file__).parents[2]
+
+
 class Sabotage(StrEnum):
     """What is broken."""
 
@@ -27,6 +32,16 @@ class Sabotage(StrEnum):
     NO_SYNC = "no-sync"  # commits are not fsynced
     ANSWER_FIRST = "answer-first"  # the answer leaves before the commit
     FORGET_OUTCOME = "forget-outcome"  # outcomes are not stored
+
+
+def environ(sabotage: Sabotage) -> dict[str, str]:
+    """Make the environment of a process that is to be sabotaged, or not.
+
+    The product runs as it was asked for (scripts/compiled). What is sabotaged runs from its source, because
+    compiled classes cannot be tampered with.
+    """
+    asked_for = os.environ.get("PYTHONPATH") if sabotage is Sabotage.NONE else None
+    return {**os.environ, "PYTHONPATH": asked_for or str(ROOT)}
 
 
 @contextmanager

@@ -16,8 +16,7 @@ from tests.crash.conftest import Report, size
 from tests.crash.disk import Disk
 from tests.crash.ledger import Ledger, Outcome
 from tests.crash.letters import is_sender
-from tests.crash.relay import ROOT
-from tests.crash.sabotage import Sabotage
+from tests.crash.sabotage import ROOT, Sabotage, environ
 from tests.crash.storm import POWER, storm
 
 CUTS = size("CUTS", 10)
@@ -69,7 +68,7 @@ class Machine:
     async def _until_the_cut(self, sabotage: Sabotage) -> None:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.crash.acceptor", self._place.spool, self._place.key_file,
-            f"c{self._cycle}", sabotage, cwd=ROOT,
+            f"c{self._cycle}", sabotage, cwd=ROOT, env=environ(sabotage),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         assert process.stdout is not None

@@ -22,8 +22,7 @@ from tests.crash.checker import Judgement, Place, Remains, judge, survey
 from tests.crash.conftest import Report, size
 from tests.crash.ledger import Outcome
 from tests.crash.letters import is_sender
-from tests.crash.relay import ROOT
-from tests.crash.sabotage import Sabotage
+from tests.crash.sabotage import ROOT, Sabotage, environ
 from tests.crash.torn import Keep, State
 
 STATES = size("STATES", 300)
@@ -67,7 +66,7 @@ class Bench:
         self._said_before = done.stdout.splitlines()
         self._base = (spool / "data.mdb").read_bytes()
         traced = ["tests.crash.acceptor", str(spool), str(key_file), "traced", sabotage, str(_LETTERS)]
-        torn.record(traced, folder / "trace")
+        torn.record(traced, environ(sabotage), folder / "trace")
         self._trace = torn.read_trace(folder / "trace", spool / "data.mdb")
         self._place = Place(folder / "crashed" / "spool", key_file, folder / "crashed" / "events")
 

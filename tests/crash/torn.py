@@ -11,12 +11,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.crash.relay import ROOT
+from tests.crash.sabotage import ROOT
 
 SECTOR = 512
 _CALLS = "openat,pwrite64,pwritev,pwritev2,write,writev,lseek,fdatasync,fsync,ftruncate"
@@ -78,7 +78,7 @@ class State(NamedTuple):
     said: list[str]
 
 
-def record(command: Sequence[str], output: Path) -> None:
+def record(command: Sequence[str], environ: Mapping[str, str], output: Path) -> None:
     """Run a Python module under strace; FileNotFoundError without strace."""
     strace = shutil.which("strace")
     if strace is None:
@@ -86,7 +86,7 @@ def record(command: Sequence[str], output: Path) -> None:
     subprocess.run(
         [strace, "-f", "-xx", "-s", _WHOLE_WRITES, "-e", f"trace={_CALLS}", "-e", "signal=none", "-o", str(output),
          sys.executable, "-m", *command],
-        check=True, stdout=subprocess.DEVNULL, timeout=120, cwd=ROOT,
+        check=True, stdout=subprocess.DEVNULL, timeout=120, cwd=ROOT, env=environ,
     )  # fmt: skip
 
 

@@ -186,7 +186,7 @@ async def test_reload_is_passed_on(site: Site) -> None:
 def test_the_processes_of_an_installation() -> None:
     alone = role_children(None, Roles())
     assert [each.name for each in alone] == ["events", "delivery", "http", "ingress"]
-    assert alone[3].command == (sys.executable, "-m", "mta", "serve", "--role", "ingress")
+    assert alone[3].command == (sys.executable, "-P", "-m", "mta", "serve", "--role", "ingress")
     several = role_children(Path("/etc/f.yaml"), Roles(ingress=2))
     assert [each.name for each in several] == ["events", "delivery", "http", "ingress-1", "ingress-2"]
     assert several[4].command[2:] == ("mta", "-c", "/etc/f.yaml", "serve", "--role", "ingress", "--instance", "2")

@@ -10,9 +10,7 @@ PERF: in a thread, py-lmdb gave the GIL away at each of fifty puts a commit, and
 
 import asyncio
 import logging
-import sys
 from collections import deque
-from dataclasses import dataclass
 from queue import Empty
 from typing import Any
 
@@ -38,7 +36,7 @@ from mta.spool.lmdb.upkeep import (
 from mta.spool.sealing import Keyring
 from mta.supervise import freeze_memory
 
-log = logging.getLogger("mta.spool.lmdb.apart")  # also where it runs as __main__
+log = logging.getLogger(__name__)
 
 _END = 30.0  # seconds to commit what waits when the spool is closed
 
@@ -171,8 +169,8 @@ class ProcessWriter:
 
 
 def _failure(error: SpoolError) -> _Failure:
-    fits = (number for number, kind in enumerate(_ERRORS) if isinstance(error, kind))
-    return next(fits, 0), str(error)
+    fits = [number for number, kind in enumerate(_ERRORS) if isinstance(error, kind)]
+    return fits[0] if fits else 0, str(error)
 
 
 def _fail(future: "asyncio.Future[Any]", failure: _Failure) -> None:
@@ -184,29 +182,29 @@ def _fail(future: "asyncio.Future[Any]", failure: _Failure) -> None:
 # The process's own side
 
 
-@dataclass(slots=True)
 class _Inbox:
     """Operations as they come, those of a frame together; the stream's end is the end."""
 
-    line: Line
-    keyring: Keyring
+    def __init__(self, line: Line, keyring: Keyring) -> None:
+        self._line = line
+        self._keyring = keyring
 
     def get(self, block: bool = True, timeout: float | None = None) -> list[Waiting] | None:  # noqa: ARG002, FBT001, FBT002 - as the queue's
         try:
-            frame = self.line.hear(timeout)
+            frame = self._line.hear(timeout)
         except TimeoutError:
             raise Empty from None
         if frame is None:
             return None
-        return [_prepared(operation, self.keyring) for operation in _decode_operations(frame)]
+        return [_prepared(operation, self._keyring) for operation in _decode_operations(frame)]
 
     def empty(self) -> bool:
-        return self.line.silent
+        return self._line.silent
 
 
 def _prepared(operation: Operation, keyring: Keyring) -> Waiting:
     try:
-        return Waiting(operation.prepare(keyring), operation.admits)
+        return Waiting(operation.prepare(keyring), admits=operation.admits)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one operation concerns its caller alone
         return Waiting(_nothing, admits=False, error=as_spool_error(error))
 
@@ -240,7 +238,3 @@ def main(descriptor: int) -> None:
         report([])
         committer.run(_Inbox(line, keyring), report, lambda: report([]))
         committer.environment.close()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -8,7 +8,6 @@ Runs in a thread (writer.py) or in a process of its own (apart.py).
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
 from typing import Any, Protocol, TypeVar, cast
@@ -112,14 +111,16 @@ Change = Callable[[Group], Any]
 """What an operation does: checks first, then puts. It raises SpoolError only before its first put."""
 
 
-@dataclass(slots=True)
 class Waiting:
     """An operation that waits for its commit; afterwards what came of it."""
 
-    change: Change
-    admits: bool
-    result: Any = None
-    error: SpoolError | None = None
+    __slots__ = ("admits", "change", "error", "result")
+
+    def __init__(self, change: Change, *, admits: bool, error: SpoolError | None = None) -> None:
+        self.change = change
+        self.admits = admits
+        self.result: Any = None
+        self.error = error
 
 
 _Waiting = TypeVar("_Waiting", bound=Waiting)

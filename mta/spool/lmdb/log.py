@@ -29,7 +29,7 @@ def log_key(number: int) -> bytes:
 def log_pairs_behind(keyring: Keyring, key: bytes, stored: Sequence[bytes], position: int) -> list[tuple[bytes, bytes]]:
     """Write a record without its events up to `position`; nothing if it has none of those, or cannot be read."""
     try:
-        events = decode_events(keyring.open("events", b"".join(piece[1:] for piece in stored), key))
+        events = decode_events(keyring.open("events", b"".join([piece[1:] for piece in stored]), key))
     except (SealBroken, msgspec.DecodeError):
         return []
     behind = int.from_bytes(key, "big") - position

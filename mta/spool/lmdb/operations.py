@@ -1,26 +1,23 @@
-"""What accept, claim, settle and change do to the tables, as operations for the writer.
+"""Accept, claim, settle and change, as operations for the writer.
 
 An operation is data, because the writer may be another process. It is prepared, which makes the bytes, and
-what that returns runs within a transaction: it checks first and then puts, so that a refused operation
-leaves nothing behind in its group.
+what that returns runs within a transaction (steps.py).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
 
-from mta.mail.event import Event
-from mta.spool.interface import Acceptance, Change, Refused, Settlement
+from mta.spool.interface import Acceptance, Change, Settlement
 from mta.spool.lmdb.commit import Group
-from mta.spool.lmdb.content import DIRECT_PAGES, check_whole, loose_value, page_count, page_keys, sealed_pages
-from mta.spool.lmdb.environment import Table
-from mta.spool.lmdb.keys import entry_key, entry_keys, message_key, pieces, revision_bytes
-from mta.spool.records import Claim, Entry, Message, Segment
-from mta.spool.sealing import Keyring, new_content_key
+from mta.spool.lmdb.keys import entry_keys, revision_bytes
+from mta.spool.lmdb.steps import Accepted, Step, claim
+from mta.spool.records import Claim, Entry
+from mta.spool.sealing import Keyring
 
 encode = msgspec.msgpack.Encoder().encode
-Pairs = list[tuple[bytes, bytes]]
 
 
 class Operation(msgspec.Struct, frozen=True, array_like=True):
@@ -33,55 +30,6 @@ class Operation(msgspec.Struct, frozen=True, array_like=True):
         raise NotImplementedError
 
 
-_ACCEPTED = (Table.CONTENT, Table.MESSAGES, Table.ENTRIES, Table.DUE, Table.WAKE, Table.TIMERS)
-
-
-class Prepared:
-    """The puts of acceptances, made ahead: pairs by table, and events that wait for their numbers."""
-
-    def __init__(self, keyring: Keyring, acceptances: Sequence[Acceptance]) -> None:
-        self._keyring = keyring
-        self.pairs: dict[Table, Pairs] = {table: [] for table in _ACCEPTED}
-        self.events: list[Event] = []
-        self.adopted: dict[bytes, int] = {}
-        for each in acceptances:
-            self._add(each)
-
-    def _add(self, acceptance: Acceptance) -> None:
-        message, keyring, pairs = acceptance.message, self._keyring, self.pairs
-        self.events += acceptance.events
-        if not acceptance.entries:
-            return
-        for segment in message.segments:
-            if segment.content in self.adopted:
-                raise Refused("content belongs to one message, which takes it with it when it ends")
-            self.adopted[segment.content] = page_count(segment.size)
-        if acceptance.content:
-            segment = Segment(message_key(message.id), len(acceptance.content), new_content_key())
-            pairs[Table.CONTENT] += sealed_pages(segment, acceptance.content)
-            message = msgspec.structs.replace(message, segments=(*message.segments, segment))
-        pairs[Table.MESSAGES] += message_pairs(keyring, message)
-        for entry in acceptance.entries:
-            keys = entry_keys(entry)
-            pairs[Table.ENTRIES] += entry_pairs(keyring, entry, keys.entry)
-            pairs[Table.DUE].append((keys.due, revision_bytes(entry)))
-            pairs[Table.WAKE].append((keys.wake, b""))
-            pairs[Table.TIMERS].append((keys.timer, b""))
-
-    def check(self, group: Group) -> None:
-        """Refused unless the content that was committed as it arrived is still there, whole."""
-        for content_id, pages in self.adopted.items():
-            check_whole(group, content_id, pages)
-
-    def put(self, group: Group) -> None:
-        """Add it all to the transaction but the events."""
-        for table, pairs in self.pairs.items():
-            if pairs:
-                group.put(table, pairs)
-        if self.adopted:
-            group.delete(Table.LOOSE, list(self.adopted))
-
-
 class Accepting(Operation, frozen=True, array_like=True, tag=True):
     """Store messages; the result is the position of the last event."""
 
@@ -91,14 +39,7 @@ class Accepting(Operation, frozen=True, array_like=True, tag=True):
 
     def prepare(self, keyring: Keyring) -> Callable[[Group], int]:
         """Make records, pages and keys."""
-        prepared = Prepared(keyring, self.acceptances)
-
-        def change(group: Group) -> int:
-            prepared.check(group)
-            prepared.put(group)
-            return group.log(prepared.events)
-
-        return change
+        return Accepted(keyring, self.acceptances).accept
 
 
 class Claiming(Operation, frozen=True, array_like=True, tag=True):
@@ -109,16 +50,7 @@ class Claiming(Operation, frozen=True, array_like=True, tag=True):
 
     def prepare(self, keyring: Keyring) -> Callable[[Group], bool]:  # noqa: ARG002 - as every operation has it
         """Make the claim's row."""
-        keys, row, seen = entry_keys(self.entry), encode(self.claim), revision_bytes(self.entry)
-
-        def change(group: Group) -> bool:
-            if group.get(Table.DUE, keys.due) != seen:
-                return False
-            group.delete(Table.DUE, [keys.due])
-            group.put(Table.CLAIMS, [(keys.entry, row)])
-            return True
-
-        return change
+        return partial(claim, entry_keys(self.entry), revision_bytes(self.entry), encode(self.claim))
 
 
 class Settling(Operation, frozen=True, array_like=True, tag=True):
@@ -128,20 +60,10 @@ class Settling(Operation, frozen=True, array_like=True, tag=True):
 
     def prepare(self, keyring: Keyring) -> Callable[[Group], bool]:
         """Make the entry's next state and what goes with it."""
-        settlement = self.settlement
-        after = _next_revision(settlement.entry)
-        key, owner = entry_key(after), encode(settlement.claim)
-        step = _Step(keyring, settlement.message, after, settlement.events, settlement.acceptances)
-
-        def change(group: Group) -> bool:
-            if group.get(Table.CLAIMS, key) != owner:
-                return False
-            step.check(group)
-            group.delete(Table.CLAIMS, [key])
-            step.put(group)
-            return True
-
-        return change
+        settled = self.settlement
+        after = _next_revision(settled.entry)
+        step = Step(keyring, settled.message, after, settled.events, settled.acceptances)
+        return partial(step.settle, settled.claim)
 
 
 class Changing(Operation, frozen=True, array_like=True, tag=True):
@@ -151,96 +73,9 @@ class Changing(Operation, frozen=True, array_like=True, tag=True):
 
     def prepare(self, keyring: Keyring) -> Callable[[Group], bool]:
         """Make the entry's next state and what goes with it."""
-        before, after = self.change.before, _next_revision(self.change.after)
-        step = _Step(keyring, self.change.message, after, self.change.events, self.change.acceptances)
-        keys, seen = entry_keys(before), revision_bytes(before)
-
-        def apply(group: Group) -> bool:
-            if group.get(Table.DUE, keys.due) != seen:
-                return False
-            step.check(group)
-            group.delete(Table.DUE, [keys.due])
-            group.delete(Table.TIMERS, [keys.timer])
-            step.put(group)
-            if after.waiting:
-                group.put(Table.TIMERS, [(step.keys.timer, b"")])
-            return True
-
-        return apply
-
-
-class _Step:
-    """An entry's next state: stored and put back into its lane, or ended and removed."""
-
-    def __init__(
-        self,
-        keyring: Keyring,
-        message: Message,
-        after: Entry,
-        events: tuple[Event, ...],
-        acceptances: tuple[Acceptance, ...],
-    ) -> None:
-        self._message = message
-        self._after = after
-        self._accepted = Prepared(keyring, acceptances)
-        self._events = [*events, *self._accepted.events]
-        self.keys = entry_keys(after)
-        self._pairs = entry_pairs(keyring, after, self.keys.entry) if after.waiting else []
-
-    def check(self, group: Group) -> None:
-        self._accepted.check(group)
-
-    def put(self, group: Group) -> None:
-        self._accepted.put(group)
-        group.log(self._events)
-        after, keys = self._after, self.keys
-        if after.waiting:
-            replace_record(group, Table.ENTRIES, keys.entry, self._pairs)
-            group.put(Table.DUE, [(keys.due, revision_bytes(after))])
-            group.put(Table.WAKE, [(keys.wake, b"")])
-            return
-        delete_record(group, Table.ENTRIES, keys.entry)
-        group.delete(Table.TIMERS, [keys.timer])
-        if self._message.entries == 1 or not group.keys_from(Table.ENTRIES, message_key(after.message), 1):
-            remove_message(group, self._message)
-
-
-def remove_message(group: Group, message: Message) -> None:
-    """Remove a message whose entries have ended; much content is left to the collector."""
-    delete_record(group, Table.MESSAGES, message_key(message.id))
-    if sum(page_count(each.size) for each in message.segments) <= DIRECT_PAGES:
-        group.delete(Table.CONTENT, [key for each in message.segments for key in page_keys(each)])
-    else:
-        group.put(Table.LOOSE, [(each.content, loose_value(page_count(each.size), 0)) for each in message.segments])
-
-
-def replace_record(group: Group, table: Table, key: bytes, pairs: Pairs) -> None:
-    """Put a record over the one that is there, which may have had more pieces."""
-    first = group.get(table, key + b"\x00")
-    surplus = range(len(pairs), first[0]) if first is not None else range(0)
-    if surplus:
-        group.delete(table, [key + number.to_bytes(1, "big") for number in surplus])
-    group.put(table, pairs)
-
-
-def delete_record(group: Group, table: Table, key: bytes) -> bool:
-    """Remove a record in all its pieces; False if there was none."""
-    first = group.get(table, key + b"\x00")
-    if first is None:
-        return False
-    group.delete(table, [key + number.to_bytes(1, "big") for number in range(first[0])])
-    return True
-
-
-def message_pairs(keyring: Keyring, message: Message) -> Pairs:
-    """A message record as it is stored."""
-    key = message_key(message.id)
-    return pieces(key, keyring.seal("messages", message.accepted_at, encode(message), key))
-
-
-def entry_pairs(keyring: Keyring, entry: Entry, key: bytes) -> Pairs:
-    """An entry as it is stored under its key."""
-    return pieces(key, keyring.seal("entries", entry.due_at, encode(entry), key))
+        wanted = self.change
+        after = _next_revision(wanted.after)
+        return partial(Step(keyring, wanted.message, after, wanted.events, wanted.acceptances).change, wanted.before)
 
 
 def _next_revision(entry: Entry) -> Entry:

@@ -51,6 +51,7 @@ from mta.spool.lmdb.upkeep import (
     Quarantine,
 )
 from mta.spool.lmdb.view import View, cursor_key
+from mta.spool.lmdb.walk import Portion, walk
 from mta.spool.lmdb.writer import ThreadWriter, Writer
 from mta.spool.records import Claim, Entry, Lane, Message
 from mta.spool.sealing import Keyring, SealBroken
@@ -210,16 +211,11 @@ class LmdbSpool:
         """Read the entries of a message, with their claims."""
         return self._walk(message_key(message_id), message_key(message_id), 1 << 16)[0]
 
-    async def walk_entries(self) -> AsyncIterator[tuple[Entry, Claim | None]]:
+    def walk_entries(self) -> AsyncIterator[tuple[Entry, Claim | None]]:
         """Walk all entries, a bounded number at a time; not a snapshot."""
-        start: bytes | None = b""
-        while start is not None:
-            found, start = self._walk(start, b"", _WALK)
-            for each in found:
-                yield each
-            await asyncio.sleep(0)
+        return walk(lambda start: self._walk(start, b"", _WALK))
 
-    def _walk(self, start: bytes, prefix: bytes, limit: int) -> tuple[list[tuple[Entry, Claim | None]], bytes | None]:
+    def _walk(self, start: bytes, prefix: bytes, limit: int) -> Portion:
         found: list[tuple[Entry, Claim | None]] = []
         with self._view() as view:
             cursor = view.cursor(Table.ENTRIES)

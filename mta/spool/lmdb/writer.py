@@ -7,7 +7,6 @@ the loop, so that the thread has little to do but hand it over: py-lmdb gives th
 import asyncio
 import logging
 import threading
-from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -41,10 +40,13 @@ class Writer(Protocol):
         """Finish what was begun, then close the environment."""
 
 
-@dataclass(slots=True, kw_only=True)
 class _Asked(Waiting):
-    loop: asyncio.AbstractEventLoop
-    future: "asyncio.Future[Any]"
+    __slots__ = ("future", "loop")
+
+    def __init__(self, change: Change, *, admits: bool, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(change, admits=admits)
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
 
 
 class ThreadWriter:
@@ -57,10 +59,10 @@ class ThreadWriter:
         self._inbox: SimpleQueue[list[_Asked] | None] = SimpleQueue()
         self._gathered: list[_Asked] = []
         self._closing = False
-        self._thread = threading.Thread(
+        self._committing = threading.Thread(
             target=committer.run, args=(self._inbox, _resolve), name="spool-writer", daemon=True
         )
-        self._thread.start()
+        self._committing.start()
 
     @property
     def environment(self) -> Environment:
@@ -81,7 +83,7 @@ class ThreadWriter:
         if self._closing:
             raise Unavailable("the spool is closed")
         loop = asyncio.get_running_loop()
-        asked = _Asked(change, admits, loop=loop, future=loop.create_future())
+        asked = _Asked(change, admits=admits, loop=loop)
         if not self._gathered:
             loop.call_soon(self._hand_over)
         self._gathered.append(asked)
@@ -93,7 +95,7 @@ class ThreadWriter:
             self._closing = True
             self._hand_over()
             self._inbox.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._committing.join)
         self.environment.close()
 
     def _hand_over(self) -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,13 +62,23 @@ class Peer:
         self.committed.append(job.entry.id)
 
 
+class Interceptable:
+    """A spool whose methods a test can replace."""
+
+    def __init__(self, spool: LmdbSpool) -> None:
+        self._spool = spool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._spool, name)
+
+
 class Bench:
     """A dispatcher that runs, and words for what a test wants of it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.clock = FakeClock()
-        self.spool = LmdbSpool(path, KEYRING, self.clock, map_size=1 << 30, reserve=0)
+        self.spool = Interceptable(LmdbSpool(path, KEYRING, self.clock, map_size=1 << 30, reserve=0))
         self.queue = Queue(self.spool, self.clock, "relay.test", Retry(jitter=0.0), self.ring)
         self.peer = Peer()
         self.dispatcher: Dispatcher

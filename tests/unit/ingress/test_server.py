@@ -245,6 +245,7 @@ async def test_messages_that_end_in_the_same_turn_are_accepted_together_and_answ
         assert (await peer.ask(b"NOOP")).startswith(b"250")
 
 
+@pytest.mark.tampers
 async def test_an_answer_that_cannot_be_given_keeps_no_other_back(serve, caplog, monkeypatch):
     door = await serve()
     door.queue.gate.clear()

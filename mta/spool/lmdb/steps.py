@@ -1,0 +1,177 @@
+"""What accepting, claiming, settling and changing do within a transaction, prepared ahead and then put.
+
+Each checks first and puts then, so that a refused operation leaves nothing behind in its group. The
+operations themselves, which are data, are in operations.py.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from mta.mail.event import Event
+from mta.spool.interface import Acceptance, Refused
+from mta.spool.lmdb.commit import Group
+from mta.spool.lmdb.content import DIRECT_PAGES, check_whole, loose_value, page_count, page_keys, sealed_pages
+from mta.spool.lmdb.environment import Table
+from mta.spool.lmdb.keys import EntryKeys, entry_keys, message_key, pieces, revision_bytes
+from mta.spool.records import Claim, Entry, Message, Segment
+from mta.spool.sealing import Keyring, new_content_key
+
+_encode = msgspec.msgpack.Encoder().encode
+Pairs = list[tuple[bytes, bytes]]
+
+_ACCEPTED = (Table.CONTENT, Table.MESSAGES, Table.ENTRIES, Table.DUE, Table.WAKE, Table.TIMERS)
+
+
+class Accepted:
+    """The puts of acceptances, made ahead: pairs by table, and events that wait for their numbers."""
+
+    def __init__(self, keyring: Keyring, acceptances: Sequence[Acceptance]) -> None:
+        self._keyring = keyring
+        self.pairs: dict[Table, Pairs] = {table: [] for table in _ACCEPTED}
+        self.events: list[Event] = []
+        self.adopted: dict[bytes, int] = {}
+        for each in acceptances:
+            self._add(each)
+
+    def _add(self, acceptance: Acceptance) -> None:
+        message, keyring, pairs = acceptance.message, self._keyring, self.pairs
+        self.events += acceptance.events
+        if not acceptance.entries:
+            return
+        for segment in message.segments:
+            if segment.content in self.adopted:
+                raise Refused("content belongs to one message, which takes it with it when it ends")
+            self.adopted[segment.content] = page_count(segment.size)
+        if acceptance.content:
+            segment = Segment(message_key(message.id), len(acceptance.content), new_content_key())
+            pairs[Table.CONTENT] += sealed_pages(segment, acceptance.content)
+            message = msgspec.structs.replace(message, segments=(*message.segments, segment))
+        pairs[Table.MESSAGES] += message_pairs(keyring, message)
+        for entry in acceptance.entries:
+            keys = entry_keys(entry)
+            pairs[Table.ENTRIES] += entry_pairs(keyring, entry, keys.entry)
+            pairs[Table.DUE].append((keys.due, revision_bytes(entry)))
+            pairs[Table.WAKE].append((keys.wake, b""))
+            pairs[Table.TIMERS].append((keys.timer, b""))
+
+    def accept(self, group: Group) -> int:
+        """Store them; return the position of the last event."""
+        self.check(group)
+        self.put(group)
+        return group.log(self.events)
+
+    def check(self, group: Group) -> None:
+        """Refused unless the content that was committed as it arrived is still there, whole."""
+        for content_id, pages in self.adopted.items():
+            check_whole(group, content_id, pages)
+
+    def put(self, group: Group) -> None:
+        """Add it all to the transaction but the events."""
+        for table, pairs in self.pairs.items():
+            if pairs:
+                group.put(table, pairs)
+        if self.adopted:
+            group.delete(Table.LOOSE, list(self.adopted))
+
+
+def claim(keys: EntryKeys, seen: bytes, row: bytes, group: Group) -> bool:
+    """Take an entry out of its lane, if it waits just as it was `seen`; tell whether it does."""
+    if group.get(Table.DUE, keys.due) != seen:
+        return False
+    group.delete(Table.DUE, [keys.due])
+    group.put(Table.CLAIMS, [(keys.entry, row)])
+    return True
+
+
+class Step:
+    """An entry's next state: stored and put back into its lane, or ended and removed."""
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        message: Message,
+        after: Entry,
+        events: tuple[Event, ...],
+        acceptances: tuple[Acceptance, ...],
+    ) -> None:
+        self._message = message
+        self._after = after
+        self._accepted = Accepted(keyring, acceptances)
+        self._events = [*events, *self._accepted.events]
+        self._keys = entry_keys(after)
+        self._pairs = entry_pairs(keyring, after, self._keys.entry) if after.waiting else []
+
+    def settle(self, owner: Claim, group: Group) -> bool:
+        """Store what an attempt came to, if it had the claim that is stored; tell whether it had."""
+        if group.get(Table.CLAIMS, self._keys.entry) != _encode(owner):
+            return False
+        self._accepted.check(group)
+        group.delete(Table.CLAIMS, [self._keys.entry])
+        self._put(group)
+        return True
+
+    def change(self, before: Entry, group: Group) -> bool:
+        """Store a change of an entry that waits just as `before`; tell whether it does."""
+        keys = entry_keys(before)
+        if group.get(Table.DUE, keys.due) != revision_bytes(before):
+            return False
+        self._accepted.check(group)
+        group.delete(Table.DUE, [keys.due])
+        group.delete(Table.TIMERS, [keys.timer])
+        self._put(group)
+        if self._after.waiting:
+            group.put(Table.TIMERS, [(self._keys.timer, b"")])
+        return True
+
+    def _put(self, group: Group) -> None:
+        self._accepted.put(group)
+        group.log(self._events)
+        after, keys = self._after, self._keys
+        if after.waiting:
+            replace_record(group, Table.ENTRIES, keys.entry, self._pairs)
+            group.put(Table.DUE, [(keys.due, revision_bytes(after))])
+            group.put(Table.WAKE, [(keys.wake, b"")])
+            return
+        delete_record(group, Table.ENTRIES, keys.entry)
+        group.delete(Table.TIMERS, [keys.timer])
+        if self._message.entries == 1 or not group.keys_from(Table.ENTRIES, message_key(after.message), 1):
+            remove_message(group, self._message)
+
+
+def remove_message(group: Group, message: Message) -> None:
+    """Remove a message whose entries have ended; much content is left to the collector."""
+    delete_record(group, Table.MESSAGES, message_key(message.id))
+    if sum(page_count(each.size) for each in message.segments) <= DIRECT_PAGES:
+        group.delete(Table.CONTENT, [key for each in message.segments for key in page_keys(each)])
+    else:
+        group.put(Table.LOOSE, [(each.content, loose_value(page_count(each.size), 0)) for each in message.segments])
+
+
+def replace_record(group: Group, table: Table, key: bytes, pairs: Pairs) -> None:
+    """Put a record over the one that is there, which may have had more pieces."""
+    first = group.get(table, key + b"\x00")
+    surplus = range(len(pairs), first[0]) if first is not None else range(0)
+    if surplus:
+        group.delete(table, [key + number.to_bytes(1, "big") for number in surplus])
+    group.put(table, pairs)
+
+
+def delete_record(group: Group, table: Table, key: bytes) -> bool:
+    """Remove a record in all its pieces; False if there was none."""
+    first = group.get(table, key + b"\x00")
+    if first is None:
+        return False
+    group.delete(table, [key + number.to_bytes(1, "big") for number in range(first[0])])
+    return True
+
+
+def message_pairs(keyring: Keyring, message: Message) -> Pairs:
+    """A message record as it is stored."""
+    key = message_key(message.id)
+    return pieces(key, keyring.seal("messages", message.accepted_at, _encode(message), key))
+
+
+def entry_pairs(keyring: Keyring, entry: Entry, key: bytes) -> Pairs:
+    """An entry as it is stored under its key."""
+    return pieces(key, keyring.seal("entries", entry.due_at, _encode(entry), key))
