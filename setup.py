@@ -1,19 +1,21 @@
 """Compile the modules that mail passes through to C, when FAIRLEAD_COMPILE=1 asks for it (docs/decisions/0010).
 
-Everything else about the package is in pyproject.toml. mypyc wants a few things of a compiled module: no async
-generator, no class-level table of the class's own methods, no subclass of threading.local, no msgspec struct with a
-ClassVar or a default factory, no generator expression but as an argument of any, all, sum, tuple and the like.
+Everything else about the package is in pyproject.toml. What mypyc wants of a compiled module: no async generator, no
+class-level table of the class's own methods, no subclass of threading.local, no msgspec struct that is decoded or has
+a ClassVar or a default factory (of annotations too little is kept), and no generator expression but as what any, all,
+sum, tuple and the like are called with.
 """
 
 import contextlib
 import io
 import os
+import re
 import sys
+from pathlib import Path
 
 from setuptools import setup
 
 COMPILED = {
-    "mta": "companion",
     "mta/mail": "address event_line headers ids reply",
     "mta/ingress": "arrival body connection dialog parameters questions replies server session trace",
     "mta/queue": "acceptance doorbell queue retry scheduler transitions",
@@ -27,6 +29,11 @@ def extensions() -> list[object]:
     from mypyc.build import mypycify  # noqa: PLC0415 - there is none where nothing is compiled
 
     files = [f"{package}/{name}.py" for package, names in COMPILED.items() for name in names.split()]
+    for source in map(Path, files):
+        text = source.read_text(encoding="utf-8")
+        for name in re.findall(r"^class (\w+)\(msgspec\.Struct", text, re.MULTILINE):
+            if re.search(rf"Decoder\(.*\b{name}\b", text):
+                sys.exit(f"{source}: {name} is decoded, and cannot be where modules are compiled")
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         found = mypycify(files, opt_level="2", debug_level="0", multi_file=True)

@@ -189,7 +189,7 @@ def test_the_processes_of_an_installation() -> None:
     assert alone[3].command == (sys.executable, "-P", "-m", "mta", "serve", "--role", "ingress")
     several = role_children(Path("/etc/f.yaml"), Roles(ingress=2))
     assert [each.name for each in several] == ["events", "delivery", "http", "ingress-1", "ingress-2"]
-    assert several[4].command[2:] == ("mta", "-c", "/etc/f.yaml", "serve", "--role", "ingress", "--instance", "2")
+    assert several[4].command[3:] == ("mta", "-c", "/etc/f.yaml", "serve", "--role", "ingress", "--instance", "2")
 
 
 def test_pauses_double_to_five_seconds_and_begin_anew_after_a_minute_of_work() -> None:

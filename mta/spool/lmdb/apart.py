@@ -14,63 +14,20 @@ from collections import deque
 from queue import Empty
 from typing import Any
 
-import msgspec
-
 from mta.companion import Companion, Household, Line, attending
-from mta.spool.interface import Full, Refused, SpoolError, Unavailable, Uncertain
+from mta.spool.interface import SpoolError, Unavailable, Uncertain
+from mta.spool.lmdb import frames
 from mta.spool.lmdb.ahead import Ahead
 from mta.spool.lmdb.commit import TOGETHER, Waiting, as_spool_error, committer_at, opened
 from mta.spool.lmdb.environment import Environment, Place
-from mta.spool.lmdb.operations import Accepting, Changing, Claiming, Operation, Settling
-from mta.spool.lmdb.upkeep import (
-    Collect,
-    DeleteRecord,
-    DiscardEvents,
-    GiveUp,
-    MendHints,
-    NextEpoch,
-    PutRecord,
-    Quarantine,
-    StorePages,
-)
+from mta.spool.lmdb.frames import Failure, Hello, Report, failure
+from mta.spool.lmdb.operations import Operation
 from mta.spool.sealing import Keyring
 from mta.supervise import freeze_memory
 
 log = logging.getLogger(__name__)
 
 _END = 30.0  # seconds to commit what waits when the spool is closed
-
-_AnyOperation = (
-    Accepting | Claiming | Settling | Changing | StorePages | GiveUp | Collect | PutRecord | DeleteRecord
-    | NextEpoch | Quarantine | MendHints | DiscardEvents
-)  # fmt: skip
-_ERRORS: tuple[type[SpoolError], ...] = (Refused, Uncertain, Full, Unavailable)  # the first that fits
-_encode = msgspec.msgpack.Encoder().encode
-
-
-class _Hello(msgspec.Struct, frozen=True, array_like=True):
-    place: Place
-    keys: list[bytes]
-
-
-_Value = int | bool | None
-_Failure = tuple[int, str]  # which of _ERRORS, and its text
-
-
-class _Report(msgspec.Struct, frozen=True, array_like=True):
-    """What came of the next operations in order: their values, but for those (by their place) that failed.
-
-    `sick` is why nothing can be committed any more, "" if it can.
-    """
-
-    values: list[_Value]
-    failures: dict[int, _Failure]
-    sick: str
-
-
-_decode_hello = msgspec.msgpack.Decoder(_Hello).decode
-_decode_operations = msgspec.msgpack.Decoder(list[_AnyOperation]).decode
-_decode_report = msgspec.msgpack.Decoder(_Report).decode
 
 
 class ProcessWriter:
@@ -87,7 +44,7 @@ class ProcessWriter:
         self._idle.set()
         self._gathered: list[tuple[Operation, asyncio.Future[Any]]] = []
         self._asked: deque[asyncio.Future[Any]] = deque()  # in the order of the results to come
-        hello = _encode(_Hello(place, keyring.keys()))
+        hello = frames.encode(Hello(place, keyring.keys()))
         self._process = Companion(__name__, "spool", household, hello, self._heard, self._lost)
 
     def perform(self, operation: Operation) -> "asyncio.Future[Any]":
@@ -117,7 +74,7 @@ class ProcessWriter:
         """Hear that the process has died: what it had in hand may be stored or not."""
         self.sick = reason
         while self._asked:
-            _fail(self._asked.popleft(), _failure(Uncertain(f"spool: {self.sick}")))
+            _fail(self._asked.popleft(), failure(Uncertain(f"spool: {self.sick}")))
         self._hand_over()
         self._rest()
 
@@ -137,7 +94,7 @@ class ProcessWriter:
             return
         gathered, self._gathered = self._gathered[:TOGETHER], self._gathered[TOGETHER:]
         try:
-            frame = _encode([operation for operation, _ in gathered])
+            frame = frames.encode([operation for operation, _ in gathered])
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever for what cannot be said
             self._refuse(gathered, as_spool_error(error))
             return
@@ -146,11 +103,11 @@ class ProcessWriter:
 
     def _refuse(self, gathered: list[tuple[Operation, asyncio.Future[Any]]], error: SpoolError) -> None:
         for _, future in gathered:
-            _fail(future, _failure(error))
+            _fail(future, failure(error))
         self._rest()
 
     def _heard(self, frame: bytes) -> None:
-        report = _decode_report(frame)
+        report = frames.decode_report(frame)
         if bool(report.sick) != bool(self.sick):
             log.warning("spool=%s state=%s", self.environment.path, report.sick or "healthy-again")
         self.sick = report.sick
@@ -168,15 +125,9 @@ class ProcessWriter:
             self._idle.set()
 
 
-def _failure(error: SpoolError) -> _Failure:
-    fits = [number for number, kind in enumerate(_ERRORS) if isinstance(error, kind)]
-    return fits[0] if fits else 0, str(error)
-
-
-def _fail(future: "asyncio.Future[Any]", failure: _Failure) -> None:
-    kind, text = failure
+def _fail(future: "asyncio.Future[Any]", failed: Failure) -> None:
     if not future.cancelled():
-        future.set_exception(_ERRORS[kind](text))
+        future.set_exception(frames.error(failed))
 
 
 # The process's own side
@@ -196,7 +147,7 @@ class _Inbox:
             raise Empty from None
         if frame is None:
             return None
-        return [_prepared(operation, self._keyring) for operation in _decode_operations(frame)]
+        return [_prepared(operation, self._keyring) for operation in frames.decode_operations(frame)]
 
     def empty(self) -> bool:
         return self._line.silent
@@ -213,9 +164,9 @@ def _nothing(_: object) -> None:
     return None
 
 
-def _reported(group: list[Waiting], sick: str) -> _Report:
-    failures = {number: _failure(each.error) for number, each in enumerate(group) if each.error is not None}
-    return _Report([each.result for each in group], failures, sick)
+def _reported(group: list[Waiting], sick: str) -> Report:
+    failures = {number: failure(each.error) for number, each in enumerate(group) if each.error is not None}
+    return Report([each.result for each in group], failures, sick)
 
 
 def main(descriptor: int) -> None:
@@ -224,14 +175,14 @@ def main(descriptor: int) -> None:
         first = line.hear()
         if first is None:
             return
-        hello = _decode_hello(first)
+        hello = frames.decode_hello(first)
         keyring = Keyring(hello.keys)
         committer = committer_at(hello.place, keyring)
         ahead = Ahead(committer.environment)
         freeze_memory()
 
         def report(group: list[Waiting]) -> None:
-            line.say(_encode(_reported(group, committer.sick)))
+            line.say(frames.encode(_reported(group, committer.sick)))
             if not committer.sick:  # or it may be closed
                 ahead.look(committer.environment)
 

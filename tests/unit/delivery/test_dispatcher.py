@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,6 +27,7 @@ from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Claim, Entry, Origin
 from mta.spool.sealing import Keyring
 from tests.contract.spool_contract import a_message
+from tests.contract.stand_in import StandIn
 
 OK = Result(Verdict.DELIVERED, Reply(250, "2.0.0", "ok"))
 KEYRING = Keyring([os.urandom(32)])
@@ -62,23 +62,13 @@ class Peer:
         self.committed.append(job.entry.id)
 
 
-class Interceptable:
-    """A spool whose methods a test can replace."""
-
-    def __init__(self, spool: LmdbSpool) -> None:
-        self._spool = spool
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._spool, name)
-
-
 class Bench:
     """A dispatcher that runs, and words for what a test wants of it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.clock = FakeClock()
-        self.spool = Interceptable(LmdbSpool(path, KEYRING, self.clock, map_size=1 << 30, reserve=0))
+        self.spool = StandIn(LmdbSpool(path, KEYRING, self.clock, map_size=1 << 30, reserve=0))
         self.queue = Queue(self.spool, self.clock, "relay.test", Retry(jitter=0.0), self.ring)
         self.peer = Peer()
         self.dispatcher: Dispatcher

@@ -16,20 +16,21 @@ from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Claim, Entry, Lane
 from mta.spool.sealing import Keyring
 from tests.contract.spool_contract import NOW, a_message
+from tests.contract.stand_in import StandIn
 
 
-class Slow(LmdbSpool):
+class Slow(StandIn):
     """A spool whose reads wait, as those over a network do."""
 
     async def heads(self, lane: Lane, now: float, limit: int, skip: Collection[str]) -> list[Due]:
-        found = await super().heads(lane, now, limit, skip)
+        found = await self.behind.heads(lane, now, limit, skip)
         await asyncio.sleep(0.01)
         return found
 
 
 @pytest.fixture
 async def spool(tmp_path: Path) -> AsyncIterator[Slow]:
-    made = Slow(tmp_path, Keyring([os.urandom(32)]), FakeClock(NOW), map_size=1 << 30, reserve=0)
+    made = Slow(LmdbSpool(tmp_path, Keyring([os.urandom(32)]), FakeClock(NOW), map_size=1 << 30, reserve=0))
     yield made
     await made.close()
 

@@ -20,6 +20,7 @@ from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Entry, Segment
 from mta.spool.sealing import KeyFileError, Keyring, load_or_create_keyring, new_content_key
 from tests.contract.spool_contract import CLAIM, NOW, OpenSpool, SpoolContract, a_message, ended, the_head
+from tests.contract.stand_in import StandIn
 
 KEYS = [os.urandom(32)]
 
@@ -31,11 +32,8 @@ class AtNow(SystemClock):
         return NOW
 
 
-class Shared(LmdbSpool):
+class Shared(StandIn):
     """py-lmdb allows one environment a process: a second view shares it and must not close it."""
-
-    def __init__(self, first: LmdbSpool) -> None:
-        self.__dict__.update(first.__dict__)
 
     async def close(self) -> None:
         pass
