@@ -82,6 +82,20 @@ async def test_a_changed_octet_is_named(tmp_path: Path, table: Table) -> None:
     assert any("changed or moved" in each for each in problems)
 
 
+@pytest.mark.parametrize("table", [Table.MESSAGES, Table.ENTRIES, Table.EVENTS, Table.RECORDS])
+async def test_a_record_of_no_octets_stops_the_walk_of_its_table_alone(tmp_path: Path, table: Table) -> None:
+    await fill(tmp_path)
+    environment = Environment(tmp_path, map_size=0, reserve=0)
+    with environment.env.begin(write=True) as txn:
+        cursor = txn.cursor(environment.tables[table])
+        assert cursor.last()
+        txn.put(bytes(cursor.key()), b"", db=environment.tables[table])
+    environment.close()
+    findings = verify(tmp_path, KEYRING)
+    assert any(each.startswith(f"{table.value}: cannot be walked") for each in findings.problems)
+    assert findings.counts["pages"] > 0
+
+
 async def test_a_backup_is_the_spool(tmp_path: Path) -> None:
     await fill(tmp_path / "spool")
     backup(tmp_path / "spool", tmp_path / "copy")
