@@ -1,11 +1,17 @@
 """Compile the modules that mail passes through to C, when FAIRLEAD_COMPILE=1 asks for it (docs/decisions/0010).
 
-Everything else about the package is in pyproject.toml. What mypyc wants of a compiled module: no async generator, no
-class-level table of the class's own methods, no subclass of threading.local, no msgspec struct that is decoded or has
-a ClassVar or a default factory (of annotations too little is kept), and no generator expression but as what any, all,
-sum, tuple and the like are called with.
+Everything else about the package is in pyproject.toml. What mypyc cannot compile, it says. What it compiles to
+something else is refused here:
+
+- a generator expression that is not called with any, all, sum, tuple or the like: it becomes a list;
+- a msgspec struct that is stored or sent (`array_like`), or has a ClassVar or a default factory: of its annotations
+  too little is kept;
+- await in an `except` or `finally`: what is being handled is then seen by whoever runs meanwhile, and stays.
+
+And what nothing refuses: a subclass of threading.local crashes when it is imported.
 """
 
+import ast
 import contextlib
 import io
 import os
@@ -29,17 +35,30 @@ def extensions() -> list[object]:
     from mypyc.build import mypycify  # noqa: PLC0415 - there is none where nothing is compiled
 
     files = [f"{package}/{name}.py" for package, names in COMPILED.items() for name in names.split()]
-    for source in map(Path, files):
-        text = source.read_text(encoding="utf-8")
-        for name in re.findall(r"^class (\w+)\(msgspec\.Struct", text, re.MULTILINE):
-            if re.search(rf"Decoder\(.*\b{name}\b", text):
-                sys.exit(f"{source}: {name} is decoded, and cannot be where modules are compiled")
+    for source in files:
+        refuse(source, Path(source).read_text(encoding="utf-8"))
     said = io.StringIO()
-    with contextlib.redirect_stdout(said):
-        found = mypycify(files, opt_level="2", debug_level="0", multi_file=True)
-    if "warning:" in said.getvalue():  # such as a generator that would become a list
+    try:
+        with contextlib.redirect_stdout(said):
+            found = mypycify(files, opt_level="2", debug_level="0", multi_file=True)
+    except SystemExit as stopped:
+        sys.exit(said.getvalue() or stopped.code)
+    if "warning:" in said.getvalue():  # a generator that would become a list
         sys.exit(said.getvalue())
     return found
+
+
+def refuse(source: str, text: str) -> None:
+    """Exit if a module has what would be compiled to something else."""
+    if found := re.search(r"\b(array_like|ClassVar|default_factory)\b", text):
+        sys.exit(f"{source}: {found[0]}: such a struct cannot be in a module that is compiled")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Try):
+            handling = [*node.finalbody, *(each for handler in node.handlers for each in handler.body)]
+            for each in handling:
+                for inner in ast.walk(each):
+                    if isinstance(inner, ast.Await | ast.Yield | ast.YieldFrom):
+                        sys.exit(f"{source}:{inner.lineno}: awaits in an except or finally; leave it first")
 
 
 # A build frontend calls several times, and once to build.

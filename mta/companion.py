@@ -6,7 +6,6 @@ that runs there. The process dies with its role; one that dies alone is started 
 
 import asyncio
 import logging
-import os
 import select
 import signal
 import socket
@@ -20,7 +19,7 @@ import msgspec
 
 from mta import logs
 from mta.config import Config, Log
-from mta.supervise import PARENT, enter_role, next_pause
+from mta.supervise import child_environ, enter_role, next_pause
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +116,7 @@ class Companion:
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
             ours.settimeout(0)  # non-blocking
             command = [sys.executable, "-P", "-c", f"from {self._module} import main; main({theirs.fileno()})"]
-            environ = {**os.environ, PARENT: str(os.getpid())}
+            environ = child_environ()
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until it ignores them
             try:
                 self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environ)  # noqa: S603 - ourselves

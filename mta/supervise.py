@@ -85,6 +85,13 @@ def enter_role(name: str) -> None:
         sys.exit(Exit.FAILED)
 
 
+def child_environ() -> dict[str, str]:
+    """Make the environment of a process of ours: it runs the same packages, and dies with us (`enter_role`)."""
+    ours = str(Path(__file__).resolve().parent.parent)
+    given = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{ours}{os.pathsep}{given}" if given else ours, PARENT: str(os.getpid())}
+
+
 def freeze_memory() -> None:
     """Leave out of garbage collection what a process is made of; only what mail brings is looked through again.
 
@@ -213,7 +220,7 @@ class Supervisor:
             loop.add_reader(sock, self._hear, sock)
             try:
                 name = "@" + sock.getsockname()[1:].decode("ascii")
-                yield {**os.environ, "NOTIFY_SOCKET": name, PARENT: str(os.getpid())}
+                yield {**child_environ(), "NOTIFY_SOCKET": name}
             finally:
                 loop.remove_reader(sock)
 

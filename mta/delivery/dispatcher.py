@@ -79,6 +79,7 @@ class Dispatcher:
         """Deliver until stopped. Durable state alone says what is to be done, so this can die at any point."""
         while not self._stopping.is_set():
             self._bell.clear()
+            heeds = self._bell
             try:
                 if not self._spool.healthy():  # nothing new is started: it could not be put on record
                     raise Unavailable("the spool is sick")
@@ -89,9 +90,8 @@ class Dispatcher:
                 pause = await self._pause(looked_at)
             except SpoolError as error:
                 log.error("delivery=waiting error=%s", error)
-                await self._clock.wait(self._stopping, self._poll)  # whoever rings cannot help
-            else:
-                await self._clock.wait(self._bell, pause)
+                heeds, pause = self._stopping, self._poll  # whoever rings cannot help
+            await self._clock.wait(heeds, pause)
 
     async def stop(self) -> None:
         """Start nothing more and wait for the attempts under way; the caller bounds the wait."""
@@ -181,10 +181,17 @@ class Dispatcher:
         """Settle a job and claim the next, in one commit where they meet; both are durable on return."""
         lane, settled = job.entry.lane, asyncio.create_task(self._settle(job, outcome))
         leaves = self._stopping.is_set() or not self._owner or self._at_work[lane] > self._least_served
+        following: Job | None = None
+        failed: BaseException | None = None
         try:
-            return None if leaves else await self._scheduler.next_job(lane)
-        finally:
-            await settled
+            if not leaves:
+                following = await self._scheduler.next_job(lane)
+        except BaseException as error:  # noqa: BLE001 - raised again when the outcome is stored
+            failed = error
+        await settled
+        if failed is not None:
+            raise failed
+        return following
 
     async def _settle(self, job: Job, outcome: Outcome) -> None:
         """Store an outcome, however long the spool is sick: what was delivered must not be sent again."""
@@ -193,11 +200,11 @@ class Dispatcher:
                 await self._queue.settle(job, outcome)
             except SpoolError as error:
                 log.error("entry=%s doing=retry-settle error=%s", job.entry.id, error)
-                await asyncio.sleep(SETTLE_RETRY)
             else:
                 self._scheduler.done(job)
                 self._attempts.settled(job)
                 return
+            await asyncio.sleep(SETTLE_RETRY)
 
     async def _pause(self, looked_at: float) -> float:
         """Work out how long there is nothing new to do; work held back by limits comes with the bell."""

@@ -90,8 +90,10 @@ class Arrival:
             self._size += len(content)
             await self._writer.write(content)
         except SpoolError as error:
-            return await self.failed(error)
-        return None
+            failed = error
+        else:
+            return None
+        return await self.failed(failed)
 
     async def complete(self, envelope: Envelope, content: bytes) -> Submission | Reply:
         """End the message with its last stretch; return what the queue is to take, or the reply that refuses it."""
@@ -107,8 +109,10 @@ class Arrival:
                 await self._writer.write(content)
                 stored, content = (await self._writer.finish(),), b""
         except SpoolError as error:
-            return await self.failed(error)
-        return self._submission(envelope, stored, content)
+            failed = error
+        else:
+            return self._submission(envelope, stored, content)
+        return await self.failed(failed)
 
     def taken(self, envelope: Envelope) -> Reply:
         """Note that the message is durable; return the reply that says so."""

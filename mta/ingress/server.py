@@ -282,12 +282,15 @@ class Ingress:
         with bound:
             async with asyncio.TaskGroup() as group:
                 while True:
+                    arrived = None
                     try:
-                        accepted, address = await loop.sock_accept(bound)
+                        arrived = await loop.sock_accept(bound)
                     except OSError as error:  # out of file descriptors, or the client has gone already
                         log.warning("cannot accept: %s", error.strerror)
+                    if arrived is None:
                         await asyncio.sleep(_SWEEP)
                         continue
+                    accepted, address = arrived
                     peer = client_at(address[0]) if isinstance(address, tuple) else UNIX_CLIENT
                     refusal = self._no_introduction(listener, peer)
                     if refusal is None:

@@ -123,6 +123,7 @@ class _Walk:
             self._whole(table, partial(self._rows_have_entries, table))
         self._whole(Table.EVENTS, self._events)
         self._whole(Table.RECORDS, self._records)
+        self._whole(Table.LOOSE, self._loose)
         self._whole(Table.CONTENT, self._content)
 
     def _whole(self, table: Table, look: Callable[[], None]) -> None:
@@ -245,10 +246,12 @@ class _Walk:
                 except SpoolError as error:
                     self._wrong(f"record {key.hex()}: {error}")
 
-    def _content(self) -> None:
+    def _loose(self) -> None:
         for key in self._keys(Table.LOOSE):
             self._referred[key] = read_loose(self._view.get(Table.LOOSE, key) or b"")[0]
             self._count("loose")
+
+    def _content(self) -> None:
         for key in self._keys(Table.CONTENT):
             self._count("pages")
             if self._referred.get(key[:16], 0) <= int.from_bytes(key[16:], "big"):

@@ -70,6 +70,8 @@ class View:
         first = self.get(table, key + b"\x00")
         if first is None:
             return None
+        if not first:
+            raise SealBroken(f"{table}: the record has no octets")
         pieces = [first[1:]]
         pieces += [(self.get(table, key + bytes([number])) or b"")[1:] for number in range(1, first[0])]
         return self._keyring.open(table.value, b"".join(pieces), key)

@@ -19,7 +19,7 @@ from mta.mail.result import Outcome, Result, Verdict
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.submission import Submission
-from mta.spool.interface import Uncertain
+from mta.spool.interface import Settlement, Uncertain
 from mta.spool.lmdb import commit
 from mta.spool.lmdb.care import verify
 from mta.spool.lmdb.commit import Group
@@ -265,6 +265,28 @@ async def test_an_outcome_is_stored_when_the_spool_is_well_again(bench: Bench, m
     await bench.until(bench.spool.healthy)
     await bench.until(bench.empty)
     assert bench.peer.begun == ["x.test"]
+
+
+async def test_failures_leave_nothing_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What compiled code waits for in a handler would be the context of every later exception (setup.py)."""
+    monkeypatch.setattr(module, "SETTLE_RETRY", 0.01)
+    stored, failures = bench.spool.settle, 50
+
+    async def settle(settlement: Settlement) -> bool:
+        nonlocal failures
+        failures -= 1
+        if failures > 0:
+            raise Uncertain("spool: Input/output error")
+        return await stored(settlement)
+
+    monkeypatch.setattr(bench.spool, "settle", settle)
+    await bench.accept(*["x.test"] * 5)
+    bench.start()
+    bench.peer.let_go()
+    await bench.until(bench.empty)
+    with pytest.raises(LookupError) as caught:
+        raise LookupError
+    assert caught.value.__context__ is None
 
 
 async def test_stop_starts_nothing_more_and_waits_for_what_is_under_way(bench: Bench) -> None:
