@@ -6,17 +6,19 @@ most one SMTP transaction a connection (promise 2).
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from mta.accounts.tenants import weight_of
 from mta.clock import Clock
 from mta.config import Delivery
+from mta.delivery.route import Site
 from mta.mail.result import Outcome
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
 from mta.queue.turns import Turns
+from mta.queue.window import Window, was_reached
 from mta.spool.interface import Due, Spool, SpoolError, Unavailable, Uncertain
 from mta.spool.records import Lane
 
@@ -24,12 +26,17 @@ log = logging.getLogger(__name__)
 
 COLLECT_INTERVAL = 60.0  # seconds between looks for content that nothing refers to
 STREAK = 4  # deliveries more that a slot stays at its site in its tenant's turn, for the sake of the connection
+LOOKUPS = 100  # lanes whose site is looked up at once
+WINDOWS = 10_000  # sites that something is known of
 WEIGHTS_INTERVAL = 10.0  # seconds after which a changed weight is known
 SETTLE_RETRY = 1.0  # seconds between attempts to store an outcome while the spool is sick
 
 
 class Attempts(Protocol):
     """What makes the attempts; mta.delivery.attempt.Attempter."""
+
+    async def site(self, domain: str) -> Site | str:
+        """Find where mail of a domain goes: domains with equal sites share limits. The domain itself if nowhere."""
 
     async def attempt(self, job: Job) -> Outcome:
         """Make one attempt; never raises."""
@@ -41,7 +48,7 @@ class Attempts(Protocol):
 class _Slot:
     """One of the process's connections: where it is, for which lane, and for how many deliveries it has stayed."""
 
-    def __init__(self, lane: Lane, site: str) -> None:
+    def __init__(self, lane: Lane, site: Site | str) -> None:
         self.lane = lane
         self.site = site
         self.streak = 0
@@ -73,8 +80,12 @@ class Dispatcher:
         self._workers: set[asyncio.Task[bool]] = set()
         self._weights: dict[str, int] = {}
         self._weighed_at = clock.monotonic()
-        self._turns = Turns[str](
-            lambda tenant: self._weights.get(tenant, 1), lambda _, at_work: at_work < settings.connections_per_site
+        self._windows: dict[Site | str, Window] = {}  # whoever taught us something last is at the end
+        self._dead: set[Site | str] = set()
+        self._placing: dict[Lane, asyncio.Task[None]] = {}
+        self._turns: Turns[Site | str] = Turns(
+            weight=lambda tenant: self._weights.get(tenant, 1),
+            room=lambda site, at_work: self._window(site).room(at_work, clock.monotonic()),
         )
         self._stopping = asyncio.Event()
         self._owner = False
@@ -111,6 +122,8 @@ class Dispatcher:
         """Start nothing more and wait for the attempts under way; the caller bounds the wait."""
         self._stopping.set()
         self._bell.set()
+        for each in self._placing.values():
+            each.cancel()
         while self._workers:
             await asyncio.wait(self._workers)
 
@@ -125,14 +138,57 @@ class Dispatcher:
             self._bell.set()  # there may be more
         lanes = await self._scheduler.due_lanes()
         await self._weigh({lane.tenant for lane in lanes})
-        for lane in lanes:
-            self._turns.ready(lane, lane.domain)
+        await self._place(lanes)
+        for site in [each for each in self._dead if self._window(each).dead_until <= self._clock.monotonic()]:
+            self._dead.discard(site)
+            self._turns.look(site)
         await self._staff()
         if self._clock.monotonic() - self._collected_at >= COLLECT_INTERVAL:
             if await self._spool.collect(self._clock.now()):
                 self._bell.set()  # there may be more
             else:
                 self._collected_at = self._clock.monotonic()
+
+    async def _place(self, lanes: Sequence[Lane]) -> None:
+        """Put lanes where their mail goes; for those that have to be looked up the bell is rung later."""
+        begun: list[asyncio.Task[None]] = []
+        for lane in lanes:
+            if lane not in self._turns and lane not in self._placing and len(self._placing) < LOOKUPS:
+                begun.append(asyncio.create_task(self._look_up(lane), name=f"place {lane.domain}"))
+                self._placing[lane] = begun[-1]
+        if begun:
+            await asyncio.sleep(0)
+        for each in begun:
+            if not each.done():
+                each.add_done_callback(lambda _: self._bell.set())
+
+    async def _look_up(self, lane: Lane) -> None:
+        try:
+            self._turns.ready(lane, await self._attempts.site(lane.domain))
+        finally:
+            del self._placing[lane]
+
+    def _window(self, site: Site | str) -> Window:
+        found = self._windows.get(site)
+        return Window(limit=self._settings.connections_per_site) if found is None else found
+
+    def _learn(self, site: Site | str, outcome: Outcome) -> None:
+        """Let a site's window grow or shrink by what an attempt met."""
+        reached = was_reached(outcome)
+        if reached is None:
+            return
+        window = self._window(site)
+        self._windows.pop(site, None)
+        self._windows[site] = window
+        before, size = window.size, window.learn(reached, self._clock.monotonic())
+        if size > before:
+            self._bell.set()  # there is room for one more
+        elif not size and before:
+            log.warning("site=%s state=dead seconds=%.0f reply=%s", site, window.dead_for, outcome.results[-1].reply)
+        if not size:
+            self._dead.add(site)
+        if len(self._windows) > WINDOWS:
+            del self._windows[next(iter(self._windows))]
 
     async def _weigh(self, tenants: Collection[str]) -> None:
         """Look up weights: those of tenants with work, now and then anew."""
@@ -173,6 +229,7 @@ class Dispatcher:
             job = await self._claim(slot, due)
             while job is not None:
                 outcome = await self._attempts.attempt(job)
+                self._learn(slot.site, outcome)
                 job = await self._go_on(slot, job, outcome)
         except SpoolError as error:
             log.error("lane=%s doing=wait error=%s", slot.lane.domain, error)
@@ -256,4 +313,7 @@ class Dispatcher:
     async def _pause(self, looked_at: float) -> float:
         """Work out how long there is nothing new to do; work held back by limits comes with the bell."""
         at = await self._scheduler.next_at(looked_at)
-        return self._poll if at is None else min(self._poll, max(0.0, at - self._clock.now()))
+        pauses = [self._poll, *[self._window(each).dead_until - self._clock.monotonic() for each in self._dead]]
+        if at is not None:
+            pauses.append(at - self._clock.now())
+        return max(0.0, min(pauses))

@@ -20,7 +20,7 @@ class _Tenant:
     """A tenant's work at one site."""
 
     def __init__(self) -> None:
-        self.classes = Shares[MessageClass](CLASS_SHARES.__getitem__)
+        self.classes: Shares[MessageClass] = Shares(CLASS_SHARES.__getitem__)
         self.lanes: dict[MessageClass, Shares[Lane]] = {}
 
 
@@ -29,7 +29,7 @@ class _Place(Generic[Site]):
 
     def __init__(self, site: Site, weight: Callable[[str], float]) -> None:
         self.site = site
-        self.shares = Shares[str](weight)
+        self.shares: Shares[str] = Shares(weight)
         self.tenants: dict[str, _Tenant] = {}
         self.at_work = 0
         self.forward: str | None = None  # the tenant that is put forward
@@ -44,7 +44,7 @@ class Turns(Generic[Site]):
         self._room = room
         self._places: dict[Site, _Place[Site]] = {}
         self._site_of: dict[Lane, Site] = {}  # of lanes with work
-        self._shares = Shares[str](weight)
+        self._shares: Shares[str] = Shares(weight)
         self._forward: dict[str, Shares[Site]] = {}  # by tenant, where it is put forward
 
     def __contains__(self, lane: Lane) -> bool:
@@ -61,8 +61,13 @@ class Turns(Generic[Site]):
             return
         self._site_of[lane] = site
         place = self._place(site)
-        tenant = place.tenants.setdefault(lane.tenant, _Tenant())
-        tenant.lanes.setdefault(lane.message_class, Shares[Lane]()).enter(lane)
+        tenant = place.tenants.get(lane.tenant)
+        if tenant is None:
+            tenant = place.tenants[lane.tenant] = _Tenant()
+        lanes = tenant.lanes.get(lane.message_class)
+        if lanes is None:
+            lanes = tenant.lanes[lane.message_class] = Shares()
+        lanes.enter(lane)
         tenant.classes.enter(lane.message_class)
         place.shares.enter(lane.tenant)
         self._look(place)
@@ -153,7 +158,9 @@ class Turns(Generic[Site]):
                     self._shares.leave(place.forward)
                     del self._forward[place.forward]
             if forward is not None:
-                self._forward.setdefault(forward, Shares[Site]()).enter(place.site)
+                sites = self._forward.get(forward, Shares())
+                sites.enter(place.site)
+                self._forward[forward] = sites
                 self._shares.enter(forward)
             place.forward = forward
         if forward is None and not place.at_work and not place.tenants:

@@ -13,14 +13,16 @@ from mta.accounts import tenants
 from mta.config import Delivery, Retry
 from mta.delivery import dispatcher as module
 from mta.delivery.dispatcher import Dispatcher
+from mta.delivery.route import Site
 from mta.lab.clock import FakeClock
 from mta.mail.envelope import Envelope, Recipient
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
-from mta.mail.result import Outcome, Result, Verdict
+from mta.mail.result import Outcome, Result, Scope, Verdict
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.submission import Submission
+from mta.queue.window import DEAD_FIRST
 from mta.spool.interface import Settlement, Uncertain
 from mta.spool.lmdb import commit
 from mta.spool.lmdb.care import verify
@@ -32,6 +34,7 @@ from tests.contract.spool_contract import a_message
 from tests.contract.stand_in import StandIn
 
 OK = Result(Verdict.DELIVERED, Reply(250, "2.0.0", "ok"))
+UNREACHED = Result(Verdict.DEFERRED, Reply(451, "4.4.1", "connection failed"), Scope.HOST, remote=False)
 KEYRING = Keyring([os.urandom(32)])
 
 
@@ -44,8 +47,13 @@ class Peer:
         self.at_once: list[int] = []
         self.go = asyncio.Semaphore(0)
         self.defects: set[str] = set()
+        self.sites: dict[str, str] = {}
+        self.unreachable: set[str] = set()
         self.committed: list[str] = []
         self._under_way = 0
+
+    async def site(self, domain: str) -> Site | str:
+        return self.sites.get(domain, domain)
 
     async def attempt(self, job: Job) -> Outcome:
         self.begun.append(job.entry.domain)
@@ -56,7 +64,9 @@ class Peer:
         self._under_way -= 1
         if job.entry.domain in self.defects:
             raise ZeroDivisionError
-        return Outcome(results=(OK,) * len(job.recipients), started_at=0.0, ended_at=0.0)
+        if job.entry.domain in self.unreachable:
+            return Outcome(results=(UNREACHED,) * len(job.recipients), started_at=0.0, ended_at=0.0)
+        return Outcome(results=(OK,) * len(job.recipients), started_at=0.0, ended_at=0.0, relay="mx.test")
 
     def let_go(self, count: int = 1000) -> None:
         for _ in range(count):
@@ -176,13 +186,56 @@ async def test_tenants_share_by_weight_and_a_new_weight_holds_soon(bench: Bench)
 async def test_a_site_is_shared_by_all_tenants_and_has_its_limit_once(bench: Bench) -> None:
     for tenant in ("one", "two", "three"):
         await bench.accept(*["x.test"] * 10, tenant=tenant)
-    bench.start(connections=20, per_site=6)
-    await bench.until(lambda: len(bench.peer.begun) == 6)
+    bench.start(connections=20, per_site=3)
+    await bench.until(lambda: len(bench.peer.begun) == 3)
     await asyncio.sleep(0.05)
-    assert Counter(bench.peer.tenants) == {"one": 2, "two": 2, "three": 2}
+    assert Counter(bench.peer.tenants) == {"one": 1, "two": 1, "three": 1}
     bench.peer.let_go()
     await bench.until(bench.empty)
-    assert max(bench.peer.at_once) == 6
+    assert max(bench.peer.at_once) == 3
+
+
+async def test_domains_of_one_site_share_its_connections(bench: Bench) -> None:
+    bench.peer.sites = dict.fromkeys(("a.test", "b.test", "c.test"), "site")
+    await bench.accept(*["a.test", "b.test", "c.test"] * 4)
+    bench.start(connections=20, per_site=2)
+    await bench.until(lambda: len(bench.peer.begun) == 2)
+    await asyncio.sleep(0.05)
+    bench.peer.let_go()
+    await bench.until(bench.empty)
+    assert max(bench.peer.at_once) == 2
+
+
+async def test_a_site_that_takes_all_gets_more_connections_up_to_its_limit(bench: Bench) -> None:
+    await bench.accept(*["x.test"] * 200)
+    bench.start(connections=20, per_site=8)
+    await bench.until(lambda: len(bench.peer.begun) == 5)
+    await asyncio.sleep(0.05)
+    assert len(bench.peer.begun) == 5
+    bench.peer.let_go(60)
+    await bench.until(lambda: len(bench.peer.begun) == 68)
+    await asyncio.sleep(0.05)
+    assert len(bench.peer.begun) == 68
+
+
+async def test_a_dead_site_is_left_alone_and_then_tried_with_one_connection(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.peer.unreachable = {"dead.test"}
+    bench.peer.let_go()
+    await bench.accept(*["dead.test"] * 30, "good.test")
+    bench.start(connections=20, per_site=20)
+    await bench.until(lambda: "state=dead" in caplog.text)
+    await asyncio.sleep(0.05)
+    tried = bench.peer.begun.count("dead.test")
+    assert tried < 10
+    assert "good.test" in bench.peer.begun
+    bench.peer.unreachable.clear()
+    bench.peer.at_once.clear()
+    await bench.clock.advance(DEAD_FIRST)
+    await bench.until(bench.empty)
+    assert bench.peer.at_once[0] == 1
+    assert caplog.text.count("site=dead.test state=dead seconds=30 reply=451 4.4.1") == 1
 
 
 async def test_a_lane_alone_keeps_its_workers(bench: Bench) -> None:
