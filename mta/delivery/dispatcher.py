@@ -17,8 +17,8 @@ from mta.mail.result import Outcome
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
+from mta.queue.sites import SiteRow, Sites
 from mta.queue.turns import Turns
-from mta.queue.window import Window, was_reached
 from mta.spool.interface import Due, Spool, SpoolError, Unavailable, Uncertain
 from mta.spool.records import Lane
 
@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 COLLECT_INTERVAL = 60.0  # seconds between looks for content that nothing refers to
 STREAK = 4  # deliveries more that a slot stays at its site in its tenant's turn, for the sake of the connection
+SHOWN = 1000  # sites
 LOOKUPS = 100  # lanes whose site is looked up at once
-WINDOWS = 10_000  # sites that something is known of
 WEIGHTS_INTERVAL = 10.0  # seconds after which a changed weight is known
 SETTLE_RETRY = 1.0  # seconds between attempts to store an outcome while the spool is sick
 
@@ -80,12 +80,11 @@ class Dispatcher:
         self._workers: set[asyncio.Task[bool]] = set()
         self._weights: dict[str, int] = {}
         self._weighed_at = clock.monotonic()
-        self._windows: dict[Site | str, Window] = {}  # whoever taught us something last is at the end
-        self._dead: set[Site | str] = set()
+        self._sites: Sites[Site | str] = Sites(settings.connections_per_site)
         self._placing: dict[Lane, asyncio.Task[None]] = {}
         self._turns: Turns[Site | str] = Turns(
             weight=lambda tenant: self._weights.get(tenant, 1),
-            room=lambda site, at_work: self._window(site).room(at_work, clock.monotonic()),
+            room=lambda site, at_work: self._sites.room(site, at_work, clock.monotonic()),
         )
         self._stopping = asyncio.Event()
         self._owner = False
@@ -95,6 +94,14 @@ class Dispatcher:
     def in_flight(self) -> int:
         """How many attempts are under way."""
         return len(self._workers)
+
+    def sites(self) -> list[SiteRow]:
+        """Show the sites that have work or taught us something, the busiest first."""
+        now, lanes = self._clock.monotonic(), self._turns.lanes()
+        rows = [
+            self._sites.row(each, self._turns.at_work(each), lanes.get(each, 0), now) for each in {*self._sites, *lanes}
+        ]
+        return sorted(rows, key=lambda row: (-row.at_work, -row.lanes, row.site))[:SHOWN]
 
     def ring(self) -> None:
         """Look again: there may be work."""
@@ -139,8 +146,7 @@ class Dispatcher:
         lanes = await self._scheduler.due_lanes()
         await self._weigh({lane.tenant for lane in lanes})
         await self._place(lanes)
-        for site in [each for each in self._dead if self._window(each).dead_until <= self._clock.monotonic()]:
-            self._dead.discard(site)
+        for site in self._sites.revive(self._clock.monotonic()):
             self._turns.look(site)
         await self._staff()
         if self._clock.monotonic() - self._collected_at >= COLLECT_INTERVAL:
@@ -168,27 +174,14 @@ class Dispatcher:
         finally:
             del self._placing[lane]
 
-    def _window(self, site: Site | str) -> Window:
-        found = self._windows.get(site)
-        return Window(limit=self._settings.connections_per_site) if found is None else found
-
-    def _learn(self, site: Site | str, outcome: Outcome) -> None:
-        """Let a site's window grow or shrink by what an attempt met."""
-        reached = was_reached(outcome)
-        if reached is None:
-            return
-        window = self._window(site)
-        self._windows.pop(site, None)
-        self._windows[site] = window
-        before, size = window.size, window.learn(reached, self._clock.monotonic())
-        if size > before:
+    def _learn(self, slot: "_Slot", outcome: Outcome) -> None:
+        """Let the site of a slot get more connections, or less, by what an attempt met."""
+        now = self._clock.monotonic()
+        changed = self._sites.learn(slot.site, outcome, now)
+        if changed > 0:
             self._bell.set()  # there is room for one more
-        elif not size and before:
-            log.warning("site=%s state=dead seconds=%.0f reply=%s", site, window.dead_for, outcome.results[-1].reply)
-        if not size:
-            self._dead.add(site)
-        if len(self._windows) > WINDOWS:
-            del self._windows[next(iter(self._windows))]
+        elif changed < 0 and (seconds := self._sites.dead_for(slot.site, now)):
+            log.warning("site=%s state=dead seconds=%.0f reply=%s", slot.site, seconds, outcome.results[-1].reply)
 
     async def _weigh(self, tenants: Collection[str]) -> None:
         """Look up weights: those of tenants with work, now and then anew."""
@@ -229,7 +222,7 @@ class Dispatcher:
             job = await self._claim(slot, due)
             while job is not None:
                 outcome = await self._attempts.attempt(job)
-                self._learn(slot.site, outcome)
+                self._learn(slot, outcome)
                 job = await self._go_on(slot, job, outcome)
         except SpoolError as error:
             log.error("lane=%s doing=wait error=%s", slot.lane.domain, error)
@@ -313,7 +306,6 @@ class Dispatcher:
     async def _pause(self, looked_at: float) -> float:
         """Work out how long there is nothing new to do; work held back by limits comes with the bell."""
         at = await self._scheduler.next_at(looked_at)
-        pauses = [self._poll, *[self._window(each).dead_until - self._clock.monotonic() for each in self._dead]]
-        if at is not None:
-            pauses.append(at - self._clock.now())
-        return max(0.0, min(pauses))
+        due_in = None if at is None else at - self._clock.now()
+        revives_in = self._sites.next_revival(self._clock.monotonic())
+        return max(0.0, min(each for each in (self._poll, due_in, revives_in) if each is not None))

@@ -5,6 +5,7 @@ turn it is in all. So a tenant that floods one site, or ten thousand, or a thous
 another for one delivery at most, and a slot never stays free while somebody could use it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -54,6 +55,10 @@ class Turns(Generic[Site]):
         """Tell how many slots are at a site."""
         place = self._places.get(site)
         return 0 if place is None else place.at_work
+
+    def lanes(self) -> Counter[Site]:
+        """Count the lanes with work, by site."""
+        return Counter(self._site_of.values())
 
     def ready(self, lane: Lane, site: Site) -> None:
         """Note that a lane has work, for a site."""

@@ -235,6 +235,10 @@ async def test_a_dead_site_is_left_alone_and_then_tried_with_one_connection(
     await bench.clock.advance(DEAD_FIRST)
     await bench.until(bench.empty)
     assert bench.peer.at_once[0] == 1
+    assert {row.site: (row.at_work, row.lanes, row.dead_for, row.reply) for row in bench.dispatcher.sites()} == {
+        "dead.test": (0, 0, 0.0, "250 2.0.0 ok"),
+        "good.test": (0, 0, 0.0, "250 2.0.0 ok"),
+    }
     assert caplog.text.count("site=dead.test state=dead seconds=30 reply=451 4.4.1") == 1
 
 
