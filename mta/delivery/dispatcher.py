@@ -248,7 +248,8 @@ class Dispatcher:
                 self._leave(slot)
                 if not self._take(slot):
                     return None
-        self._turns.charge(slot.lane, len(job.recipients) - 1)
+        if len(job.recipients) > 1:
+            self._turns.charge(slot.lane, len(job.recipients) - 1)  # one it was charged when its turn came
         return job
 
     def _take(self, slot: "_Slot") -> bool:

@@ -7,7 +7,7 @@ it was away. Whoever is alone has everything.
 """
 
 from collections.abc import Callable, Hashable
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import Generic, TypeVar
 
 Member = TypeVar("Member", bound=Hashable)
@@ -40,9 +40,15 @@ class Shares(Generic[Member]):
 
     def enter(self, member: Member) -> None:
         """Have it served in its turn from now on."""
-        if member not in self._waiting:
-            self._points[member] = max(self._now, self._points.get(member, 0.0))
-            self._stand(member)
+        if member in self._waiting:
+            return
+        point = self._points[member] = max(self._now, self._points.get(member, 0.0))
+        self._places += 1
+        self._waiting[member] = self._places
+        heappush(self._heap, (point, self._places, member))
+        if len(self._heap) > 2 * len(self._waiting) + _SLACK:
+            self._heap = [place for place in self._heap if self._waiting.get(place[2]) == place[1]]
+            heapify(self._heap)
 
     def leave(self, member: Member) -> None:
         """Pass it over: it has no work now. What it was charged is remembered for as long as it matters."""
@@ -53,29 +59,24 @@ class Shares(Generic[Member]):
         """Tell whose turn it is; None if nobody has work."""
         heap = self._heap
         while heap:
-            _, place, member = heap[0]
-            if self._waiting.get(member) == place:
+            point, place, member = heap[0]
+            if self._waiting.get(member) != place:
+                heappop(heap)
+            elif point < self._points[member]:  # charged since it was put there
+                heapreplace(heap, (self._points[member], place, member))
+            else:
                 return member
-            heappop(heap)
         return None
 
     def charge(self, member: Member, cost: float = 1.0) -> None:
         """Put it forward for what it got, whether it has more work or not."""
-        point = max(self._points.get(member, 0.0), 0.0 if member in self._waiting else self._now)
-        self._points[member] = point + cost / self._weight(member)
         if member in self._waiting:
+            point = self._points[member]
             self._now = max(self._now, point)
-            self._stand(member)
+            self._points[member] = point + cost / self._weight(member)
         else:
+            self._points[member] = max(self._now, self._points.get(member, 0.0)) + cost / self._weight(member)
             self._forget(member)
-
-    def _stand(self, member: Member) -> None:
-        self._places += 1
-        self._waiting[member] = self._places
-        heappush(self._heap, (self._points[member], self._places, member))
-        if len(self._heap) > 2 * len(self._waiting) + _SLACK:
-            self._heap = [place for place in self._heap if self._waiting.get(place[2]) == place[1]]
-            heapify(self._heap)
 
     def _forget(self, member: Member) -> None:
         """Drop the points that matter no more: whoever comes back from behind starts at now anyway."""
