@@ -13,6 +13,7 @@ from mta.queue.shares import Shares
 from mta.spool.records import Lane, MessageClass
 
 CLASS_SHARES = {MessageClass.HIGH: 8.0, MessageClass.NORMAL: 3.0, MessageClass.BULK: 1.0}
+_SPARE = 64  # tenants that are put forward nowhere, of which something is kept
 
 Site = TypeVar("Site", bound=Hashable)
 
@@ -152,6 +153,15 @@ class Turns(Generic[Site]):
             place = self._places[site] = _Place(site, self._weight)
         return place
 
+    def _places_of(self, tenant: str) -> Shares[Site]:
+        """Find the shares of a tenant's sites; those of tenants that are put forward nowhere go when they are many."""
+        sites = self._forward.get(tenant)
+        if sites is None:
+            if len(self._forward) > 2 * len(self._shares) + _SPARE:
+                self._forward = {each: sites for each, sites in self._forward.items() if sites}
+            sites = self._forward[tenant] = Shares()
+        return sites
+
     def _look(self, place: _Place[Site]) -> None:
         """Put forward whose turn it is at a site, if it has room."""
         forward = place.shares.first() if self._room(place.site, place.at_work) else None
@@ -159,13 +169,10 @@ class Turns(Generic[Site]):
             if place.forward is not None:
                 sites = self._forward[place.forward]
                 sites.leave(place.site)
-                if not sites:
+                if not sites:  # kept, for it is soon wanted again
                     self._shares.leave(place.forward)
-                    del self._forward[place.forward]
             if forward is not None:
-                sites = self._forward.get(forward, Shares())
-                sites.enter(place.site)
-                self._forward[forward] = sites
+                self._places_of(forward).enter(place.site)
                 self._shares.enter(forward)
             place.forward = forward
         if forward is None and not place.at_work and not place.tenants:
