@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from socket import socket
 from typing import Protocol
@@ -21,7 +21,7 @@ from mta.accounts.dkim_keys import load_or_create_sealing_key
 from mta.clock import Clock
 from mta.companion import household
 from mta.config import Config
-from mta.control import Command, ControlError, ask
+from mta.control import ControlError, ask
 from mta.delivery.attempt import Attempter
 from mta.delivery.dispatcher import Dispatcher
 from mta.delivery.resolver import Resolver
@@ -32,7 +32,6 @@ from mta.ingress.access import Accounts
 from mta.ingress.server import Ingress
 from mta.queue.doorbell import Doorbell, DoorbellSocket
 from mta.queue.queue import Queue
-from mta.queue.sites import SiteRow
 from mta.spool.lmdb.opening import open_keyring, open_spool
 from relay_http.app import create_app
 from relay_http.server import HttpServer
@@ -89,9 +88,6 @@ class Role(Protocol):
     def detail(self) -> dict[str, str | int | float]:
         """Say how it goes."""
 
-    def commands(self) -> Mapping[str, Command]:
-        """List what it can be asked on its control socket, beside what every role can."""
-
 
 class IngressRole:
     """SMTP in."""
@@ -121,10 +117,6 @@ class IngressRole:
         """Say how it goes."""
         return {}
 
-    def commands(self) -> Mapping[str, Command]:
-        """Nothing more than every role."""
-        return {}
-
 
 class HttpRole:
     """The HTTP API."""
@@ -150,10 +142,6 @@ class HttpRole:
 
     def detail(self) -> dict[str, str | int | float]:
         """Say how it goes."""
-        return {}
-
-    def commands(self) -> Mapping[str, Command]:
-        """Nothing more than every role."""
         return {}
 
 
@@ -201,13 +189,6 @@ class DeliveryRole:
         """Say how it goes."""
         return {"in_flight": self._dispatcher.in_flight, "signing": self._signatory.trouble or "ok"}
 
-    def commands(self) -> Mapping[str, Command]:
-        """Show the sites."""
-        return {"sites": self._sites}
-
-    async def _sites(self) -> list[SiteRow]:
-        return self._dispatcher.sites()
-
 
 class EventsRole:
     """Follows the log: moves it into segment files."""
@@ -239,10 +220,6 @@ class EventsRole:
         """Say how it goes."""
         status = self._mover.status()
         return {"moved": status.seq, "trouble": status.trouble}
-
-    def commands(self) -> Mapping[str, Command]:
-        """Nothing more than every role."""
-        return {}
 
 
 ROLES: dict[str, type[IngressRole] | type[HttpRole] | type[DeliveryRole] | type[EventsRole]] = {

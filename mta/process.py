@@ -82,7 +82,6 @@ class _Process:
         control = ControlServer(
             socket_path(self._config.run_dir, self._name, self._instance),
             {
-                **role.commands(),
                 "status": lambda: self._status(parts, role),
                 "drain": self._drain,
                 "reload": lambda: self._reread(notifier),

@@ -2,7 +2,6 @@
 
 from mta.accounts.tenants import AccountError
 from mta.config import ConfigError
-from mta.control import ControlError
 from mta.exits import Exit
 from mta.spool.interface import SpoolError
 from mta.spool.sealing import KeyFileError
@@ -14,7 +13,7 @@ def explain(error: Exception) -> tuple[Exit, list[str]]:
         return Exit.USAGE, error.problems
     if isinstance(error, KeyFileError | PermissionError):
         return Exit.USAGE, [_words(error)]
-    if isinstance(error, AccountError | SpoolError | ControlError | OSError):
+    if isinstance(error, AccountError | SpoolError | OSError):
         return Exit.FAILED, [_words(error)]
     raise error
 

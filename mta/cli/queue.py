@@ -4,17 +4,12 @@ An ID is a message's (22 characters, all its entries are meant) or an entry's (t
 An entry in flight is not changed: whoever asks again a moment later finds it settled.
 """
 
-import asyncio
-import time
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
-from mta.cli.output import Column, Printer, time_text
-from mta.cli.session import Session, Stop, as_owner, json_option, with_spool
-from mta.config import Config
-from mta.control import ask, socket_path
+from mta.cli.output import Column, time_text
+from mta.cli.session import Session, Stop, with_spool
 from mta.exits import Exit
 from mta.mail.ids import message_id_bytes, split_entry_id
 from mta.queue.doorbell import Doorbell
@@ -33,21 +28,11 @@ _COLUMNS = (
     Column("due_at", "DUE", 20),
     Column("recipients", "RECIPIENTS", 24),
 )
-_SITE_COLUMNS = (
-    Column("site", "SITE", 30),
-    Column("state", "STATE", 10),
-    Column("at_work", "BUSY", 4),
-    Column("window", "OF", 4),
-    Column("lanes", "LANES", 6),
-    Column("reply", "LAST REPLY", 50),
-)
-_DELIVERY_ANSWERS = 5.0  # seconds
-_AGAIN = 2.0
 
 
 @click.group()
 def queue() -> None:
-    """List, show, retry and drop what waits for delivery, and see what keeps it."""
+    """List, show, retry and drop what waits for delivery."""
 
 
 @queue.command("list")
@@ -72,33 +57,6 @@ async def show(session: Session, id_: str) -> None:
     else:
         record = _message_record(message) | {"entries": [_detailed(*each) for each in found]}
     session.out.record(record, _message_text(message, found))
-
-
-@queue.command()
-@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
-@json_option
-@as_owner
-def top(config: Config, watch: bool, as_json: bool) -> None:
-    """Show where mail goes just now, and what keeps it: the sites, the busiest first."""
-    path = socket_path(config.run_dir, "delivery")
-    while True:
-        rows = asyncio.run(ask(path, "sites", _DELIVERY_ANSWERS))
-        out = Printer(as_json=as_json)
-        if watch and not as_json:
-            click.clear()
-        for row in rows:
-            out.row(row | {"state": _site_state(row)}, _SITE_COLUMNS)
-        if not rows and not as_json:
-            out.note("nothing waits that is due, and nothing was delivered since the delivery role was started")
-        if not watch:
-            return
-        time.sleep(_AGAIN)
-
-
-def _site_state(row: dict[str, Any]) -> str:
-    if row["dead_for"]:
-        return f"dead {row['dead_for']:.0f} s"
-    return "full" if row["at_work"] >= row["window"] else "open"
 
 
 @queue.command()

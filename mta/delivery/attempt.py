@@ -124,11 +124,6 @@ class Attempter:
         self._draining = False
         self._turns = asyncio.Semaphore(LARGE_AT_ONCE)
 
-    async def site(self, domain: str) -> Site | str:
-        """Find where mail of a domain goes; the domain itself if nowhere. Never raises."""
-        found = await self._site(domain)
-        return domain if isinstance(found, NoWay) else found
-
     async def attempt(self, job: Job) -> Outcome:
         """Make one attempt for a claimed entry. Never raises, but for CancelledError."""
         attempt = _Attempt(job, self._clock.now())

@@ -1,4 +1,4 @@
-"""The loop of the delivery role: slots, one for each connection, work for whoever's turn it is (mta.queue.turns).
+"""The loop of the delivery role: lanes with due work get workers, a worker one connection's worth of jobs.
 
 A worker takes its next job when the outcome of the previous one is committed, so that a crash repeats at
 most one SMTP transaction a connection (promise 2).
@@ -6,53 +6,35 @@ most one SMTP transaction a connection (promise 2).
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+import math
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
-from mta.accounts.tenants import weight_of
 from mta.clock import Clock
 from mta.config import Delivery
-from mta.delivery.route import Site
 from mta.mail.result import Outcome
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
-from mta.queue.sites import SiteRow, Sites
-from mta.queue.turns import Turns
-from mta.spool.interface import Due, Spool, SpoolError, Unavailable, Uncertain
+from mta.spool.interface import Spool, SpoolError, Unavailable, Uncertain
 from mta.spool.records import Lane
 
 log = logging.getLogger(__name__)
 
 COLLECT_INTERVAL = 60.0  # seconds between looks for content that nothing refers to
-STREAK = 4  # deliveries more that a slot stays at its site in its tenant's turn, for the sake of the connection
-SHOWN = 1000  # sites
-LOOKUPS = 100  # lanes whose site is looked up at once
-WEIGHTS_INTERVAL = 10.0  # seconds after which a changed weight is known
 SETTLE_RETRY = 1.0  # seconds between attempts to store an outcome while the spool is sick
 
 
 class Attempts(Protocol):
     """What makes the attempts; mta.delivery.attempt.Attempter."""
 
-    async def site(self, domain: str) -> Site | str:
-        """Find where mail of a domain goes: domains with equal sites share limits. The domain itself if nowhere."""
-
     async def attempt(self, job: Job) -> Outcome:
         """Make one attempt; never raises."""
 
     def settled(self, job: Job) -> None:
         """Hear that the outcome of an attempt is committed."""
-
-
-class _Slot:
-    """One of the process's connections: where it is, for which lane, and for how many deliveries it has stayed."""
-
-    def __init__(self, lane: Lane, site: Site | str) -> None:
-        self.lane = lane
-        self.site = site
-        self.streak = 0
-        self.held = True
 
 
 class Dispatcher:
@@ -78,14 +60,8 @@ class Dispatcher:
         self._scheduler = Scheduler(spool, queue, clock)
         self._bell = asyncio.Event()
         self._workers: set[asyncio.Task[bool]] = set()
-        self._weights: dict[str, int] = {}
-        self._weighed_at = clock.monotonic()
-        self._sites: Sites[Site | str] = Sites(settings.connections_per_site)
-        self._placing: dict[Lane, asyncio.Task[None]] = {}
-        self._turns: Turns[Site | str] = Turns(
-            weight=lambda tenant: self._weights.get(tenant, 1),
-            room=lambda site, at_work: self._sites.room(site, at_work, clock.monotonic()),
-        )
+        self._at_work: Counter[Lane] = Counter()
+        self._least_served: float = math.inf  # workers of the due lane with the fewest that could get no more
         self._stopping = asyncio.Event()
         self._owner = False
         self._collected_at = clock.monotonic()
@@ -94,14 +70,6 @@ class Dispatcher:
     def in_flight(self) -> int:
         """How many attempts are under way."""
         return len(self._workers)
-
-    def sites(self) -> list[SiteRow]:
-        """Show the sites that have work or taught us something, the busiest first."""
-        now, lanes = self._clock.monotonic(), self._turns.lanes()
-        rows = [
-            self._sites.row(each, self._turns.at_work(each), lanes.get(each, 0), now) for each in {*self._sites, *lanes}
-        ]
-        return sorted(rows, key=lambda row: (-row.at_work, -row.lanes, row.site))[:SHOWN]
 
     def ring(self) -> None:
         """Look again: there may be work."""
@@ -129,8 +97,6 @@ class Dispatcher:
         """Start nothing more and wait for the attempts under way; the caller bounds the wait."""
         self._stopping.set()
         self._bell.set()
-        for each in self._placing.values():
-            each.cancel()
         while self._workers:
             await asyncio.wait(self._workers)
 
@@ -143,150 +109,86 @@ class Dispatcher:
     async def _turn(self) -> None:
         if await self._queue.run_timers():
             self._bell.set()  # there may be more
-        lanes = await self._scheduler.due_lanes()
-        await self._weigh({lane.tenant for lane in lanes})
-        await self._place(lanes)
-        for site in self._sites.revive(self._clock.monotonic()):
-            self._turns.look(site)
-        await self._staff()
+        await self._staff(await self._scheduler.due_lanes())
         if self._clock.monotonic() - self._collected_at >= COLLECT_INTERVAL:
             if await self._spool.collect(self._clock.now()):
                 self._bell.set()  # there may be more
             else:
                 self._collected_at = self._clock.monotonic()
 
-    async def _place(self, lanes: Sequence[Lane]) -> None:
-        """Put lanes where their mail goes; for those that have to be looked up the bell is rung later."""
-        begun: list[asyncio.Task[None]] = []
-        for lane in lanes:
-            if lane not in self._turns and lane not in self._placing and len(self._placing) < LOOKUPS:
-                begun.append(asyncio.create_task(self._look_up(lane), name=f"place {lane.domain}"))
-                self._placing[lane] = begun[-1]
-        if begun:
-            await asyncio.sleep(0)
-        for each in begun:
-            if not each.done():
-                each.add_done_callback(lambda _: self._bell.set())
+    async def _staff(self, lanes: Sequence[Lane]) -> None:
+        """Give lanes workers: one each, whoever has least first; then what is free to those who can use more."""
+        served, least = Counter[str](), math.inf
+        for lane, workers in self._at_work.items():
+            served[lane.tenant] += workers
+        could_use_more: list[tuple[Lane, int]] = []
+        for lane in sorted(lanes, key=lambda each: (served[each.tenant], self._at_work[each])):
+            wanted = self._settings.connections_per_site - self._at_work[lane]
+            if wanted <= 0:
+                continue
+            if not self._free:
+                least = min(least, self._at_work[lane])
+                continue
+            waiting = await self._scheduler.waiting(lane, wanted)
+            if waiting and self._free:
+                self._start(lane)
+                could_use_more.append((lane, waiting - 1))
+        for lane, more in could_use_more:
+            for _ in range(min(more, self._free)):
+                self._start(lane)
+        self._least_served = least
 
-    async def _look_up(self, lane: Lane) -> None:
-        try:
-            self._turns.ready(lane, await self._attempts.site(lane.domain))
-        finally:
-            del self._placing[lane]
+    @property
+    def _free(self) -> int:
+        return 0 if self._stopping.is_set() else self._settings.connections - len(self._workers)
 
-    def _learn(self, slot: "_Slot", outcome: Outcome) -> None:
-        """Let the site of a slot get more connections, or less, by what an attempt met."""
-        now = self._clock.monotonic()
-        changed = self._sites.learn(slot.site, outcome, now)
-        if changed > 0:
-            self._bell.set()  # there is room for one more
-        elif changed < 0 and (seconds := self._sites.dead_for(slot.site, now)):
-            log.warning("site=%s state=dead seconds=%.0f reply=%s", slot.site, seconds, outcome.results[-1].reply)
+    def _start(self, lane: Lane) -> None:
+        task = asyncio.create_task(self._work(lane), name=f"deliver {lane.domain}")
+        self._at_work[lane] += 1
+        self._workers.add(task)
+        task.add_done_callback(partial(self._left, lane))
 
-    async def _weigh(self, tenants: Collection[str]) -> None:
-        """Look up weights: those of tenants with work, now and then anew."""
-        if self._clock.monotonic() - self._weighed_at >= WEIGHTS_INTERVAL:
-            self._weighed_at = self._clock.monotonic()
-            self._weights = {each: await weight_of(self._spool, each) for each in tenants}
-        for each in tenants:
-            if each not in self._weights:
-                self._weights[each] = await weight_of(self._spool, each)
-
-    async def _staff(self) -> None:
-        """Give every free slot a worker, as long as there is work that may be done."""
-        while len(self._workers) < self._settings.connections and not self._stopping.is_set():
-            taken = self._turns.take()
-            if taken is None:
-                return
-            slot = _Slot(*taken)
-            due = None
-            try:
-                due = await self._scheduler.next_due(slot.lane)
-            finally:
-                if due is None:
-                    self._turns.idle(slot.lane)
-                    self._leave(slot)
-            if due is not None:
-                task = asyncio.create_task(self._work(slot, due), name=f"deliver {slot.lane.domain}")
-                self._workers.add(task)
-                task.add_done_callback(self._left)
-
-    def _left(self, worker: asyncio.Task[bool]) -> None:
+    def _left(self, lane: Lane, worker: asyncio.Task[bool]) -> None:
         self._workers.discard(worker)
+        self._at_work[lane] -= 1
+        if not self._at_work[lane]:
+            del self._at_work[lane]
+            self._scheduler.leave(lane)
         if not worker.cancelled() and worker.result():
             self._bell.set()  # somebody may wait for the slot; after a failure it is the poll that looks again
 
-    async def _work(self, slot: "_Slot", due: Due) -> bool:
-        """Make attempts, one after the other, for whoever's turn it is, until there is nobody; False if one failed."""
+    async def _work(self, lane: Lane) -> bool:
+        """Make attempts for one lane, one after the other, until it has nothing due or others need the slot.
+
+        False if something failed.
+        """
         try:
-            job = await self._claim(slot, due)
+            job = await self._scheduler.next_job(lane)
             while job is not None:
                 outcome = await self._attempts.attempt(job)
-                self._learn(slot, outcome)
-                job = await self._go_on(slot, job, outcome)
+                job = await self._go_on(job, outcome)
         except SpoolError as error:
-            log.error("lane=%s doing=wait error=%s", slot.lane.domain, error)
+            log.error("lane=%s doing=wait error=%s", lane.domain, error)
             if isinstance(error, Uncertain):  # there may be a claim that nobody works on
                 self._owner = False
         except Exception:  # a background loop's boundary: a defect met in one lane must not stop the others
-            log.exception("lane=%s doing=leave", slot.lane.domain)
+            log.exception("lane=%s doing=leave", lane.domain)
         else:
             return True
-        finally:
-            if slot.held:
-                self._leave(slot)
-        self._turns.idle(slot.lane)  # until somebody looks again
         return False
 
-    async def _claim(self, slot: "_Slot", due: Due | None = None) -> Job | None:
-        """Claim `due` or else the next of the slot's lane, or of the next whose turn it is; None if there is none."""
-        job = None if due is None else await self._scheduler.claim(due)
-        while job is None:
-            job = await self._scheduler.next_job(slot.lane)
-            if job is None:
-                self._turns.idle(slot.lane)
-                self._leave(slot)
-                if not self._take(slot):
-                    return None
-        if len(job.recipients) > 1:
-            self._turns.charge(slot.lane, len(job.recipients) - 1)  # one it was charged when its turn came
-        return job
-
-    def _take(self, slot: "_Slot") -> bool:
-        """Take whose turn it is: at the same site, for a while, for the sake of the connection."""
-        if self._stopping.is_set() or not self._owner:
-            return False
-        taken = self._turns.take(slot.site if slot.streak < STREAK else None)
-        if taken is None:
-            return False
-        slot.lane, site = taken
-        slot.streak = slot.streak + 1 if site == slot.site else 0
-        slot.site = site
-        slot.held = True
-        return True
-
-    def _leave(self, slot: "_Slot") -> None:
-        slot.held = False
-        self._turns.leave(slot.site)
-
-    async def _go_on(self, slot: "_Slot", job: Job, outcome: Outcome) -> Job | None:
+    async def _go_on(self, job: Job, outcome: Outcome) -> Job | None:
         """Settle a job and claim the next, in one commit where they meet; both are durable on return."""
-        settled = asyncio.create_task(self._settle(job, outcome))
+        lane, settled = job.entry.lane, asyncio.create_task(self._settle(job, outcome))
+        leaves = self._stopping.is_set() or not self._owner or self._at_work[lane] > self._least_served
         following: Job | None = None
         failed: BaseException | None = None
-        site = slot.site
-        self._leave(slot)
-        takes = self._take(slot)
-        stays = takes and slot.site == site
-        if not stays:
-            self._turns.hold(site)  # the connection is there until the outcome is stored
         try:
-            following = await self._claim(slot) if takes else None
+            if not leaves:
+                following = await self._scheduler.next_job(lane)
         except BaseException as error:  # noqa: BLE001 - raised again when the outcome is stored
             failed = error
         await settled
-        if not stays:
-            self._turns.leave(site)
         if failed is not None:
             raise failed
         return following
@@ -307,6 +209,4 @@ class Dispatcher:
     async def _pause(self, looked_at: float) -> float:
         """Work out how long there is nothing new to do; work held back by limits comes with the bell."""
         at = await self._scheduler.next_at(looked_at)
-        due_in = None if at is None else at - self._clock.now()
-        revives_in = self._sites.next_revival(self._clock.monotonic())
-        return max(0.0, min(each for each in (self._poll, due_in, revives_in) if each is not None))
+        return self._poll if at is None else min(self._poll, max(0.0, at - self._clock.now()))

@@ -38,9 +38,6 @@ class Site(msgspec.Struct, frozen=True):
     login: Login | None = None
     routed: bool = False
 
-    def __str__(self) -> str:
-        return self.hops[0].host + ("" if len(self.hops) == 1 else f"+{len(self.hops) - 1}")
-
 
 class Target(msgspec.Struct, frozen=True):
     """One address of a next hop."""

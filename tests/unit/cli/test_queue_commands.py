@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from mta.control import ControlServer, socket_path
 from mta.mail.event import EventType
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Claim
@@ -137,44 +136,3 @@ def test_outside_text_does_not_reach_the_terminal_raw(relay: Any) -> None:
     relay.accept("a@one.test", sender='"\x1b[2J"@acme.test')
     for arguments in (["events"], ["events", "--json"], ["queue", "list"]):
         assert "\x1b" not in relay.run(*arguments).out
-
-
-ROWS = [
-    {"site": "mx1.big.test+3", "at_work": 5, "window": 5, "lanes": 12, "dead_for": 0.0, "reply": "250 2.0.0 ok"},
-    {"site": "mx.dead.test", "at_work": 0, "window": 0, "lanes": 2, "dead_for": 29.6, "reply": "451 4.4.1 no"},
-    {"site": "mx.small.test", "at_work": 1, "window": 20, "lanes": 0, "dead_for": 0.0, "reply": ""},
-]
-
-
-def asked_of_delivery(relay: Any, rows: list[dict[str, Any]], *arguments: str) -> Any:
-    """Run a command while a delivery role would answer it so."""
-
-    async def run() -> Any:
-        async def sites() -> object:
-            return rows
-
-        server = ControlServer(socket_path(relay.config.run_dir, "delivery"), {"sites": sites})
-        await server.start()
-        try:
-            return await asyncio.to_thread(relay.run, *arguments)
-        finally:
-            await server.close()
-
-    return asyncio.run(run())
-
-
-def test_top_shows_the_sites_and_what_keeps_them(relay: Any) -> None:
-    done = asked_of_delivery(relay, ROWS, "queue", "top", "--json")
-    assert [(each["site"], each["state"]) for each in done.records] == [
-        ("mx1.big.test+3", "full"), ("mx.dead.test", "dead 30 s"), ("mx.small.test", "open")
-    ]  # fmt: skip
-    lines = asked_of_delivery(relay, ROWS, "queue", "top").out.splitlines()
-    assert lines[0].split() == ["SITE", "STATE", "BUSY", "OF", "LANES", "LAST", "REPLY"]
-    assert lines[2].split() == ["mx.dead.test", "dead", "30", "s", "0", "0", "2", "451", "4.4.1", "no"]
-    assert "nothing waits" in asked_of_delivery(relay, [], "queue", "top").err
-
-
-def test_top_says_who_is_not_there(relay: Any) -> None:
-    done = relay.run("queue", "top")
-    assert done.code == 1
-    assert "delivery is not running" in done.err

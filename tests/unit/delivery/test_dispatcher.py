@@ -3,26 +3,22 @@
 import asyncio
 import logging
 import os
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from mta.accounts import tenants
 from mta.config import Delivery, Retry
 from mta.delivery import dispatcher as module
 from mta.delivery.dispatcher import Dispatcher
-from mta.delivery.route import Site
 from mta.lab.clock import FakeClock
 from mta.mail.envelope import Envelope, Recipient
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
-from mta.mail.result import Outcome, Result, Scope, Verdict
+from mta.mail.result import Outcome, Result, Verdict
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.submission import Submission
-from mta.queue.window import DEAD_FIRST
 from mta.spool.interface import Settlement, Uncertain
 from mta.spool.lmdb import commit
 from mta.spool.lmdb.care import verify
@@ -34,7 +30,6 @@ from tests.contract.spool_contract import a_message
 from tests.contract.stand_in import StandIn
 
 OK = Result(Verdict.DELIVERED, Reply(250, "2.0.0", "ok"))
-UNREACHED = Result(Verdict.DEFERRED, Reply(451, "4.4.1", "connection failed"), Scope.HOST, remote=False)
 KEYRING = Keyring([os.urandom(32)])
 
 
@@ -43,30 +38,21 @@ class Peer:
 
     def __init__(self) -> None:
         self.begun: list[str] = []
-        self.tenants: list[str] = []
         self.at_once: list[int] = []
         self.go = asyncio.Semaphore(0)
         self.defects: set[str] = set()
-        self.sites: dict[str, str] = {}
-        self.unreachable: set[str] = set()
         self.committed: list[str] = []
         self._under_way = 0
 
-    async def site(self, domain: str) -> Site | str:
-        return self.sites.get(domain, domain)
-
     async def attempt(self, job: Job) -> Outcome:
         self.begun.append(job.entry.domain)
-        self.tenants.append(job.entry.tenant)
         self._under_way += 1
         self.at_once.append(self._under_way)
         await self.go.acquire()
         self._under_way -= 1
         if job.entry.domain in self.defects:
             raise ZeroDivisionError
-        if job.entry.domain in self.unreachable:
-            return Outcome(results=(UNREACHED,) * len(job.recipients), started_at=0.0, ended_at=0.0)
-        return Outcome(results=(OK,) * len(job.recipients), started_at=0.0, ended_at=0.0, relay="mx.test")
+        return Outcome(results=(OK,) * len(job.recipients), started_at=0.0, ended_at=0.0)
 
     def let_go(self, count: int = 1000) -> None:
         for _ in range(count):
@@ -163,83 +149,6 @@ async def test_a_long_lane_leaves_room_for_a_short_one(bench: Bench, tenant: str
     bench.peer.let_go(10)
     await bench.until(lambda: len(bench.peer.begun) == 12)
     assert "short.test" in bench.peer.begun
-
-
-async def test_tenants_share_by_weight_and_a_new_weight_holds_soon(bench: Bench) -> None:
-    for tenant, weight in (("heavy", 3), ("light", 1)):
-        await tenants.create(bench.spool, tenant, 1.0, weight)
-        await bench.accept(*["x.test"] * 60, tenant=tenant)
-    bench.start(connections=4)
-    await bench.until(lambda: len(bench.peer.begun) == 4)
-    bench.peer.let_go(36)
-    await bench.until(lambda: len(bench.peer.begun) == 40)
-    assert Counter(bench.peer.tenants)["heavy"] == pytest.approx(30, abs=2)
-    await tenants.weigh(bench.spool, "light", 3)
-    await bench.clock.advance(module.WEIGHTS_INTERVAL)
-    bench.ring()
-    await asyncio.sleep(0.05)
-    bench.peer.let_go(40)
-    await bench.until(lambda: len(bench.peer.begun) == 80)
-    assert Counter(bench.peer.tenants[40:])["heavy"] == pytest.approx(20, abs=3)
-
-
-async def test_a_site_is_shared_by_all_tenants_and_has_its_limit_once(bench: Bench) -> None:
-    for tenant in ("one", "two", "three"):
-        await bench.accept(*["x.test"] * 10, tenant=tenant)
-    bench.start(connections=20, per_site=3)
-    await bench.until(lambda: len(bench.peer.begun) == 3)
-    await asyncio.sleep(0.05)
-    assert Counter(bench.peer.tenants) == {"one": 1, "two": 1, "three": 1}
-    bench.peer.let_go()
-    await bench.until(bench.empty)
-    assert max(bench.peer.at_once) == 3
-
-
-async def test_domains_of_one_site_share_its_connections(bench: Bench) -> None:
-    bench.peer.sites = dict.fromkeys(("a.test", "b.test", "c.test"), "site")
-    await bench.accept(*["a.test", "b.test", "c.test"] * 4)
-    bench.start(connections=20, per_site=2)
-    await bench.until(lambda: len(bench.peer.begun) == 2)
-    await asyncio.sleep(0.05)
-    bench.peer.let_go()
-    await bench.until(bench.empty)
-    assert max(bench.peer.at_once) == 2
-
-
-async def test_a_site_that_takes_all_gets_more_connections_up_to_its_limit(bench: Bench) -> None:
-    await bench.accept(*["x.test"] * 200)
-    bench.start(connections=20, per_site=8)
-    await bench.until(lambda: len(bench.peer.begun) == 5)
-    await asyncio.sleep(0.05)
-    assert len(bench.peer.begun) == 5
-    bench.peer.let_go(60)
-    await bench.until(lambda: len(bench.peer.begun) == 68)
-    await asyncio.sleep(0.05)
-    assert len(bench.peer.begun) == 68
-
-
-async def test_a_dead_site_is_left_alone_and_then_tried_with_one_connection(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
-    bench.peer.unreachable = {"dead.test"}
-    bench.peer.let_go()
-    await bench.accept(*["dead.test"] * 30, "good.test")
-    bench.start(connections=20, per_site=20)
-    await bench.until(lambda: "state=dead" in caplog.text)
-    await asyncio.sleep(0.05)
-    tried = bench.peer.begun.count("dead.test")
-    assert tried < 10
-    assert "good.test" in bench.peer.begun
-    bench.peer.unreachable.clear()
-    bench.peer.at_once.clear()
-    await bench.clock.advance(DEAD_FIRST)
-    await bench.until(bench.empty)
-    assert bench.peer.at_once[0] == 1
-    assert {row.site: (row.at_work, row.lanes, row.dead_for, row.reply) for row in bench.dispatcher.sites()} == {
-        "dead.test": (0, 0, 0.0, "250 2.0.0 ok"),
-        "good.test": (0, 0, 0.0, "250 2.0.0 ok"),
-    }
-    assert caplog.text.count("site=dead.test state=dead seconds=30 reply=451 4.4.1") == 1
 
 
 async def test_a_lane_alone_keeps_its_workers(bench: Bench) -> None:
@@ -400,8 +309,7 @@ async def test_nothing_stays_in_memory_of_what_was_delivered(bench: Bench) -> No
     await bench.until(bench.empty)
     await bench.until(lambda: bench.dispatcher.in_flight == 0)
     scheduler = bench.dispatcher._scheduler
-    assert (len(scheduler.taken), len(scheduler._heads), len(scheduler._read)) == (0, 0, 0)
-    await bench.until(lambda: bench.dispatcher._turns._places == {})
+    assert (len(scheduler.taken), len(scheduler._heads), len(bench.dispatcher._at_work)) == (0, 0, 0)
 
 
 async def test_large_content_is_collected_as_fast_as_it_is_left_behind(bench: Bench) -> None:
