@@ -140,7 +140,8 @@ class Dispatcher:
         """Look up weights: those of tenants with work, now and then anew."""
         if self._clock.monotonic() - self._weighed_at >= WEIGHTS_INTERVAL:
             self._weighed_at = self._clock.monotonic()
-            self._weights = {each: await weight_of(self._spool, each) for each in tenants}
+            for each in tenants:
+                self._weights[each] = await weight_of(self._spool, each)
         for each in tenants:
             if each not in self._weights:
                 self._weights[each] = await weight_of(self._spool, each)
@@ -254,12 +255,16 @@ class Dispatcher:
             failed = error
         try:
             await settled
+        except BaseException:  # a defect: nobody will work on what has been claimed
+            if following is not None:
+                self._scheduler.done(following)
+                self._owner = False
+            raise
         finally:
             slot.unsettled = None
             if slot.owed:
                 slot.owed = False
-                self._turns.leave(site)
-                if self._has_free:
+                if self._turns.leave(site) and self._has_free:
                     self._bell.set()  # for whoever waits for that place
         if failed is not None:
             raise failed

@@ -69,6 +69,17 @@ class _Place(Generic[Site]):
                 return tenant
         return None
 
+    def next_behind(self, first: str, point: Callable[[str], float]) -> float | None:
+        """Tell where the one stands that comes behind `first`, which is furthest back; None if there is none."""
+        if len(self.tenants) < 2:
+            return None
+        own = heappop(self._standing)
+        while self._standing and self._standing[0][1] == first:  # it came and went
+            heappop(self._standing)
+        second = self.furthest_back(point)
+        heappush(self._standing, own)
+        return None if second is None else point(second)
+
 
 class Turns(Generic[Site]):
     """Lanes with work, by site, and whose turn it is."""
@@ -81,6 +92,8 @@ class Turns(Generic[Site]):
         self._site_of: dict[Lane, Site] = {}  # of lanes with work
         self._shares: Shares[str] = Shares(weight)  # of the tenants that sponsor a site
         self._sponsored: dict[str, Shares[Site]] = {}  # by tenant
+        self._contested: dict[str, list[tuple[float, int, Site]]] = {}  # by sponsor: from which point it is another's
+        self._entries = 0
 
     def __contains__(self, lane: Lane) -> bool:
         return lane in self._site_of
@@ -96,6 +109,7 @@ class Turns(Generic[Site]):
             return
         self._site_of[lane] = site
         place = self._place(site)
+        comes = lane.tenant not in place.tenants
         work = place.enter(lane.tenant, self._shares.point(lane.tenant))
         lanes = work.lanes.get(lane.message_class)
         if lanes is None:
@@ -103,6 +117,8 @@ class Turns(Generic[Site]):
             work.classes.enter(lane.message_class)
         lanes.enter(lane)
         self._look(place)
+        if comes:
+            self._contest(place)
 
     def idle(self, lane: Lane) -> None:
         """Note that a lane has no more work."""
@@ -131,9 +147,6 @@ class Turns(Generic[Site]):
             site = stay if stay is not None and stay in sites else sites.first()
             assert site is not None  # whoever sponsors none has no share
             place = self._places[site]
-            if place.furthest_back(self._shares.point) != tenant:
-                self._look(place)  # which comes in another's turn, then
-                continue
             sites.charge(site)
             served = place.shares.first()
             assert served is not None
@@ -150,6 +163,7 @@ class Turns(Generic[Site]):
     def charge(self, lane: Lane, site: Site, recipients: int) -> None:
         """Charge a lane, and all that it belongs to, for what it got at a site; it may have no more work there."""
         self._shares.charge(lane.tenant, recipients)
+        self._pass_on(lane.tenant)
         place = self._places.get(site)
         if place is None:
             return
@@ -168,11 +182,12 @@ class Turns(Generic[Site]):
         place.at_work += 1
         self._look(place)
 
-    def leave(self, site: Site) -> None:
-        """Give back a slot."""
+    def leave(self, site: Site) -> bool:
+        """Give back a slot; tell whether somebody could use it."""
         place = self._places[site]
         place.at_work -= 1
         self._look(place)
+        return place.sponsor is not None
 
     def look(self, site: Site) -> None:
         """Ask anew whether a site has room."""
@@ -189,18 +204,43 @@ class Turns(Generic[Site]):
         """Have a site come in the turn of whoever has work there and stands furthest back, if it has room."""
         has_room = self._room(place.site, place.at_work)
         sponsor = place.furthest_back(self._shares.point) if has_room else None
-        if sponsor != place.sponsor:
-            if place.sponsor is not None:
-                sites = self._sponsored[place.sponsor]
-                sites.leave(place.site)
-                if not sites:
-                    self._shares.leave(place.sponsor)
+        before = place.sponsor
+        if sponsor != before:
             if sponsor is not None:
                 self._sites_of(sponsor).enter(place.site)
                 self._shares.enter(sponsor)
+            if before is not None:
+                sites = self._sponsored[before]
+                sites.leave(place.site)
+                if not sites:
+                    self._shares.leave(before)
             place.sponsor = sponsor
+            self._contest(place)
         if not place.at_work and not place.tenants:
             del self._places[place.site]
+
+    def _contest(self, place: _Place[Site]) -> None:
+        """Note from which point of its sponsor on a site comes in another's turn."""
+        sponsor = place.sponsor
+        if sponsor is None:
+            return
+        behind = place.next_behind(sponsor, self._shares.point)
+        if behind is not None:
+            self._entries += 1
+            heappush(self._contested.setdefault(sponsor, []), (behind, self._entries, place.site))
+
+    def _pass_on(self, tenant: str) -> None:
+        """Have the sites that a tenant sponsors come in another's turn, where it is not furthest back any more."""
+        contested = self._contested.get(tenant)
+        while contested and contested[0][0] < self._shares.point(tenant):
+            _, _, site = heappop(contested)
+            place = self._places.get(site)
+            if place is not None and place.sponsor == tenant:
+                self._look(place)
+                if place.sponsor == tenant:
+                    self._contest(place)
+        if contested == []:
+            del self._contested[tenant]
 
     def _sites_of(self, tenant: str) -> Shares[Site]:
         """Find the shares of the sites that a tenant sponsors; empty ones go when they are many."""

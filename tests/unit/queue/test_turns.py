@@ -69,6 +69,34 @@ def test_a_tenant_of_many_sites_does_not_hold_up_another_at_one_of_them() -> Non
     assert got["small"] == pytest.approx(got["other"] / 2, abs=60)
 
 
+@pytest.mark.parametrize("slots", [1, 5, 40])
+def test_a_light_tenant_of_many_sites_does_not_hold_up_a_heavy_one_at_some_of_them(slots: int) -> None:
+    turns = turns_of(a=1.0, b=100.0, **{f"c{number}": 100.0 for number in range(20)})
+    for number in range(300):
+        turns.ready(Lane("a", NORMAL, f"d{number}.test"), f"s{number}")
+    for number in range(10):
+        turns.ready(Lane("b", NORMAL, f"d{number}.test"), f"s{number}")
+    for number in range(20):
+        turns.ready(Lane(f"c{number}", NORMAL, f"e{number}.test"), f"t{number}")
+    got = Counter(lane.tenant for lane in deliveries(turns, slots, 20_000))
+    assert got["b"] == pytest.approx(got["c0"], rel=0.05)
+
+
+def test_who_gets_much_at_once_elsewhere_does_not_hold_up_another() -> None:
+    turns = turns_of()
+    turns.ready(Lane("a", NORMAL, "y.test"), "y")
+    for tenant in ("a", "b"):
+        turns.ready(Lane(tenant, NORMAL, "x.test"), "x")
+    turns.ready(Lane("c", NORMAL, "z.test"), "z")
+    got: Counter[str] = Counter()
+    for _ in range(5000):
+        lane, site = turns.take() or (Lane("", NORMAL, ""), "")
+        turns.charge(lane, site, 999 if site == "y" else 0)
+        turns.leave(site)
+        got[lane.tenant] += 1
+    assert got["b"] == pytest.approx(got["c"], rel=0.05)
+
+
 def test_whoever_comes_has_the_next_slot() -> None:
     for site in ("busy", "other"):
         turns = turns_of()
@@ -200,6 +228,16 @@ class Machine(RuleBasedStateMachine):
         for site in range(3):
             assert self.turns.at_work(site) == self.slots.count(site)
         assert all(lane in self.turns for lane in self.lanes)
+
+    @invariant()
+    def a_site_with_room_comes_in_the_turn_of_who_is_furthest_back(self) -> None:
+        point = self.turns._shares.point
+        for site, place in self.turns._places.items():
+            if place.tenants and self.slots.count(site) < self.limit:
+                assert place.sponsor is not None
+                assert point(place.sponsor) == pytest.approx(min(map(point, place.tenants)))
+            else:
+                assert place.sponsor is None
 
     def teardown(self) -> None:
         for lane in self.lanes:
