@@ -74,9 +74,8 @@ class _Place(Generic[Site]):
         if len(self.tenants) < 2:
             return None
         own = heappop(self._standing)
-        while self._standing and self._standing[0][1] == first:  # it came and went
+        while (second := self.furthest_back(point)) == first:  # it left and came again
             heappop(self._standing)
-        second = self.furthest_back(point)
         heappush(self._standing, own)
         return None if second is None else point(second)
 
