@@ -209,15 +209,15 @@ class _Setup:
             raise self._trouble(Stage.GREETING, self._wire.fault, "")
 
     async def _hello(self) -> None:
-        extended = True
+        old = False
         with self._step(Stage.HELLO, Fault.LOST):
             try:
                 await self._client.ehlo()
             except aiosmtplib.SMTPHeloError as refused:
-                extended = not 500 <= refused.code < 600
-                if extended:
+                if not 500 <= refused.code < 600:
                     raise
-            if not extended:
+                old = True
+            if old:
                 await self._client.helo()  # RFC 5321 3.2: a server from before extensions
 
     async def _start_tls(self, mode: TlsMode) -> None:

@@ -19,10 +19,8 @@ from mta.queue.queue import Queue
 from mta.queue.submission import Receipt, Submission
 from mta.spool.lmdb.spool import LmdbSpool
 
-_AFTERWARDS = 0.05  # seconds from the answer to the commit: as long as a disk under load may take
-
-
 ROOT = Path(__file__).parents[2]
+_AFTERWARDS = 0.05  # seconds from the answer to the commit: as long as a disk under load may take
 
 
 class Sabotage(StrEnum):

@@ -13,11 +13,9 @@ import msgspec
 from mta.spool.interface import Acceptance, Change, Settlement
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.keys import entry_keys, revision_bytes
-from mta.spool.lmdb.steps import Accepted, Step, claim
+from mta.spool.lmdb.steps import Accepted, Step, claim, encode
 from mta.spool.records import Claim, Entry
 from mta.spool.sealing import Keyring
-
-encode = msgspec.msgpack.Encoder().encode
 
 
 class Operation(msgspec.Struct, frozen=True, array_like=True):

@@ -17,7 +17,7 @@ from mta.spool.lmdb.keys import EntryKeys, entry_keys, message_key, pieces, revi
 from mta.spool.records import Claim, Entry, Message, Segment
 from mta.spool.sealing import Keyring, new_content_key
 
-_encode = msgspec.msgpack.Encoder().encode
+encode = msgspec.msgpack.Encoder().encode
 Pairs = list[tuple[bytes, bytes]]
 
 _ACCEPTED = (Table.CONTENT, Table.MESSAGES, Table.ENTRIES, Table.DUE, Table.WAKE, Table.TIMERS)
@@ -104,7 +104,7 @@ class Step:
 
     def settle(self, owner: Claim, group: Group) -> bool:
         """Store what an attempt came to, if it had the claim that is stored; tell whether it had."""
-        if group.get(Table.CLAIMS, self._keys.entry) != _encode(owner):
+        if group.get(Table.CLAIMS, self._keys.entry) != encode(owner):
             return False
         self._accepted.check(group)
         group.delete(Table.CLAIMS, [self._keys.entry])
@@ -169,9 +169,9 @@ def delete_record(group: Group, table: Table, key: bytes) -> bool:
 def message_pairs(keyring: Keyring, message: Message) -> Pairs:
     """A message record as it is stored."""
     key = message_key(message.id)
-    return pieces(key, keyring.seal("messages", message.accepted_at, _encode(message), key))
+    return pieces(key, keyring.seal("messages", message.accepted_at, encode(message), key))
 
 
 def entry_pairs(keyring: Keyring, entry: Entry, key: bytes) -> Pairs:
     """An entry as it is stored under its key."""
-    return pieces(key, keyring.seal("entries", entry.due_at, _encode(entry), key))
+    return pieces(key, keyring.seal("entries", entry.due_at, encode(entry), key))

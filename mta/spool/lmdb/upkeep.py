@@ -8,8 +8,8 @@ from mta.spool.lmdb.content import GRACE, check_whole, loose_value, read_loose, 
 from mta.spool.lmdb.environment import Table
 from mta.spool.lmdb.keys import ENTRY_BYTES, LANE_BYTES, TENANT_BYTES, content_key, pieces, record_key
 from mta.spool.lmdb.log import log_key, log_pairs_behind
-from mta.spool.lmdb.operations import Operation, encode
-from mta.spool.lmdb.steps import delete_record, replace_record
+from mta.spool.lmdb.operations import Operation
+from mta.spool.lmdb.steps import delete_record, encode, replace_record
 from mta.spool.records import Segment
 from mta.spool.sealing import Keyring
 
