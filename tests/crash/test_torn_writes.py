@@ -9,8 +9,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,19 +71,17 @@ class Bench:
 
     def look(self, count: int, rng: random.Random) -> Iterator[Found]:
         """Make crash states and open each, in a process that may die of it."""
-        pool = _one_process()
+        surveyor = Surveyor()
         for state in torn.states(self._base, self._trace, count, rng):
             self._place.spool.mkdir(parents=True)
             (self._place.spool / "data.mdb").write_bytes(state.image)
-            try:
-                remains = pool.submit(_survey, self._place).result(_LOOK)
-            except (BrokenProcessPool, TimeoutError) as error:
-                remains = Remains(problems=[f"opening it: {error!r}"])
-                pool.shutdown(wait=False)
-                pool = _one_process()
+            remains = surveyor.survey(self._place)
+            if remains is None:
+                surveyor.kill()
+                surveyor = Surveyor()
             shutil.rmtree(self._place.spool.parent)
-            yield self._judged(state, remains)
-        pool.shutdown()
+            yield self._judged(state, remains or Remains(problems=[f"it cannot be read, or not in {_LOOK} s"]))
+        surveyor.kill()
 
     def _judged(self, state: State, remains: Remains) -> Found:
         outcomes: dict[str, Outcome] = {}
@@ -98,12 +95,33 @@ class Bench:
         return Found(state.at, state.keep, judge(outcomes, remains), forgotten)
 
 
-def _one_process() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+class Surveyor:
+    """A process that opens spools, one after another: a torn file may make it fail, die, or go round for ever."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._ours, theirs = context.Pipe()
+        self._process = context.Process(target=_survey_all, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def survey(self, place: Place) -> Remains | None:
+        """What is there; None where the process has failed, has died, or is still at it: kill it."""
+        self._ours.send(place)
+        try:
+            return self._ours.recv() if self._ours.poll(_LOOK) else None
+        except EOFError:
+            return None
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self._ours.close()
 
 
-def _survey(place: Place) -> Remains:
-    return asyncio.run(survey(place))
+def _survey_all(asked: "Connection[Remains, Place]") -> None:
+    while True:
+        asked.send(asyncio.run(survey(asked.recv())))
 
 
 def _say(report: Report, found: list[Found], seed: int) -> None:
