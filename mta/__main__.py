@@ -23,7 +23,7 @@ _COMMANDS = {
     "credentials": "Create, list and revoke SMTP credentials.",
     "domains": "Add and list sender domains.",
     "dkim": "Create DKIM keys.",
-    "queue": "List, show, retry and drop what waits.",
+    "queue": "List, show and change what waits.",
     "events": "Read the log of events.",
     "spool": "Verify, back up and compact the spool.",
     "sendmail": "Hand a message to the relay, as /usr/sbin/sendmail does.",

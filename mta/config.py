@@ -75,6 +75,19 @@ def _host_port(value: object) -> object:
     return HostPort(host=host, port=int(port))
 
 
+def next_hop(text: str, port: int) -> HostPort:
+    """Read `host[:port]` as an operator names a relay; `port` where none is said. ValueError if it is none."""
+    bare = text.count(":") > 1 and not text.startswith("[")  # an IPv6 address, of which the end is no port
+    try:
+        found = _host_port(f"[{text}]:{port}" if bare else text)
+    except ValueError:
+        found = _host_port(f"{text}:{port}")
+    assert isinstance(found, HostPort)
+    if not found.port:
+        raise ValueError("must have a port from 1 to 65535")
+    return found
+
+
 def _listen_address(value: object) -> object:
     if isinstance(value, UnixPath):
         return value

@@ -1,23 +1,16 @@
-"""`fairlead queue`: what waits for delivery, and what an operator can do about it.
-
-An ID is a message's (22 characters, all its entries are meant) or an entry's (the same, a dot, a number).
-An entry in flight is not changed: whoever asks again a moment later finds it settled.
-"""
+"""`fairlead queue`: what waits for delivery. What an operator can do about it is in queue_changes.py."""
 
 from collections.abc import Sequence
 
 import click
 
+from mta.cli import queue_changes
 from mta.cli.output import Column, time_text
-from mta.cli.session import Session, Stop, with_spool
-from mta.exits import Exit
-from mta.mail.ids import message_id_bytes, split_entry_id
-from mta.queue.doorbell import Doorbell
-from mta.queue.queue import Queue
-from mta.spool.interface import Spool
-from mta.spool.records import Claim, Entry, Message
-
-type_waiting = tuple[Entry, Claim | None]
+from mta.cli.queue_meant import find, ids_or_where, type_standing, where_option
+from mta.cli.session import Session, with_spool
+from mta.queue.selection import meant, select
+from mta.queue.where import Where, state_of
+from mta.spool.records import Claim, Entry, Message, Wish
 
 _COLUMNS = (
     Column("entry", "ENTRY", 25),
@@ -32,91 +25,44 @@ _COLUMNS = (
 
 @click.group()
 def queue() -> None:
-    """List, show, retry and drop what waits for delivery."""
+    """List, show and change what waits for delivery.
+
+    An ID is a message's (22 characters, all its entries are meant) or an entry's (the same, a dot, a number).
+    """
+
+
+for each in queue_changes.COMMANDS:
+    queue.add_command(each)
 
 
 @queue.command("list")
+@where_option
 @with_spool
-async def list_(session: Session) -> None:
+async def list_(session: Session, where: Where) -> None:
     """List the entries: a message for one destination domain, at most 50 recipients."""
-    async for entry, claim in session.spool.walk_entries():
+    async for entry, claim in meant(session.spool, where, session.clock.now()):
         session.out.row(entry_record(entry, claim), _COLUMNS)
 
 
 @queue.command()
-@click.argument("id_", metavar="ID")
+@click.argument("ids", metavar="[ID]", nargs=-1)
+@where_option
 @with_spool
-async def show(session: Session, id_: str) -> None:
-    """Show a message and its entries, or one entry."""
-    found = await _find(session.spool, id_)
-    message = await session.spool.message(found[0][0].message)
-    if message is None:
-        raise _not_there(id_)
-    if "." in id_:
-        record = _detailed(*found[0])
-    else:
-        record = _message_record(message) | {"entries": [_detailed(*each) for each in found]}
-    session.out.record(record, _message_text(message, found))
-
-
-@queue.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@with_spool
-async def retry(session: Session, ids: tuple[str, ...]) -> None:
-    """Make entries due now."""
-    await _change(session, ids, "retry")
-
-
-@queue.command()
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@with_spool
-async def drop(session: Session, ids: tuple[str, ...]) -> None:
-    """End entries without delivery; the sender is not told."""
-    await _change(session, ids, "drop")
-
-
-async def _change(session: Session, ids: Sequence[str], action: str) -> None:
-    """Do it to each, and say of each what came of it; the exit code is of the worst."""
-    # all IDs are looked up first: a mistake among them changes nothing
-    found = [each for id_ in ids for each in await _find(session.spool, id_)]
-    bell = Doorbell(session.config.doorbell)
-    waiting = Queue(session.spool, session.clock, session.config.hostname, session.config.retry, bell.ring)
-    missed = 0
-    for entry, claim in found:
-        done = claim is None and await _apply(session.spool, waiting, entry, action)
-        missed += not done
-        result = {"retry": "due", "drop": "dropped"}[action] if done else "in_flight"
-        session.out.row(
-            {"entry": entry.id, "result": result}, (Column("entry", "ENTRY", 25), Column("result", "RESULT", 9))
-        )
-    bell.close()
-    if missed:
-        raise Stop(f"{missed} in flight or just changed, try again", Exit.BUSY)
-
-
-async def _apply(spool: Spool, waiting: Queue, entry: Entry, action: str) -> bool:
-    message = await spool.message(entry.message)
-    if message is None:
-        return False
-    if action == "retry":
-        return await waiting.retry(entry, message)
-    return await waiting.drop(entry, message, "dropped by the operator")
-
-
-async def _find(spool: Spool, id_: str) -> list[type_waiting]:
-    try:
-        message_id = split_entry_id(id_)[0] if "." in id_ else id_
-        message_id_bytes(message_id)
-    except ValueError:
-        raise Stop(f"{id_[:64]!r} is no ID of a message or an entry", Exit.USAGE) from None
-    found = [each for each in await spool.entries(message_id) if id_ in (message_id, each[0].id)]
-    if not found:
-        raise _not_there(id_)
-    return found
-
-
-def _not_there(id_: str) -> Stop:
-    return Stop(f"{id_} is not in the queue; what became of it: fairlead events --message {id_.partition('.')[0]}")
+async def show(session: Session, ids: tuple[str, ...], where: Where) -> None:
+    """Show messages with their entries, or single entries; with --where each entry that is meant."""
+    ids_or_where(ids, where)
+    if not ids:
+        now = session.clock.now()
+        async for due, claim in select(session.spool, where, now, accepted_by=now):
+            session.out.record(_detailed(due.entry, claim), _message_text(due.message, [(due, claim)]))
+    for id_ in ids:
+        found = await find(session.spool, id_)
+        message = found[0][0].message
+        if "." in id_:
+            record = _detailed(found[0][0].entry, found[0][1])
+        else:
+            record = _message_record(message) | {"entries": [_detailed(due.entry, claim) for due, claim in found]}
+        session.out.record(record, _message_text(message, found))
 
 
 def entry_record(entry: Entry, claim: Claim | None) -> dict[str, object]:
@@ -126,7 +72,7 @@ def entry_record(entry: Entry, claim: Claim | None) -> dict[str, object]:
         "message": entry.message,
         "tenant": entry.tenant,
         "domain": entry.domain,
-        "state": "queued" if claim is None else "in_flight",
+        "state": state_of(entry, claim),
         "recipients": [each.recipient.address for each in entry.waiting],
         "attempts": entry.attempts if claim is None else claim.attempt,
         "due_at": entry.due_at,
@@ -136,6 +82,9 @@ def entry_record(entry: Entry, claim: Claim | None) -> dict[str, object]:
 
 def _detailed(entry: Entry, claim: Claim | None) -> dict[str, object]:
     return entry_record(entry, claim) | {
+        "class": entry.message_class.name.lower(),
+        "redirected_to": entry.relay or None,
+        "wish": None if claim is None or claim.wish is None else _wish_text(claim.wish),
         "ended": {each.recipient.address: each.state.name.lower() for each in entry.recipients if each.state},
         "last_attempt_at": entry.last_attempt_at or None,
         "last_relay": entry.last_relay or None,
@@ -158,14 +107,31 @@ def _message_record(message: Message) -> dict[str, object]:
     }
 
 
-def _message_text(message: Message, found: Sequence[type_waiting]) -> str:
+def _wish_text(wish: Wish) -> str:
+    """Say what is to be done when the attempt under way is over."""
+    words: list[str] = [] if wish.end is None else [wish.end.name.lower()]
+    if wish.held is not None:
+        words.append("held" if wish.held else "released")
+    if wish.relay is not None:
+        words.append(f"redirected to {wish.relay}" if wish.relay else "no longer redirected")
+    if wish.message_class is not None:
+        words.append(f"class {wish.message_class.name.lower()}")
+    return ", ".join(words)
+
+
+def _message_text(message: Message, found: Sequence[type_standing]) -> str:
     lines = [
         f"message   {message.id} ({message.size} octets, by {message.origin.value}, tenant {message.tenant})",
         f"from      {message.sender or '<>'}",
         f"accepted  {time_text(message.accepted_at)}, expires {time_text(message.expires_at)}",
     ]
-    for entry, claim in found:
-        state = "in flight" if claim else f"due {time_text(entry.due_at)}"
+    for due, claim in found:
+        entry = due.entry
+        state = {"in_flight": "in flight", "held": "held"}.get(state_of(entry, claim), f"due {time_text(entry.due_at)}")
+        if claim is not None and claim.wish is not None:
+            state += f", then {_wish_text(claim.wish)}"
+        if entry.relay:
+            state += f", redirected to {entry.relay}"
         lines += ["", f"entry     {entry.id} to {entry.domain}: {state}, {entry.attempts} attempts"]
         lines += [f"  {each.recipient.address}  {each.state.name.lower()}" for each in entry.recipients]
         if entry.last_reply:

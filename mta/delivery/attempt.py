@@ -24,7 +24,7 @@ from mta.delivery.trouble import Exchange, Fault, NoWay, Stage, Trouble
 from mta.mail.result import Outcome, Result, Verdict
 from mta.queue.job import Job
 from mta.spool.interface import SpoolError
-from mta.spool.records import Message
+from mta.spool.records import Entry, Message
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ class Attempter:
     async def _results(self, attempt: _Attempt) -> tuple[Result, ...]:
         if self._draining:
             return self._broken_off(attempt)
-        site = await self._site(attempt.job.entry.domain)
+        site = await self._site(attempt.job.entry)
         if isinstance(site, NoWay):
             return self._nowhere(attempt, site)
         # A recipient domain's TLS policy (MTA-STS, DANE) will have its say here, before a connection is chosen.
@@ -200,11 +200,13 @@ class Attempter:
             log.info("message=%s relay=%s passed-over=%r", attempt.job.message.id, target, str(said.trouble))
         return self._nobody(attempt, passed_over, trail, site)
 
-    async def _site(self, domain: str) -> Site | NoWay:
-        routed = self._routes.site(domain)
+    async def _site(self, entry: Entry) -> Site | NoWay:
+        if entry.relay:
+            return self._routes.relay(entry.relay, self._settings.port)
+        routed = self._routes.site(entry.domain)
         if routed is not None:
             return routed
-        return await mx.site_of(domain, self._resolver, self._hostname, self._settings.port)
+        return await mx.site_of(entry.domain, self._resolver, self._hostname, self._settings.port)
 
     async def _dial(self, attempt: _Attempt, site: Site, target: Target) -> Exchange:
         try:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from mta.config import Route
+from mta.config import Route, next_hop
 
 TlsMode = Literal["none", "opportunistic", "require", "verify", "implicit"]
 
@@ -62,6 +62,15 @@ class Routes:
             if any(matches(pattern, domain) for pattern in patterns):
                 return site
         return None
+
+    def relay(self, address: str, port: int) -> Site:
+        """Make the site of a relay that an operator named; TLS and AUTH are those of the route that has it too."""
+        found = next_hop(address, port)
+        hop = NextHop(0, found.host, found.port)
+        for _, site in self._routes:
+            if any((each.host, each.port) == (hop.host, hop.port) for each in site.hops):
+                return msgspec.structs.replace(site, hops=(hop,))
+        return Site((hop,), routed=True)
 
 
 def matches(pattern: str, domain: str) -> bool:

@@ -16,6 +16,12 @@ class EventType(StrEnum):
     BOUNCED = "bounced"
     EXPIRED = "expired"
     DSN_SENT = "dsn_sent"
+    CANCELLED = "cancelled"
+    CHANGED = "changed"
+
+
+ENDS = frozenset({EventType.DELIVERED, EventType.BOUNCED, EventType.EXPIRED, EventType.DROPPED, EventType.CANCELLED})
+"""The types of which each recipient has exactly one, its last."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

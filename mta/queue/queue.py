@@ -18,17 +18,19 @@ from mta.mail.event_line import outcome_line
 from mta.mail.result import Outcome
 from mta.queue import transitions
 from mta.queue.acceptance import Lifetimes, acceptance
+from mta.queue.answer import Answer
 from mta.queue.job import Job
 from mta.queue.reports import report
 from mta.queue.retry import CONFIRM, WallJumps, retry_interval
 from mta.queue.submission import Receipt, Submission
 from mta.queue.transitions import Transition
 from mta.spool.interface import Acceptance, Change, Due, Settlement, Spool, SpoolError
-from mta.spool.records import Claim, Entry, Message, Timer
+from mta.spool.records import Claim, Entry, Message, Timer, Wish
 
 log = logging.getLogger(__name__)
 
 _TIMERS_AT_ONCE = 100  # in one commit or a few; each may have a DSN to write
+_TRIES = 5  # to change an entry that others change meanwhile
 
 
 class Queue:
@@ -92,7 +94,7 @@ class Queue:
                 continue
             steps = due.entry.steps + 1
             after = msgspec.structs.replace(due.entry, attempts=claim.attempt, steps=steps, due_at=claim.retry_at)
-            given_back += await self._spool.settle(Settlement(message=due.message, entry=after, claim=claim))
+            given_back += await self._settle(due.message, claim, Transition(after=after), self._clock.now())
         return given_back
 
     async def claim(self, due: Due) -> Job | None:
@@ -106,17 +108,43 @@ class Queue:
         """Store what an attempt came to; False if the claim was no longer ours, and nothing changed."""
         now = self._clock.now()
         transition = transitions.attempted(job, outcome, now, self._retry, self._random)
-        transition, dsns = await self._reports(job.message, transition, now)
-        settled = await self._spool.settle(
-            Settlement(
-                message=job.message, entry=transition.after, claim=job.claim, events=transition.events, acceptances=dsns
-            )
-        )
-        if not settled:
-            log.warning("entry=%s attempt=%d settled=no reason=stale-claim", job.entry.id, job.claim.attempt)
-            return False
-        self._tell(transition.events, dsns)
-        return True
+        if await self._settle(job.message, job.claim, transition, now):
+            return True
+        log.warning("entry=%s attempt=%d settled=no reason=stale-claim", job.entry.id, job.claim.attempt)
+        return False
+
+    async def _settle(self, message: Message, claim: Claim, transition: Transition, now: float) -> bool:
+        """Store what becomes of a claimed entry, and do what was wished of it meanwhile, in the same transaction.
+
+        A wish costs nothing where there is none: it changes the claim's row, which is compared anyway.
+        """
+        entry_id = transition.after.id
+        owned: Claim | None = claim
+        while owned is not None:
+            wish = owned.wish
+            step = transition if wish is None else transitions.fulfilled(message, transition, wish, now)
+            step, dsns = await self._reports(message, step, now)
+            if await self._spool.settle(
+                Settlement(message=message, entry=step.after, claim=owned, events=step.events, acceptances=dsns)
+            ):
+                self._tell(step.events, dsns)
+                return True
+            owned = await self._with_wish(entry_id, owned)
+        return False
+
+    async def _with_wish(self, entry_id: str, claim: Claim) -> Claim | None:
+        """Read a claim again with whom a wish was left since; None if it is another's, or no other."""
+        found = await self._find(entry_id)
+        stored = None if found is None else found[1]
+        if stored is None or (stored.epoch, stored.attempt) != (claim.epoch, claim.attempt):
+            return None
+        return stored if stored.wish != claim.wish else None
+
+    async def _find(self, entry_id: str) -> tuple[Entry, Claim | None] | None:
+        for entry, claim in await self._spool.entries(entry_id.partition(".")[0]):
+            if entry.id == entry_id:
+                return entry, claim
+        return None
 
     async def run_timers(self) -> int:
         """Do what is due by the entries' own timers: delay notices and expiry. Return how many were done."""
@@ -146,17 +174,38 @@ class Queue:
 
     # For operators, from any process.
 
-    async def retry(self, entry: Entry, message: Message) -> bool:
-        """Make an entry due now; False if it is in flight or has changed."""
-        after = msgspec.structs.replace(entry, due_at=self._clock.now())
-        changed = await self._spool.change(Change(message=message, before=entry, after=after))
-        self._ring()
-        return changed
+    async def wish(self, due: Due, claim: Claim | None, wish: Wish) -> Answer:
+        """Do what is wished of an entry: at once if nobody has claimed it, else when its attempt is over.
 
-    async def drop(self, entry: Entry, message: Message, reason: str) -> bool:
-        """End an entry without delivery or DSN; False if it is in flight or has changed."""
+        `due` and `claim` are what the caller read; what has changed since is read again. Durable on return.
+        """
+        for _ in range(_TRIES):
+            now = self._clock.now()
+            if claim is None:
+                transition = transitions.wished(due.message, due.entry, wish, now)
+                if not transition.events:
+                    return Answer.UNCHANGED
+                if await self._change(due, transition, now):
+                    self._ring()
+                    return Answer.DONE
+            elif await self._spool.wish(due.entry.id, claim, transitions.wish_after(claim.wish, wish)):
+                log.info("entry=%s attempt=%d wish=kept reason=in-flight", due.entry.id, claim.attempt)
+                return Answer.IN_FLIGHT
+            found = await self._find(due.entry.id)
+            if found is None:
+                return Answer.ENDED
+            due, claim = Due(found[0], due.message), found[1]
+        return Answer.BUSY
+
+    async def retry(self, due: Due, claim: Claim | None, reason: str) -> Answer:
+        """Make an entry due now; one in flight is being tried, and left alone. A held one stays held."""
+        if claim is not None:
+            return Answer.IN_FLIGHT
         now = self._clock.now()
-        return await self._change(Due(entry, message), transitions.dropped(message, entry, now, reason), now)
+        if not await self._change(due, transitions.due_now(due.message, due.entry, now, reason), now):
+            return Answer.BUSY
+        self._ring()
+        return Answer.DONE
 
     async def _change(self, due: Due, transition: Transition, now: float) -> bool:
         transition, dsns = await self._reports(due.message, transition, now)

@@ -16,7 +16,7 @@ from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Verdict
 from mta.queue.job import Job
 from mta.queue.retry import retry_interval
-from mta.spool.records import Entry, Message, RecipientState, State, Timer
+from mta.spool.records import Entry, Message, RecipientState, State, Timer, Wish
 
 EXPIRED_REPLY = Reply(550, "4.4.7", "delivery time expired")
 DELAYED_REPLY = Reply(450, "4.4.7", "delivery is delayed")
@@ -169,12 +169,77 @@ def expired(message: Message, entry: Entry, now: float) -> Transition:
     return _ended(entry, State.EXPIRED, telling, _asked({DsnKind.EXPIRED: failed}))
 
 
-def dropped(message: Message, entry: Entry, now: float, reason: str) -> Transition:
-    """End the waiting recipients on somebody's word. Nobody is told by DSN."""
+def wished(message: Message, entry: Entry, wish: Wish, now: float) -> Transition:
+    """Do what somebody wants of an entry that nobody has in hand. Nobody is told by DSN.
+
+    An entry that is so already, or has ended, stays as it is, without events.
+    """
+    if wish.end is not None:
+        return _put_an_end(message, entry, wish.end, wish.reason, now)
+    after = msgspec.structs.replace(
+        entry,
+        held=entry.held if wish.held is None else wish.held,
+        relay=entry.relay if wish.relay is None else wish.relay,
+        message_class=entry.message_class if wish.message_class is None else wish.message_class,
+    )
+    return _changed(message, entry, after, wish.reason, now)
+
+
+def wish_after(earlier: Wish | None, later: Wish) -> Wish:
+    """Put a wish behind another: the later word counts, but for an end, which nothing takes back."""
+    if earlier is None or later.end is not None:
+        return later
+    if earlier.end is not None:
+        return earlier
+    return msgspec.structs.replace(
+        later,
+        held=earlier.held if later.held is None else later.held,
+        relay=earlier.relay if later.relay is None else later.relay,
+        message_class=earlier.message_class if later.message_class is None else later.message_class,
+    )
+
+
+def fulfilled(message: Message, transition: Transition, wish: Wish, now: float) -> Transition:
+    """Do what was wished of an entry while it was in flight, with those whom its attempt left waiting."""
+    then = wished(message, transition.after, wish, now)
+    return msgspec.structs.replace(transition, after=then.after, events=transition.events + then.events)
+
+
+def due_now(message: Message, entry: Entry, now: float, reason: str) -> Transition:
+    """Have the next attempt made now."""
+    return _changed(message, entry, msgspec.structs.replace(entry, due_at=now), reason, now)
+
+
+def _changed(message: Message, entry: Entry, after: Entry, reason: str, now: float) -> Transition:
+    """Tell the waiting recipients' next state, if it is another."""
+    if after == entry or not entry.waiting:
+        return Transition(after=entry)
+    said = ", ".join(part for part in (_differences(entry, after), reason) if part)
     telling = _Telling(message, entry, now)
     for each in entry.waiting:
-        telling.tell(EventType.DROPPED, each.recipient.address, attempt=entry.attempts, reason=reason)
-    return _ended(entry, State.DROPPED, telling, {})
+        telling.tell(EventType.CHANGED, each.recipient.address, attempt=entry.attempts, reason=said)
+    return Transition(after=msgspec.structs.replace(after, events=telling.number), events=tuple(telling.events))
+
+
+def _differences(before: Entry, after: Entry) -> str:
+    words: list[str] = []
+    if after.held is not before.held:
+        words.append("held" if after.held else "released")
+    if after.relay != before.relay:
+        words.append(f"redirected to {after.relay}" if after.relay else "no longer redirected")
+    if after.message_class is not before.message_class:
+        words.append(f"class {after.message_class.name.lower()}")
+    if after.due_at != before.due_at:
+        words.append("due now")
+    return ", ".join(words)
+
+
+def _put_an_end(message: Message, entry: Entry, end: State, reason: str, now: float) -> Transition:
+    kind = EventType.CANCELLED if end is State.CANCELLED else EventType.DROPPED
+    telling = _Telling(message, entry, now)
+    for each in entry.waiting:
+        telling.tell(kind, each.recipient.address, attempt=entry.attempts, reason=reason)
+    return _ended(entry, end, telling, {})
 
 
 def _ended(entry: Entry, state: State, telling: _Telling, reports: dict[DsnKind, tuple[Reported, ...]]) -> Transition:

@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from mta.mail.event import Event
-from mta.spool.records import Claim, Entry, Lane, Message, Segment
+from mta.spool.records import Claim, Entry, Lane, Message, Segment, Wish
 
 
 class SpoolError(Exception):
@@ -61,7 +61,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """What an attempt came to: the entry's next state, the events that tell of it, DSNs accepted with it.
 
     An entry with nobody waiting has ended: it is removed, and its message with its last sibling.
-    `entry.timer_at` is as it was.
+    `entry.timer_at` is as it was. A claim with whom somebody left a wish is not the one that was made.
     """
 
     message: Message
@@ -72,7 +72,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A change of an entry nobody has claimed: `before` must be what is stored, or nothing happens."""
+    """A change of an entry nobody has claimed, held or not: `before` must be what is stored, or nothing happens."""
 
     message: Message
     before: Entry
@@ -123,7 +123,7 @@ class Spool(Protocol):
         """List up to `limit` lanes that have work due at `now`, tenants in turn, each's longest waiting first."""
 
     async def heads(self, lane: Lane, now: float, limit: int, skip: Collection[str]) -> list[Due]:
-        """Read up to `limit` unclaimed entries of a lane due at `now`, in due order.
+        """Read up to `limit` entries of a lane due at `now`, neither claimed nor held, in due order.
 
         Entry ids in `skip` (claims on their way) are passed over.
         """
@@ -132,7 +132,10 @@ class Spool(Protocol):
         """Return the first due time after `after`, or a time before it; None when nothing waits for one."""
 
     async def claim(self, entry: Entry, claim: Claim) -> bool:
-        """Take an entry for an attempt; False if it changed, was claimed or is gone."""
+        """Take an entry for an attempt; False if it changed, was claimed, is held or is gone."""
+
+    async def wish(self, entry_id: str, claim: Claim, wish: Wish) -> bool:
+        """Leave a wish with a claim, in place of the one it has; False if the claim is not the stored one."""
 
     async def claims(self) -> list[tuple[Due, Claim]]:
         """List what is in flight, for a restart."""

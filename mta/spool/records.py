@@ -100,7 +100,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
     `attempts` counts those begun; `steps` those that cost a step of the retry schedule; `events` the
     events told of this entry so far (the next one's number). `last_reply` explains the wait. The spool
-    counts `revision` up with every change.
+    counts `revision` up with every change. One that is `held` is in no lane, and its timer comes all the
+    same. `relay` is the next hop that an operator named (`host:port`), "" for what routes and MX say.
     """
 
     version: int = 1
@@ -121,6 +122,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     last_relay: str = ""
     last_attempt_at: float = 0.0
     revision: int = 0
+    held: bool = False
+    relay: str = ""
 
     @property
     def id(self) -> str:
@@ -138,13 +141,32 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         return tuple(each for each in self.recipients if each.state is State.QUEUED)
 
 
+class Wish(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """What somebody wants of an entry that has not ended; None is "as it is".
+
+    `end` (DROPPED or CANCELLED) is for all who wait, and comes before everything else. `relay` "" gives a
+    redirected entry back to routes and MX. `reason` is told in the events.
+    """
+
+    version: int = 1
+    end: State | None = None
+    held: bool | None = None
+    relay: str | None = None
+    message_class: MessageClass | None = None
+    reason: str = ""
+
+
 class Claim(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """Who works on an entry: the owner's epoch, the attempt's number, and when it is due should we die."""
+    """Who works on an entry: the owner's epoch, the attempt's number, and when it is due should we die.
+
+    `wish` was left by somebody meanwhile, for when the attempt is over.
+    """
 
     version: int = 1
     epoch: int
     attempt: int
     retry_at: float
+    wish: Wish | None = None
 
 
 class Lane(NamedTuple):

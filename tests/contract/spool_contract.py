@@ -15,7 +15,7 @@ from mta.mail.envelope import Recipient
 from mta.mail.event import Event, EventType, event_id
 from mta.mail.ids import new_message_id
 from mta.spool.interface import Acceptance, Change, Refused, Settlement, Spool, Unavailable
-from mta.spool.records import Claim, Entry, Message, MessageClass, Origin, RecipientState, Segment, State, Timer
+from mta.spool.records import Claim, Entry, Message, MessageClass, Origin, RecipientState, Segment, State, Timer, Wish
 
 NOW = 1_800_000_000.0
 OpenSpool = Callable[[], Awaitable[Spool]]
@@ -257,6 +257,85 @@ class SpoolContract:
         assert await spool.timers(NOW + 501, 10) == []  # claimed: the attempt decides first
         await spool.close()
         await other.close()
+
+    async def test_a_held_entry_is_in_no_lane_and_its_timer_comes(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        accepted = a_message(timer_at=NOW + 100)
+        await spool.accept([accepted])
+        entry, message = await the_head(spool, accepted.entries[0])
+        assert await spool.change(
+            Change(message=message, before=entry, after=msgspec.structs.replace(entry, held=True))
+        )
+        await spool.close()
+        spool = await open_spool()
+        ((held, claim),) = await spool.entries(message.id)
+        assert (held.held, claim) == (True, None)
+        assert await spool.lanes(NOW, 10) == []
+        assert await spool.heads(entry.lane, NOW, 10, ()) == []
+        assert await spool.next_due_at(NOW - 1) is None
+        assert not await spool.claim(entry, CLAIM)
+        assert not await spool.claim(held, CLAIM)
+        assert [due.entry for due in await spool.timers(NOW + 101, 10)] == [held]
+        assert not await spool.change(Change(message=message, before=entry, after=ended(entry)))  # as it was no more
+        released = msgspec.structs.replace(held, held=False)
+        assert await spool.change(Change(message=message, before=held, after=released))
+        assert not await spool.change(Change(message=message, before=held, after=ended(held)))
+        assert await spool.lanes(NOW, 10) == [entry.lane]
+        assert await spool.claim((await the_head(spool, entry))[0], CLAIM)
+        await spool.close()
+
+    async def test_a_held_entry_can_end(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        accepted = a_message()
+        await spool.accept([accepted])
+        entry, message = await the_head(spool, accepted.entries[0])
+        await spool.change(Change(message=message, before=entry, after=msgspec.structs.replace(entry, held=True)))
+        ((held, _),) = await spool.entries(message.id)
+        assert await spool.change(Change(message=message, before=held, after=ended(held, State.EXPIRED)))
+        assert await spool.message(message.id) is None
+        assert [each async for each in spool.walk_entries()] == []
+        assert await spool.timers(NOW + 1e7, 10) == []
+        await spool.close()
+
+    async def test_an_attempt_can_leave_an_entry_held_and_in_another_lane(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        accepted = a_message()
+        await spool.accept([accepted])
+        entry, message = await the_head(spool, accepted.entries[0])
+        await spool.claim(entry, CLAIM)
+        after = msgspec.structs.replace(entry, held=True, message_class=MessageClass.BULK, relay="relay.test:25")
+        assert await spool.settle(Settlement(message=message, entry=after, claim=CLAIM))
+        assert await spool.lanes(NOW, 10) == []
+        ((held, _),) = await spool.entries(message.id)
+        released = msgspec.structs.replace(held, held=False)
+        assert await spool.change(Change(message=message, before=held, after=released))
+        found, _ = await the_head(spool, after)
+        assert (found.message_class, found.relay) == (MessageClass.BULK, "relay.test:25")
+        await spool.close()
+
+    async def test_a_wish_is_kept_with_its_claim_and_makes_it_another(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        accepted = a_message()
+        await spool.accept([accepted])
+        entry, message = await the_head(spool, accepted.entries[0])
+        wish = Wish(held=True, relay="relay.test:25", reason="why not")
+        assert not await spool.wish(entry.id, CLAIM, wish)  # nobody has claimed it
+        await spool.claim(entry, CLAIM)
+        assert not await spool.wish(entry.id, msgspec.structs.replace(CLAIM, epoch=2), wish)
+        assert await spool.wish(entry.id, CLAIM, Wish(end=State.CANCELLED))
+        assert not await spool.wish(entry.id, CLAIM, wish)  # it has one meanwhile
+        cancelled = msgspec.structs.replace(CLAIM, wish=Wish(end=State.CANCELLED))
+        assert await spool.wish(entry.id, cancelled, wish)
+        await spool.close()
+        spool = await open_spool()
+        wished = msgspec.structs.replace(CLAIM, wish=wish)
+        assert [claim for _, claim in await spool.claims()] == [wished]
+        assert [claim for _, claim in await spool.entries(message.id)] == [wished]
+        for stale in (CLAIM, cancelled):
+            assert not await spool.settle(Settlement(message=message, entry=ended(entry), claim=stale))
+        assert await spool.settle(Settlement(message=message, entry=ended(entry), claim=wished))
+        assert not await spool.wish(entry.id, wished, wish)
+        await spool.close()
 
     async def test_lanes_come_tenants_in_turn_and_heads_in_due_order(self, open_spool: OpenSpool) -> None:
         spool = await open_spool()

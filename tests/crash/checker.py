@@ -15,7 +15,7 @@ import lmdb
 
 from mta.clock import SystemClock
 from mta.events.reader import LogReader
-from mta.mail.event import Event, EventType
+from mta.mail.event import ENDS, Event, EventType
 from mta.spool.interface import SpoolError
 from mta.spool.lmdb.care import verify, verify_structure
 from mta.spool.lmdb.spool import LmdbSpool
@@ -23,7 +23,6 @@ from mta.spool.sealing import load_keyring
 from tests.crash.ledger import Outcome
 from tests.crash.letters import by_http, is_sender, is_whole, recipients_of, tag_of
 
-ENDS = frozenset({EventType.DELIVERED, EventType.BOUNCED, EventType.EXPIRED, EventType.DROPPED})
 _PAGE = 1000
 
 

@@ -119,7 +119,7 @@ class _Walk:
         self._whole(Table.MESSAGES, self._messages)
         self._whole(Table.WAKE, self._hints)
         self._whole(Table.ENTRIES, self._entries)
-        for table in (Table.DUE, Table.CLAIMS, Table.TIMERS):
+        for table in (Table.DUE, Table.HELD, Table.CLAIMS, Table.TIMERS):
             self._whole(table, partial(self._rows_have_entries, table))
         self._whole(Table.EVENTS, self._events)
         self._whole(Table.RECORDS, self._records)
@@ -193,16 +193,22 @@ class _Walk:
         if not entry.waiting:
             self._wrong(f"entry {name}: has ended and is still there")
         keys = entry_keys(entry)
-        due = self._view.get(Table.DUE, keys.due)
-        claimed = self._view.get(Table.CLAIMS, key) is not None
-        if claimed == (due is not None):
-            self._wrong(f"entry {name}: is {'claimed and waits' if claimed else 'neither claimed nor waiting'}")
-        if due is not None and due != revision_bytes(entry):
-            self._wrong(f"entry {name}: waits in another revision")
+        places = {
+            "claimed": self._view.get(Table.CLAIMS, key),
+            "waiting": self._view.get(Table.DUE, keys.due),
+            "held": self._view.get(Table.HELD, key),
+        }
+        found = [place for place, row in places.items() if row is not None]
+        if len(found) != 1:
+            self._wrong(f"entry {name}: is {' and '.join(found) or 'neither claimed nor waiting nor held'}")
+        elif entry.held != (found == ["held"]):
+            self._wrong(f"entry {name}: is {found[0]} and says it is {'' if entry.held else 'not '}held")
+        elif found != ["claimed"] and places[found[0]] != revision_bytes(entry):
+            self._wrong(f"entry {name}: is {found[0]} in another revision")
         if self._view.get(Table.TIMERS, keys.timer) is None:
             self._wrong(f"entry {name}: has no timer")
         hinted_at = self._hinted.get(tenant_key(entry.tenant) + keys.due[:LANE_BYTES])
-        if not claimed and (hinted_at is None or hinted_at > entry.due_at):
+        if "waiting" in found and (hinted_at is None or hinted_at > entry.due_at):
             self._wrong(f"entry {name}: no hint leads to its lane")
 
     def _rows_have_entries(self, table: Table) -> None:

@@ -38,8 +38,9 @@ class Table(StrEnum):
     CONTENT = "content"  # content id, page u32 -> sealed page
     MESSAGES = "messages"  # message id, page u8 -> sealed Message
     ENTRIES = "entries"  # message id, number u16, page u8 -> sealed Entry
-    DUE = "due"  # lane, due ms u64, message id, number -> nothing
+    DUE = "due"  # lane, due ms u64, message id, number -> revision of the entry
     WAKE = "wake"  # tenant, second u64, lane -> nothing: at or before the lane's first due time
+    HELD = "held"  # message id, number -> revision, as in `due`: what is held instead of waiting in a lane
     CLAIMS = "claims"  # message id, number -> Claim
     TIMERS = "timers"  # second u64, message id, number -> nothing
     EVENTS = "events"  # sequence of the last u64, page u8 -> sealed Events

@@ -7,7 +7,7 @@ import msgspec
 
 from mta.spool.interface import Full, Refused, SpoolError, Unavailable, Uncertain
 from mta.spool.lmdb.environment import Place
-from mta.spool.lmdb.operations import Accepting, Changing, Claiming, Settling
+from mta.spool.lmdb.operations import Accepting, Changing, Claiming, Settling, Wishing
 from mta.spool.lmdb.upkeep import (
     Collect,
     DeleteRecord,
@@ -21,7 +21,7 @@ from mta.spool.lmdb.upkeep import (
 )
 
 _AnyOperation = (
-    Accepting | Claiming | Settling | Changing | StorePages | GiveUp | Collect | PutRecord | DeleteRecord
+    Accepting | Claiming | Wishing | Settling | Changing | StorePages | GiveUp | Collect | PutRecord | DeleteRecord
     | NextEpoch | Quarantine | MendHints | DiscardEvents
 )  # fmt: skip
 _ERRORS: tuple[type[SpoolError], ...] = (Refused, Uncertain, Full, Unavailable)  # the first that fits

@@ -1,4 +1,4 @@
-"""Accept, claim, settle and change, as operations for the writer.
+"""Accept, claim, wish, settle and change, as operations for the writer.
 
 An operation is data, because the writer may be another process. It is prepared, which makes the bytes, and
 what that returns runs within a transaction (steps.py).
@@ -12,9 +12,9 @@ import msgspec
 
 from mta.spool.interface import Acceptance, Change, Settlement
 from mta.spool.lmdb.commit import Group
-from mta.spool.lmdb.keys import entry_keys, revision_bytes
-from mta.spool.lmdb.steps import Accepted, Step, claim, encode
-from mta.spool.records import Claim, Entry
+from mta.spool.lmdb.keys import entry_id_key, entry_keys, revision_bytes
+from mta.spool.lmdb.steps import Accepted, Step, claim, encode, leave_wish
+from mta.spool.records import Claim, Entry, Wish
 from mta.spool.sealing import Keyring
 
 
@@ -49,6 +49,18 @@ class Claiming(Operation, frozen=True, array_like=True, tag=True):
     def prepare(self, keyring: Keyring) -> Callable[[Group], bool]:  # noqa: ARG002 - as every operation has it
         """Make the claim's row."""
         return partial(claim, entry_keys(self.entry), revision_bytes(self.entry), encode(self.claim))
+
+
+class Wishing(Operation, frozen=True, array_like=True, tag=True):
+    """Leave a wish with a claim if it is the stored one."""
+
+    entry_id: str
+    claim: Claim
+    wish: Wish
+
+    def prepare(self, keyring: Keyring) -> Callable[[Group], bool]:  # noqa: ARG002 - nothing is sealed
+        """Find the claim's key."""
+        return partial(leave_wish, entry_id_key(self.entry_id), self.claim, self.wish)
 
 
 class Settling(Operation, frozen=True, array_like=True, tag=True):

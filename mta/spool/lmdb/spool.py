@@ -40,7 +40,7 @@ from mta.spool.lmdb.keys import (
     record_key,
 )
 from mta.spool.lmdb.log import log_key
-from mta.spool.lmdb.operations import Accepting, Changing, Claiming, Settling
+from mta.spool.lmdb.operations import Accepting, Changing, Claiming, Settling, Wishing
 from mta.spool.lmdb.upkeep import (
     Collect,
     DeleteRecord,
@@ -53,7 +53,7 @@ from mta.spool.lmdb.upkeep import (
 from mta.spool.lmdb.view import View, cursor_key
 from mta.spool.lmdb.walk import Portion, walk
 from mta.spool.lmdb.writer import ThreadWriter, Writer
-from mta.spool.records import Claim, Entry, Lane, Message
+from mta.spool.records import Claim, Entry, Lane, Message, Wish
 from mta.spool.sealing import Keyring, SealBroken
 
 log = logging.getLogger(__name__)
@@ -121,8 +121,12 @@ class LmdbSpool:
         return LmdbContentWriter(self._writer, self._clock.now())
 
     async def claim(self, entry: Entry, claim: Claim) -> bool:
-        """Take an entry for an attempt; False if it changed, was claimed or is gone."""
+        """Take an entry for an attempt; False if it changed, was claimed, is held or is gone."""
         return cast("bool", await self._writer.perform(Claiming(entry, claim)))
+
+    async def wish(self, entry_id: str, claim: Claim, wish: Wish) -> bool:
+        """Leave a wish with a claim; False if the claim is not the stored one."""
+        return cast("bool", await self._writer.perform(Wishing(entry_id, claim, wish)))
 
     async def settle(self, settlement: Settlement) -> bool:
         """Store an attempt's outcome; False if the claim is not the stored one."""

@@ -14,10 +14,11 @@ from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.content import DIRECT_PAGES, check_whole, loose_value, page_count, page_keys, sealed_pages
 from mta.spool.lmdb.environment import Table
 from mta.spool.lmdb.keys import EntryKeys, entry_keys, message_key, pieces, revision_bytes
-from mta.spool.records import Claim, Entry, Message, Segment
+from mta.spool.records import Claim, Entry, Message, Segment, Wish
 from mta.spool.sealing import Keyring, new_content_key
 
 encode = msgspec.msgpack.Encoder().encode
+_decode_claim = msgspec.msgpack.Decoder(Claim).decode
 Pairs = list[tuple[bytes, bytes]]
 
 _ACCEPTED = (Table.CONTENT, Table.MESSAGES, Table.ENTRIES, Table.DUE, Table.WAKE, Table.TIMERS)
@@ -84,8 +85,27 @@ def claim(keys: EntryKeys, seen: bytes, row: bytes, group: Group) -> bool:
     return True
 
 
+def leave_wish(key: bytes, claim: Claim, wish: Wish, group: Group) -> bool:
+    """Put a wish into the row of a claim, if that is the stored one; tell whether it is."""
+    if not _is_claimed(key, claim, group):
+        return False
+    group.put(Table.CLAIMS, [(key, encode(msgspec.structs.replace(claim, wish=wish)))])
+    return True
+
+
+def _is_claimed(key: bytes, claim: Claim, group: Group) -> bool:
+    row = group.get(Table.CLAIMS, key)
+    # what an older version stored has fewer fields, and other octets for the same
+    return row is not None and (row == encode(claim) or _decode_claim(row) == claim)
+
+
+def _place(entry: Entry, keys: EntryKeys) -> tuple[Table, bytes]:
+    """Where an entry stands that nobody has claimed."""
+    return (Table.HELD, keys.entry) if entry.held else (Table.DUE, keys.due)
+
+
 class Step:
-    """An entry's next state: stored and put back into its lane, or ended and removed."""
+    """An entry's next state: stored and put back where it waits, or ended and removed."""
 
     def __init__(
         self,
@@ -104,7 +124,7 @@ class Step:
 
     def settle(self, owner: Claim, group: Group) -> bool:
         """Store what an attempt came to, if it had the claim that is stored; tell whether it had."""
-        if group.get(Table.CLAIMS, self._keys.entry) != encode(owner):
+        if not _is_claimed(self._keys.entry, owner, group):
             return False
         self._accepted.check(group)
         group.delete(Table.CLAIMS, [self._keys.entry])
@@ -114,10 +134,11 @@ class Step:
     def change(self, before: Entry, group: Group) -> bool:
         """Store a change of an entry that waits just as `before`; tell whether it does."""
         keys = entry_keys(before)
-        if group.get(Table.DUE, keys.due) != revision_bytes(before):
+        table, row = _place(before, keys)
+        if group.get(table, row) != revision_bytes(before):
             return False
         self._accepted.check(group)
-        group.delete(Table.DUE, [keys.due])
+        group.delete(table, [row])
         group.delete(Table.TIMERS, [keys.timer])
         self._put(group)
         if self._after.waiting:
@@ -130,8 +151,10 @@ class Step:
         after, keys = self._after, self._keys
         if after.waiting:
             replace_record(group, Table.ENTRIES, keys.entry, self._pairs)
-            group.put(Table.DUE, [(keys.due, revision_bytes(after))])
-            group.put(Table.WAKE, [(keys.wake, b"")])
+            table, row = _place(after, keys)
+            group.put(table, [(row, revision_bytes(after))])
+            if not after.held:
+                group.put(Table.WAKE, [(keys.wake, b"")])
             return
         delete_record(group, Table.ENTRIES, keys.entry)
         group.delete(Table.TIMERS, [keys.timer])

@@ -14,11 +14,13 @@ from mta.clock import SystemClock
 from mta.config import Config, load
 from mta.mail.envelope import Envelope, Recipient
 from mta.mail.ids import new_message_id
+from mta.mail.result import Outcome, Result
+from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.submission import Submission
 from mta.spool.lmdb.opening import open_spool
 from mta.spool.lmdb.spool import LmdbSpool
-from mta.spool.records import Origin
+from mta.spool.records import Claim, Entry, Origin
 
 type_found = TypeVar("type_found")
 
@@ -87,6 +89,35 @@ class Relay:
 
         self.with_spool(accept)
         return message_id
+
+    def claim(self, entry_id: str) -> None:
+        """Have an entry in flight."""
+
+        async def take(spool: LmdbSpool) -> bool:
+            entry = await spool.entry(entry_id)
+            assert entry is not None
+            return await spool.claim(entry, self._claimed(entry))
+
+        assert self.with_spool(take)
+
+    @staticmethod
+    def _claimed(entry: Entry) -> Claim:
+        return Claim(epoch=1, attempt=1, retry_at=entry.due_at + 60)
+
+    def attempt(self, entry_id: str, *results: Result) -> None:
+        """Have an attempt come to something, in flight or not."""
+
+        async def settle(spool: LmdbSpool) -> bool:
+            queue = Queue(spool, SystemClock(), "relay.test", self.config.retry, lambda: None)
+            entry = await spool.entry(entry_id)
+            assert entry is not None
+            message = await spool.message(entry.message)
+            assert message is not None
+            await spool.claim(entry, self._claimed(entry))
+            job = Job(entry, message, self._claimed(entry))
+            return await queue.settle(job, Outcome(results=results, started_at=0.0, ended_at=0.0))
+
+        assert self.with_spool(settle)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""queue and events: what waits, what was told of it, and what an operator can do about it."""
+"""queue and events: what waits, and what was told of it. What an operator can do about it: test_queue_changes.py."""
 
 import asyncio
 import signal
@@ -8,19 +8,8 @@ from typing import Any
 import pytest
 
 from mta.mail.event import EventType
-from mta.spool.lmdb.spool import LmdbSpool
-from mta.spool.records import Claim
 
 FAIRLEAD = (sys.executable, "-m", "mta")
-
-
-def claim(relay: Any, entry_id: str) -> None:
-    async def take(spool: LmdbSpool) -> bool:
-        entry = await spool.entry(entry_id)
-        assert entry is not None
-        return await spool.claim(entry, Claim(epoch=1, attempt=1, retry_at=entry.due_at + 60))
-
-    assert relay.with_spool(take)
 
 
 def test_the_entries_of_the_queue(relay: Any) -> None:
@@ -41,7 +30,7 @@ def test_the_entries_of_the_queue(relay: Any) -> None:
 
 def test_an_entry_that_is_being_delivered_says_so(relay: Any) -> None:
     message = relay.accept("a@one.test")
-    claim(relay, f"{message}.1")
+    relay.claim(f"{message}.1")
     [entry] = relay.run("queue", "list", "--json").records
     assert (entry["state"], entry["attempts"]) == ("in_flight", 1)
 
@@ -53,52 +42,20 @@ def test_a_message_and_one_of_its_entries_in_detail(relay: Any) -> None:
     assert [each["domain"] for each in shown["entries"]] == ["one.test", "two.test"]
     assert relay.run("queue", "show", f"{message}.2", "--json").record["domain"] == "two.test"
     assert "c@two.test  queued" in relay.run("queue", "show", message).out
+    shown = relay.run("queue", "show", "--where", "domain=two.test", "--json").record
+    assert (shown["entry"], shown["class"], shown["wish"]) == (f"{message}.2", "normal", None)
 
 
-def test_retry_makes_an_entry_due_now(relay: Any) -> None:
-    message = relay.accept("a@one.test")
-    before = relay.run("queue", "list", "--json").record["due_at"]
-    done = relay.run("queue", "retry", message, "--json")
-    assert (done.code, done.record) == (0, {"entry": f"{message}.1", "result": "due"})
-    assert relay.run("queue", "list", "--json").record["due_at"] > before
-
-
-def test_drop_ends_an_entry_and_the_log_says_so(relay: Any) -> None:
-    message = relay.accept("a@one.test", "c@two.test")
-    done = relay.run("queue", "drop", f"{message}.1", "--json")
-    assert (done.code, done.record) == (0, {"entry": f"{message}.1", "result": "dropped"})
-    assert relay.run("queue", "list", "--json").record["entry"] == f"{message}.2"
-    [accepted, dropped] = relay.run("events", "--json").records
-    assert (accepted["type"], accepted["seq"], accepted["recipients"]) == ("accepted", 1, ["a@one.test", "c@two.test"])
-    assert (dropped["type"], dropped["message"], dropped["recipient"]) == ("dropped", message, "a@one.test")
-    assert {"seq", "id", "type", "at", "tenant", "message", "entry", "recipient"} <= set(dropped)
-
-
-@pytest.mark.parametrize("action", ["retry", "drop"])
-def test_what_is_in_flight_is_left_alone(relay: Any, action: str) -> None:
-    busy, free = relay.accept("a@one.test"), relay.accept("c@two.test")
-    claim(relay, f"{busy}.1")
-    done = relay.run("queue", action, busy, free, "--json")
-    assert done.code == 75
-    assert [each["result"] for each in done.records] == ["in_flight", {"retry": "due", "drop": "dropped"}[action]]
-    assert done.err == "fairlead: 1 in flight or just changed, try again\n"
-
-
-@pytest.mark.parametrize("action", ["show", "retry", "drop"])
-def test_an_unknown_message_is_a_failure_and_a_wrong_id_a_mistake(relay: Any, action: str) -> None:
-    known = relay.accept("a@one.test")
-    unknown = relay.run("queue", action, "AaH7ugABdbWHsNpfu8EmnA")
-    assert unknown.code == 1
-    assert "is not in the queue" in unknown.err
-    for wrong in ("x", f"{known}.0", f"{known}.x", "../../etc/passwd"):
-        done = relay.run("queue", action, wrong)
-        assert (done.code, done.out) == (2, "")
-
-
-def test_a_mistake_among_several_ids_changes_nothing(relay: Any) -> None:
-    message = relay.accept("a@one.test")
-    assert relay.run("queue", "drop", message, "nonsense").code == 2
-    assert relay.run("queue", "list", "--json").record["entry"] == f"{message}.1"
+def test_the_list_can_be_narrowed(relay: Any) -> None:
+    first, second = relay.accept("a@one.test", "c@two.test"), relay.accept("b@one.test", sender="")
+    listed = relay.run("queue", "list", "--where", "domain=one.test", "--json").records
+    assert [each["entry"] for each in listed] == [f"{first}.1", f"{second}.1"]
+    narrow = ("--where", "domain=*.test", "--where", "sender=<>")
+    assert relay.run("queue", "list", *narrow, "--json").record["message"] == second
+    assert relay.run("queue", "list", "--where", "age>1h").out == ""
+    wrong = relay.run("queue", "list", "--where", "subject=x")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "conditions are of tenant, domain" in wrong.err
 
 
 def test_events_of_one_message_and_after_a_number(relay: Any) -> None:

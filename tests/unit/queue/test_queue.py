@@ -13,13 +13,14 @@ from mta.mail.envelope import Envelope, Notify, Recipient
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Verdict
+from mta.queue.answer import Answer
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
 from mta.queue.submission import Receipt, Submission
-from mta.spool.interface import Refused, Spool
+from mta.spool.interface import Due, Refused, Spool
 from mta.spool.lmdb.spool import LmdbSpool
-from mta.spool.records import Lane, Origin, Segment
+from mta.spool.records import Claim, Lane, MessageClass, Origin, Segment, State, Wish
 from mta.spool.sealing import Keyring
 
 DAY = 86_400.0
@@ -68,6 +69,15 @@ class Fixture:
         settled = await self.queue.settle(job, outcome)
         self.scheduler.done(job)
         return settled
+
+    async def standing(self, message_id: str) -> tuple[Due, Claim | None]:
+        message = await self.spool.message(message_id)
+        assert message is not None
+        ((entry, claim),) = await self.spool.entries(message_id)
+        return Due(entry, message), claim
+
+    async def wish(self, message_id: str, wish: Wish) -> Answer:
+        return await self.queue.wish(*await self.standing(message_id), wish)
 
     async def told(self) -> list[str]:
         return [f"{each.type} {each.recipient}".strip() for _, each in await self.spool.events_after(0, 1000)]
@@ -229,19 +239,120 @@ async def test_a_successor_takes_over_what_was_in_flight(fix: Fixture) -> None:
 
 
 async def test_retry_and_drop_by_an_operator(fix: Fixture) -> None:
-    await fix.accept("a@x.test")
+    message = await fix.accept("a@x.test")
+    await fix.settle(await fix.job(), LATER)
+    assert await fix.jobs() == []
+    assert await fix.queue.retry(*await fix.standing(message), "by root") is Answer.DONE
     job = await fix.job()
-    assert not await fix.queue.drop(job.entry, job.message, "operator")
+    assert await fix.queue.retry(*await fix.standing(message), "by root") is Answer.IN_FLIGHT
     await fix.settle(job, LATER)
-    ((entry, claim),) = await fix.spool.entries(job.message.id)
-    assert claim is None
-    assert await fix.queue.retry(entry, job.message)
+    assert await fix.wish(message, Wish(end=State.DROPPED, reason="dropped by root")) is Answer.DONE
+    assert await fix.told() == [
+        "accepted", "deferred a@x.test", "changed a@x.test", "deferred a@x.test", "dropped a@x.test"
+    ]  # fmt: skip
+    assert [event.reason for _, event in await fix.spool.events_after(2, 1)] == ["due now, by root"]
+    assert await fix.spool.message(message) is None
+
+
+async def test_a_held_entry_is_not_delivered_until_it_is_released(fix: Fixture) -> None:
+    message = await fix.accept("a@x.test")
+    ahead = await fix.scheduler.due_lanes()
+    assert await fix.scheduler.waiting(ahead[0], 1) == 1  # it has been read, and is not claimed yet
+    assert await fix.wish(message, Wish(held=True)) is Answer.DONE
+    assert await fix.wish(message, Wish(held=True)) is Answer.UNCHANGED
+    assert await fix.scheduler.next_job(ahead[0]) is None
+    await fix.clock.advance(DAY)
+    assert await fix.jobs() == []
+    rings = fix.rings
+    assert await fix.wish(message, Wish(held=False)) is Answer.DONE
+    assert fix.rings == rings + 1
+    await fix.settle(await fix.job(), OK)
+    assert await fix.told() == ["accepted", "changed a@x.test", "changed a@x.test", "delivered a@x.test"]
+
+
+async def test_a_held_entry_expires_on_time(fix: Fixture) -> None:
+    message = await fix.accept(Recipient("a@x.test", notify=int(Notify.FAILURE)))
+    await fix.wish(message, Wish(held=True))
+    for _ in range(71):
+        await fix.clock.advance(DAY / 24)
+        await fix.queue.run_timers()
+    assert await fix.told() == ["accepted", "changed a@x.test"]
+    await fix.clock.advance(DAY / 24 + 1)
+    await fix.queue.run_timers()
+    assert (await fix.told())[2:] == ["expired a@x.test", "dsn_sent a@x.test", "accepted"]
+    assert await fix.spool.message(message) is None
+
+
+async def test_another_class_is_another_lane(fix: Fixture) -> None:
+    message = await fix.accept("a@x.test")
+    assert await fix.wish(message, Wish(message_class=MessageClass.HIGH)) is Answer.DONE
+    assert await fix.scheduler.due_lanes() == [Lane("acme", MessageClass.HIGH, "x.test")]
+    assert (await fix.job()).entry.message_class is MessageClass.HIGH
+
+
+@pytest.mark.parametrize(
+    ("wishes", "told"),
+    [
+        ([Wish(end=State.CANCELLED)], "cancelled a@x.test"),
+        ([Wish(end=State.CANCELLED), Wish(held=True)], "cancelled a@x.test"),  # an end is not taken back
+        ([Wish(held=True), Wish(end=State.DROPPED)], "dropped a@x.test"),
+        ([Wish(held=True)], "changed a@x.test"),
+        ([Wish(held=True), Wish(held=False)], "deferred a@x.test"),
+    ],
+)
+async def test_what_was_wished_in_flight_is_done_when_the_outcome_defers(
+    fix: Fixture, wishes: list[Wish], told: str
+) -> None:
+    message = await fix.accept("a@x.test", "b@x.test")
+    job = await fix.job()
+    for each in wishes:
+        assert await fix.wish(message, each) is Answer.IN_FLIGHT
+    assert await fix.told() == ["accepted"]
+    assert await fix.settle(job, LATER, OK)
+    assert (await fix.told())[:3] == ["accepted", "deferred a@x.test", "delivered b@x.test"]
+    assert [each for each in await fix.told() if "a@x.test" in each][-1] == told
+    await fix.clock.advance(30)
+    assert bool(await fix.jobs()) is (told == "deferred a@x.test")
+
+
+async def test_what_was_wished_in_flight_is_void_when_everybody_has_ended(fix: Fixture) -> None:
+    message = await fix.accept("a@x.test")
+    job = await fix.job()
+    await fix.wish(message, Wish(end=State.CANCELLED))
+    assert await fix.settle(job, OK)
+    assert await fix.told() == ["accepted", "delivered a@x.test"]
+
+
+async def test_wishes_in_flight_add_up(fix: Fixture) -> None:
+    message = await fix.accept("a@x.test")
+    job = await fix.job()
+    await fix.wish(message, Wish(relay="relay.test:25"))
+    await fix.wish(message, Wish(message_class=MessageClass.BULK))
+    await fix.settle(job, LATER)
+    await fix.clock.advance(30)
     again = await fix.job()
-    await fix.settle(again, LATER)
-    ((entry, _),) = await fix.spool.entries(job.message.id)
-    assert await fix.queue.drop(entry, job.message, "operator")
-    assert (await fix.told())[-1] == "dropped a@x.test"
-    assert await fix.spool.message(job.message.id) is None
+    assert (again.entry.relay, again.entry.message_class) == ("relay.test:25", MessageClass.BULK)
+
+
+async def test_a_successor_does_what_was_wished_of_its_predecessor(fix: Fixture) -> None:
+    message = await fix.accept("a@x.test")
+    await fix.job()
+    await fix.wish(message, Wish(end=State.CANCELLED))
+    successor = Fixture(fix.spool, fix.clock)
+    assert await successor.queue.take_over() == 1
+    assert await fix.told() == ["accepted", "cancelled a@x.test"]
+
+
+async def test_what_has_changed_since_it_was_read_is_read_again(fix: Fixture) -> None:
+    message = await fix.accept("a@x.test")
+    waiting = await fix.standing(message)
+    job = await fix.job()
+    assert await fix.queue.wish(*waiting, Wish(held=True)) is Answer.IN_FLIGHT
+    in_flight = await fix.standing(message)
+    await fix.settle(job, LATER)
+    assert await fix.queue.wish(*in_flight, Wish(held=True)) is Answer.UNCHANGED
+    assert await fix.queue.wish(*in_flight, Wish(end=State.CANCELLED)) is Answer.DONE
+    assert await fix.queue.wish(*in_flight, Wish(end=State.CANCELLED)) is Answer.ENDED
 
 
 async def test_accept_rings(fix: Fixture) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
@@ -14,17 +15,19 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from mta.config import Retry
 from mta.lab.clock import FakeClock
 from mta.mail.envelope import Envelope, Recipient
-from mta.mail.event import Event
+from mta.mail.event import ENDS, Event
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Verdict
+from mta.queue.answer import Answer
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
 from mta.queue.submission import Submission
+from mta.spool.interface import Due
 from mta.spool.lmdb.care import walk
 from mta.spool.lmdb.spool import LmdbSpool
-from mta.spool.records import Origin
+from mta.spool.records import Claim, MessageClass, Origin, State, Wish
 from mta.spool.sealing import Keyring
 
 KEYRING = Keyring([os.urandom(32)])
@@ -33,7 +36,13 @@ RESULTS = {
     Verdict.DEFERRED: Result(Verdict.DEFERRED, Reply(451, "4.7.1", "later")),
     Verdict.FAILED: Result(Verdict.FAILED, Reply(550, "5.1.1", "never")),
 }
-FINAL = {"delivered", "bounced", "expired", "dropped"}
+WISHES = st.builds(
+    Wish,
+    end=st.sampled_from([None, None, None, State.DROPPED, State.CANCELLED]),
+    held=st.sampled_from([None, True, True, False]),
+    relay=st.sampled_from([None, "relay.test:25", ""]),
+    message_class=st.sampled_from([None, *MessageClass]),
+)
 SENDERS = ("s@origin.test", "")
 
 
@@ -92,6 +101,7 @@ class QueueMachine(RuleBasedStateMachine):
     async def _claim(self, limit: int) -> None:
         for lane in await self.scheduler.due_lanes():
             while limit and (job := await self.scheduler.next_job(lane)) is not None:
+                assert not job.entry.held
                 self.jobs.append(job)
                 limit -= 1
             if not limit:
@@ -134,17 +144,22 @@ class QueueMachine(RuleBasedStateMachine):
         self.jobs = []
         self.loop.run_until_complete(self._restart())
 
-    @rule()
-    def operator_drops_and_retries(self) -> None:
-        self.loop.run_until_complete(self._operate())
+    @rule(wish=WISHES, which=st.integers(0, 9))
+    def operator_wishes(self, wish: Wish, which: int) -> None:
+        self.loop.run_until_complete(self._operate(lambda due, claim: self.queue.wish(due, claim, wish), which))
 
-    async def _operate(self) -> None:
-        entries = [entry async for entry, _ in self.spool.walk_entries()]
-        for number, entry in enumerate(entries[:2]):
+    @rule(which=st.integers(0, 9))
+    def operator_retries(self, which: int) -> None:
+        self.loop.run_until_complete(self._operate(lambda due, claim: self.queue.retry(due, claim, ""), which))
+
+    async def _operate(self, act: Callable[[Due, Claim | None], Awaitable[Answer]], which: int) -> None:
+        entries = [each async for each in self.spool.walk_entries()]
+        for entry, claim in entries[which % len(entries) :][:2] if entries else ():
             message = await self.spool.message(entry.message)
             assert message is not None
-            act = self.queue.drop(entry, message, "operator") if number else self.queue.retry(entry, message)
-            assert await act == (entry.id not in {job.entry.id for job in self.jobs})
+            answer = await act(Due(entry, message), claim)
+            in_flight = entry.id in {job.entry.id for job in self.jobs}
+            assert answer in ((Answer.IN_FLIGHT,) if in_flight else (Answer.DONE, Answer.UNCHANGED))
 
     @rule()
     def collect(self) -> None:
@@ -160,7 +175,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.loop.run_until_complete(self._nobody_is_lost())
 
     async def _nobody_is_lost(self) -> None:
-        ended = Counter((each.message, each.recipient) for each in await self._events() if each.type in FINAL)
+        ended = Counter((each.message, each.recipient) for each in await self._events() if each.type in ENDS)
         stored = [each async for each in self.spool.walk_entries()]
         waiting = Counter((entry.message, each.recipient.address) for entry, _ in stored for each in entry.waiting)
         ours = {message for message, _ in self.expected}
@@ -175,7 +190,7 @@ class QueueMachine(RuleBasedStateMachine):
         return [event for _, event in events]
 
     async def end(self) -> None:
-        """Whatever state it is in, the queue runs empty, and leaves nothing behind."""
+        """Whatever state it is in, held too, the queue runs empty, and leaves nothing behind."""
         for _ in range(40):
             await self._time_passes(20_000.0)
             await self._claim(1000)

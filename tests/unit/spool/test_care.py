@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lmdb
+import msgspec
 import pytest
 
 from mta.clock import SystemClock
-from mta.spool.interface import SpoolError, Unavailable
+from mta.spool.interface import Change, SpoolError, Unavailable
 from mta.spool.lmdb.care import backup, compact, verify, verify_structure
 from mta.spool.lmdb.environment import Environment, Table
 from mta.spool.lmdb.spool import LmdbSpool
@@ -32,6 +33,8 @@ async def fill(path: Path) -> None:
     await spool.accept(accepted[15:])
     entry, _ = await the_head(spool, accepted[0].entries[0])
     await spool.claim(entry, CLAIM)
+    waiting, message = await the_head(spool, accepted[1].entries[0])
+    await spool.change(Change(message=message, before=waiting, after=msgspec.structs.replace(waiting, held=True)))
     await spool.put_record("tenant", "acme", b"x", replace=True)
     await spool.close()
 
@@ -52,7 +55,7 @@ async def test_a_whole_spool_passes(tmp_path: Path) -> None:
     findings = verify(tmp_path / "spool", KEYRING)
     assert findings.problems == []
     assert findings.counts["messages"] == findings.counts["entries"] == findings.counts["events"] == 30
-    assert (findings.counts["claims"], findings.counts["due"]) == (1, 29)
+    assert (findings.counts["claims"], findings.counts["held"], findings.counts["due"]) == (1, 1, 28)
     assert verify_structure(tmp_path / "spool") == []
 
 
@@ -63,6 +66,7 @@ async def test_a_whole_spool_passes(tmp_path: Path) -> None:
         (Table.ENTRIES, "has no entry"),
         (Table.DUE, "neither claimed nor waiting"),
         (Table.CLAIMS, "neither claimed nor waiting"),
+        (Table.HELD, "neither claimed nor waiting"),
         (Table.TIMERS, "has no timer"),
         (Table.WAKE, "no hint leads to its lane"),
         (Table.CONTENT, "is missing"),
@@ -75,6 +79,42 @@ async def test_a_missing_row_is_named(tmp_path: Path, table: Table, said: str) -
     with at_the_last_row(tmp_path, table) as cursor:
         cursor.delete()
     assert any(said in each for each in verify(tmp_path, KEYRING).problems)
+
+
+async def test_an_entry_in_two_places_is_named(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    environment = Environment(tmp_path, map_size=0, reserve=0)
+    with environment.env.begin(write=True) as txn:
+        held = txn.cursor(environment.tables[Table.HELD])
+        claimed = txn.cursor(environment.tables[Table.CLAIMS])
+        assert held.first()
+        assert claimed.first()
+        key, claim, revision = bytes(held.key()), bytes(claimed.value()), bytes(held.value())
+        txn.put(key, claim, db=environment.tables[Table.CLAIMS])
+        txn.put(bytes(claimed.key()), revision, db=environment.tables[Table.HELD])
+    environment.close()
+    problems = verify(tmp_path, KEYRING).problems
+    assert [each.partition(": ")[2] for each in problems] == ["is claimed and held"] * 2
+
+
+async def test_an_entry_that_is_not_where_it_says_is_named(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    environment = Environment(tmp_path, map_size=0, reserve=0)
+    with environment.env.begin(write=True) as txn:
+        cursor = txn.cursor(environment.tables[Table.HELD])
+        assert cursor.first()
+        key = bytes(cursor.key())
+        txn.put(key, b"\0\0\0\x07", db=environment.tables[Table.HELD])
+    environment.close()
+    assert [each.partition(": ")[2] for each in verify(tmp_path, KEYRING).problems] == ["is held in another revision"]
+    environment = Environment(tmp_path, map_size=0, reserve=0)
+    with environment.env.begin(write=True) as txn:
+        txn.delete(key, db=environment.tables[Table.HELD])
+        txn.put(key, b"", db=environment.tables[Table.CLAIMS])
+    environment.close()
+    assert [each.partition(": ")[2] for each in verify(tmp_path, KEYRING).problems] == [
+        "is claimed and says it is held"
+    ]
 
 
 @pytest.mark.parametrize("table", [Table.MESSAGES, Table.ENTRIES, Table.CONTENT, Table.EVENTS, Table.RECORDS])

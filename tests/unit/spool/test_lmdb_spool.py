@@ -15,7 +15,7 @@ from mta.spool.interface import Acceptance, Full, Refused, Settlement, Spool, Sp
 from mta.spool.lmdb import commit
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.environment import VALUE_LIMIT, Table
-from mta.spool.lmdb.keys import entry_key
+from mta.spool.lmdb.keys import entry_key, pieces
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Entry, Segment
 from mta.spool.sealing import KeyFileError, Keyring, load_or_create_keyring, new_content_key
@@ -145,6 +145,26 @@ async def test_a_record_of_a_later_version_is_left_out(tmp_path: Path) -> None:
     heads = await spool.heads(known.entries[0].lane, NOW, 10, ())
     assert [due.entry.id for due in heads] == [known.entries[0].id]
     assert [entry.id async for entry, _ in spool.walk_entries()] == [known.entries[0].id]
+    await spool.close()
+
+
+async def test_a_claim_and_an_entry_of_an_earlier_version_are_read_and_settled(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    accepted = a_message()
+    await spool.accept([accepted])
+    entry, message = await the_head(spool, accepted.entries[0])
+    await spool.claim(entry, CLAIM)
+    key = entry_key(entry)
+    before_wishes = msgspec.msgpack.encode(msgspec.to_builtins(CLAIM)[:-1])
+    before_holds = msgspec.msgpack.encode(msgspec.msgpack.decode(msgspec.msgpack.encode(entry))[:-2])
+
+    def older(group: Group) -> None:
+        group.put(Table.CLAIMS, [(key, before_wishes)])
+        group.put(Table.ENTRIES, pieces(key, spool._keyring.seal("entries", entry.due_at, before_holds, key)))
+
+    await spool._writer.submit(older)  # type: ignore[attr-defined]
+    assert [(due.entry, claim) for due, claim in await spool.claims()] == [(entry, CLAIM)]
+    assert await spool.settle(Settlement(message=message, entry=ended(entry), claim=CLAIM))
     await spool.close()
 
 
