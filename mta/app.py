@@ -21,7 +21,7 @@ from mta.accounts.dkim_keys import load_or_create_sealing_key
 from mta.clock import Clock
 from mta.companion import household
 from mta.config import Config
-from mta.control import ControlError, ask
+from mta.control import Command, ControlError, ask
 from mta.delivery.attempt import Attempter
 from mta.delivery.dispatcher import Dispatcher
 from mta.delivery.resolver import Resolver
@@ -88,6 +88,9 @@ class Role(Protocol):
     def detail(self) -> dict[str, str | int | float]:
         """Say how it goes."""
 
+    def commands(self) -> dict[str, Command]:
+        """Name what it answers on its control socket beside what every role does."""
+
 
 class IngressRole:
     """SMTP in."""
@@ -117,6 +120,10 @@ class IngressRole:
         """Say how it goes."""
         return {}
 
+    def commands(self) -> dict[str, Command]:
+        """Nothing of its own."""
+        return {}
+
 
 class HttpRole:
     """The HTTP API."""
@@ -142,6 +149,10 @@ class HttpRole:
 
     def detail(self) -> dict[str, str | int | float]:
         """Say how it goes."""
+        return {}
+
+    def commands(self) -> dict[str, Command]:
+        """Nothing of its own."""
         return {}
 
 
@@ -189,6 +200,19 @@ class DeliveryRole:
         """Say how it goes."""
         return {"in_flight": self._dispatcher.in_flight, "signing": self._signatory.trouble or "ok"}
 
+    def commands(self) -> dict[str, Command]:
+        """What delivery alone can be asked for."""
+        return {"recall": self.recall}
+
+    async def recall(self) -> int:
+        """Break off what somebody has wished otherwise and has not sent its final dot; return how many attempts.
+
+        Whoever leaves a wish asks for it. One that is not heard costs nothing: the wish is kept until the outcome.
+        """
+        claims = await self._parts.spool.claims()
+        unwanted = {due.entry.id for due, claim in claims if claim.wish is not None and claim.wish.stops}
+        return self._attempts.recall(unwanted)
+
 
 class EventsRole:
     """Follows the log: moves it into segment files."""
@@ -220,6 +244,10 @@ class EventsRole:
         """Say how it goes."""
         status = self._mover.status()
         return {"moved": status.seq, "trouble": status.trouble}
+
+    def commands(self) -> dict[str, Command]:
+        """Nothing of its own."""
+        return {}
 
 
 ROLES: dict[str, type[IngressRole] | type[HttpRole] | type[DeliveryRole] | type[EventsRole]] = {

@@ -85,6 +85,7 @@ class _Process:
                 "status": lambda: self._status(parts, role),
                 "drain": self._drain,
                 "reload": lambda: self._reread(notifier),
+                **role.commands(),
             },
         )
         await control.start()

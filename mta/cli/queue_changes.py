@@ -5,10 +5,10 @@ flight keeps what is wished of it for when its attempt is over, and is answered 
 """
 
 import asyncio
+import contextlib
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import closing
 from typing import NamedTuple, TypeVar
 
 import click
@@ -17,6 +17,7 @@ from mta.cli.output import Column
 from mta.cli.queue_meant import find_each, ids_or_where, message_of, not_there, type_standing, where_option
 from mta.cli.session import Session, Stop, with_spool
 from mta.config import next_hop
+from mta.control import ControlError, ask, socket_path
 from mta.events.reader import LogReader
 from mta.exits import Exit
 from mta.mail.event import ENDS
@@ -30,6 +31,7 @@ from mta.spool.records import Claim, Entry, MessageClass, State, Wish
 
 _AT_ONCE = 128  # entries changed together: about seven records each, and a commit has at most a thousand
 _PAGE = 200  # events read at a time
+_RECALL_TIMEOUT = 1.0  # seconds
 _COLUMNS = (Column("entry", "ENTRY", 25), Column("result", "RESULT", 9))
 _CANCEL_COLUMNS = (Column("entry", "ENTRY", 25), Column("recipient", "RECIPIENT", 28), Column("result", "RESULT", 9))
 _CLASSES = [each.name.lower() for each in MessageClass]
@@ -165,10 +167,11 @@ async def cancel(session: Session, ids: Sequence[str], where: Where, yes: bool) 
     for id_ in ids:
         message_of(id_)  # a mistake among them changes nothing
     results = Counter[str]()
-    with closing(Doorbell(session.config.doorbell)) as bell:
+    with contextlib.closing(Doorbell(session.config.doorbell)) as bell:
         queue = _queue(session, bell)
         for id_ in ids:
             results.update(await _cancel(session, queue, id_))
+    await _recall(session, results)
     _end(_CANCEL, results)
     others = results.total() - results["cancelled"]
     if others:
@@ -219,12 +222,13 @@ async def _ends(session: Session, message_id: str) -> AsyncIterator[tuple[tuple[
 async def _act(session: Session, meant_: _Meant, action: _Action) -> None:
     """Do it to each entry that is meant, and say what came of it; the exit code is of the worst."""
     ids_or_where(meant_.ids, meant_.where)
-    with closing(Doorbell(session.config.doorbell)) as bell:
+    with contextlib.closing(Doorbell(session.config.doorbell)) as bell:
         queue = _queue(session, bell)
         if meant_.ids:
             results = await _act_on(session, queue, action, await find_each(session, meant_.ids), shown=True)
         else:
             results = await _act_where(session, queue, action, meant_)
+    await _recall(session, results)
     _end(action, results)
 
 
@@ -290,6 +294,13 @@ async def _one(queue: Queue, action: _Action, due: Due, claim: Claim | None) -> 
 
 def _queue(session: Session, bell: Doorbell) -> Queue:
     return Queue(session.spool, session.clock, session.config.hostname, session.config.retry, bell.ring)
+
+
+async def _recall(session: Session, results: Counter[str]) -> None:
+    """Have deliveries that are not wanted any more broken off where they can be; with delivery down there are none."""
+    if results[Answer.IN_FLIGHT]:
+        with contextlib.suppress(ControlError):  # or not heard: the wishes are kept all the same
+            await ask(socket_path(session.config.run_dir, "delivery"), "recall", _RECALL_TIMEOUT)
 
 
 def _end(action: _Action, results: Counter[str]) -> None:

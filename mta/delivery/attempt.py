@@ -6,6 +6,7 @@ without a trace; after it the reply decides, and only its absence makes a duplic
 
 import asyncio
 import logging
+from collections.abc import Collection
 from random import Random
 from typing import Protocol
 
@@ -56,7 +57,7 @@ class _Attempt:
         self.recipients = job.recipients
         self.started_at = started_at
         self.task = asyncio.current_task()
-        self.broken_off = False
+        self.broken_off: Fault | None = None
         self.counted = True
         self.letter: Letter | None = None
         self.signed = ""
@@ -74,9 +75,9 @@ class _Attempt:
     def everyone(self, result: Result) -> tuple[Result, ...]:
         return (result,) * len(self.recipients)
 
-    def break_off(self) -> None:
-        if self.task is not None and not self.broken_off:
-            self.broken_off = True
+    def break_off(self, why: Fault) -> None:
+        if self.task is not None and self.broken_off is None:
+            self.broken_off = why
             self.task.cancel()
 
     def outcome(self, results: tuple[Result, ...], ended_at: float) -> Outcome:
@@ -132,9 +133,9 @@ class Attempter:
         try:
             results = await (self._results(attempt) if job.message.size <= LARGE else self._large_results(attempt))
         except asyncio.CancelledError:
-            if not attempt.broken_off or (attempt.task is not None and attempt.task.uncancel() > 0):
+            if attempt.broken_off is None or (attempt.task is not None and attempt.task.uncancel() > 0):
                 raise
-            results = self._broken_off(attempt)
+            results = self._broken_off(attempt, attempt.broken_off)
         except Trouble as met:
             results = attempt.everyone(trouble.of_trouble(met))
         except Exception:  # the boundary of one attempt: a defect met by one message must not stop the others
@@ -151,6 +152,16 @@ class Attempter:
         for site, connection in self._held.pop(job.entry.id, ()):
             self._pool.give(site, connection)
 
+    def recall(self, entry_ids: Collection[str]) -> int:
+        """Break off the attempts for entries that have not sent their final dot; return how many.
+
+        Their recipients are deferred, and it is not counted.
+        """
+        recalled = [each for each in self._attempts if each.job.entry.id in entry_ids and not each.past_dot]
+        for attempt in recalled:
+            attempt.break_off(Fault.RECALLED)
+        return len(recalled)
+
     async def drain(self, seconds: float, after_dot: float = AFTER_DOT) -> None:
         """Bring the attempts under way to an end and begin no more.
 
@@ -160,10 +171,10 @@ class Attempter:
         self._draining = True
         await self._clock.wait(self._quiet, seconds)
         for attempt in [each for each in self._attempts if not each.past_dot]:
-            attempt.break_off()
+            attempt.break_off(Fault.BROKEN_OFF)
         await self._clock.wait(self._quiet, after_dot)
         for attempt in self._attempts:
-            attempt.break_off()
+            attempt.break_off(Fault.BROKEN_OFF)
         await self._quiet.wait()
 
     async def close(self) -> None:
@@ -179,7 +190,7 @@ class Attempter:
 
     async def _results(self, attempt: _Attempt) -> tuple[Result, ...]:
         if self._draining:
-            return self._broken_off(attempt)
+            return self._broken_off(attempt, Fault.BROKEN_OFF)
         site = await self._site(attempt.job.entry)
         if isinstance(site, NoWay):
             return self._nowhere(attempt, site)
@@ -258,6 +269,6 @@ class Attempter:
         rechecked = attempt.job.entry.steps > 0 and not routed
         return attempt.everyone(trouble.of_no_way(why, attempt.job.entry.domain, rechecked=rechecked))
 
-    def _broken_off(self, attempt: _Attempt) -> tuple[Result, ...]:
+    def _broken_off(self, attempt: _Attempt, why: Fault) -> tuple[Result, ...]:
         attempt.counted = attempt.past_dot
-        return attempt.everyone(trouble.of_trouble(Trouble(Stage.MAIL, Fault.BROKEN_OFF)))
+        return attempt.everyone(trouble.of_trouble(Trouble(Stage.MAIL, why)))

@@ -51,6 +51,7 @@ class Fault(StrEnum):
     NO_AUTH = "AUTH not possible"
     OURS = "our own failure"
     BROKEN_OFF = "broken off"
+    RECALLED = "recalled"
     NEEDS_8BITMIME = "8BITMIME not offered"
     NEEDS_SMTPUTF8 = "SMTPUTF8 not offered"
     TOO_BIG = "message too big"
@@ -79,6 +80,7 @@ _FAULTS: dict[Fault, tuple[Reply, Verdict, Scope]] = {
     Fault.NO_AUTH: (Reply(451, "4.7.0", "AUTH not possible"), Verdict.DEFERRED, Scope.US),
     Fault.OURS: (Reply(451, "4.3.0", "local error"), Verdict.DEFERRED, Scope.US),
     Fault.BROKEN_OFF: (Reply(451, "4.3.2", "shutting down"), Verdict.DEFERRED, Scope.US),
+    Fault.RECALLED: (Reply(451, "4.3.0", "broken off on an operator's word"), Verdict.DEFERRED, Scope.US),
     Fault.NEEDS_8BITMIME: (Reply(554, "5.6.3", "8-bit content"), Verdict.FAILED, Scope.MESSAGE),
     Fault.NEEDS_SMTPUTF8: (Reply(550, "5.6.7", "internationalised addresses or fields"), Verdict.FAILED, Scope.MESSAGE),
     Fault.TOO_BIG: (Reply(552, "5.3.4", "message too big"), Verdict.FAILED, Scope.MESSAGE),

@@ -155,6 +155,11 @@ class Wish(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     message_class: MessageClass | None = None
     reason: str = ""
 
+    @property
+    def stops(self) -> bool:
+        """Whether a delivery under way is not wanted any more."""
+        return self.end is not None or self.held is True or self.relay is not None
+
 
 class Claim(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """Who works on an entry: the owner's epoch, the attempt's number, and when it is due should we die.

@@ -18,6 +18,9 @@ from mta.lab.clock import FakeClock
 from mta.lab.laboratory import Laboratory, RelayPorts, lab_config
 from mta.lab.mailbox import Captured
 from mta.mail.event import Event
+from mta.queue.answer import Answer
+from mta.spool.interface import Due
+from mta.spool.records import Wish
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -113,6 +116,15 @@ class Story:
     async def count(self, kind: str, number: int) -> None:
         """Wait until there are `number` events of a type."""
         await self.until(lambda events: sum(each.type == kind for each in events) >= number)
+
+    async def wish(self, message_id: str, wish: Wish) -> Answer:
+        """Have the operator wish something of a message's only entry, and delivery hear of it."""
+        message = await self.parts.spool.message(message_id)
+        assert message is not None
+        ((entry, claim),) = await self.parts.spool.entries(message_id)
+        answer = await self.parts.queue.wish(Due(entry, message), claim, wish)
+        await self.delivery.recall()
+        return answer
 
     async def waiting(self) -> int:
         """Count the entries in the queue."""

@@ -5,6 +5,7 @@ import itertools
 import re
 
 import aiosmtpd.smtp
+import msgspec
 import pytest
 
 from mta.mail.envelope import Notify, Recipient
@@ -407,6 +408,20 @@ async def test_sites_do_not_share_connections():
             assert len(relay.attempter._pool) == 2
 
 
+async def test_a_redirected_entry_goes_to_its_relay_whatever_the_routes_say():
+    async with (
+        ScriptedServer() as routed,
+        ScriptedServer(EHLO + ACCEPT + QUIT) as named,
+        Relay(config(routes=[route(routed.port)])) as relay,
+    ):
+        made = job()
+        entry = msgspec.structs.replace(made.entry, relay=f"{HOST}:{named.port}")
+        outcome = await relay.attempt(msgspec.structs.replace(made, entry=entry))
+    assert outcome.relay == f"{HOST}[{HOST}]:{named.port}"
+    assert told(outcome) == [(Verdict.DELIVERED, 250, "2.0.0")]
+    assert routed.heard == []
+
+
 # Bytes
 
 
@@ -544,6 +559,27 @@ async def test_drain_breaks_off_before_the_dot():
         late = await relay.attempt(job())
         assert (told(late), late.counted) == ([(Verdict.DEFERRED, 451, "4.3.2")], False)
     assert len(server.heard) == 1
+
+
+async def test_an_attempt_is_recalled_before_its_dot():
+    server, relay, task = await _under_way(EHLO + "C: MAIL\nC: RCPT\nC: DATA\nX: hang", b"DATA")
+    async with server, relay:
+        assert relay.attempter.recall({"m" * 22 + ".2"}) == 0
+        await asyncio.sleep(0.02)
+        assert not task.done()
+        assert relay.attempter.recall({"m" * 22 + ".1", "m" * 22 + ".2"}) == 1
+        outcome = await task
+    assert (told(outcome), outcome.counted) == ([(Verdict.DEFERRED, 451, "4.3.0")], False)
+    assert outcome.results[0].reply.text == "broken off on an operator's word"
+
+
+async def test_no_attempt_is_recalled_past_its_dot():
+    script = EHLO + ACCEPT.replace("S: 250 2.0.0", "X: hang\nS: 250 2.0.0") + QUIT
+    server, relay, task = await _under_way(script, b"\r\n.\r\n")
+    async with server, relay:
+        assert relay.attempter.recall({"m" * 22 + ".1"}) == 0
+        server._release.set()
+        assert (await task).results[0].verdict is Verdict.DELIVERED
 
 
 async def test_drain_breaks_off_what_is_being_signed_for_a_kept_connection():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mta.config import Config
 from mta.delivery import mx
 from mta.delivery.resolver import Exchanger
-from mta.delivery.route import NextHop, Routes
+from mta.delivery.route import Login, NextHop, Routes, Site
 from mta.delivery.trouble import NoWay
 from mta.mail.result import Verdict
 from tests.unit.delivery.peers import ACCEPT, EHLO, QUIT, DnsPeer, Relay, ScriptedServer, config, job
@@ -109,6 +109,28 @@ def test_routes_first_match_wins():
         assert found.site(domain).hops[0].host == host
     assert found.site("a.example.com").hops == (NextHop(0, "second", 25), NextHop(1, "2001:db8::1", 26))
     assert Routes(routes[:2]).site("example.net") is None
+
+
+def test_a_relay_that_an_operator_named_is_spoken_to_as_the_route_to_it_says(tmp_path):
+    password = tmp_path / "password"
+    routes = Config.model_validate(
+        {
+            "routes": [
+                {
+                    "domains": "example.com",
+                    "relay": ["first:25", "second:587"],
+                    "tls": "verify",
+                    "username": "us",
+                    "password_file": str(password),
+                },
+            ]
+        }
+    ).routes
+    found = Routes(routes)
+    known = found.relay("second:587", 25)
+    assert (known.hops, known.tls, known.login) == ((NextHop(0, "second", 587),), "verify", Login("us", password))
+    for address, hop in (("second", NextHop(0, "second", 25)), ("[2001:db8::1]:26", NextHop(0, "2001:db8::1", 26))):
+        assert found.relay(address, 25) == Site((hop,), routed=True)
 
 
 # Whole attempts
