@@ -164,7 +164,10 @@ class Queue:
         if entry.timer is Timer.DELAY_NOTICE:
             transition = transitions.delay_noticed(entry)
         elif self._jumps.expired(
-            released_at=message.release_at, expires_at=entry.expires_at, last_attempt_at=entry.last_attempt_at
+            released_at=message.release_at,
+            expires_at=entry.expires_at,
+            last_attempt_at=entry.last_attempt_at,
+            held=entry.held,
         ):
             transition = transitions.expired(message, entry, now)
         else:

@@ -11,6 +11,7 @@ from mta.config import Retry
 
 HINT_LIMIT = 6 * 3600.0  # seconds: a peer's "try again in" is believed up to here
 JUMP = 5.0  # seconds by which wall time may run ahead of monotonic time before it counts as a jump
+SETTLED = 600.0  # seconds after which a clock that was set wrong when we started has been put right, or is right
 CONFIRM = 60.0  # seconds after which an expiry that lacked evidence is looked at again
 
 
@@ -30,17 +31,20 @@ class WallJumps(msgspec.Struct):
     """Watches the wall clock against the monotonic one, so that a clock that jumps expires nothing.
 
     Expiry needs, besides the wall clock, that the time did pass: jumps seen since a message was accepted
-    are taken off, and a deadline that was already over when this process started needs an attempt since.
+    are taken off, and a deadline that was already over when this process started needs an attempt since. What is
+    held gets none: there the clock has to have said so for `SETTLED` seconds.
     """
 
     started_at: float
     wall: float
     monotonic: float
     jumps: list[tuple[float, float]] = []
+    running: float = 0.0
 
     def observe(self, wall: float, monotonic: float) -> float:
         """Note where the clocks stand; call at least once a minute. Return the size of a jump, or 0."""
         jumped = (wall - self.wall) - (monotonic - self.monotonic)
+        self.running += monotonic - self.monotonic
         self.wall, self.monotonic = wall, monotonic
         if abs(jumped) < JUMP:
             return 0.0
@@ -48,11 +52,13 @@ class WallJumps(msgspec.Struct):
         del self.jumps[:-64]
         return jumped
 
-    def expired(self, *, released_at: float, expires_at: float, last_attempt_at: float) -> bool:
+    def expired(self, *, released_at: float, expires_at: float, last_attempt_at: float, held: bool) -> bool:
         """Tell whether a deadline is over by the wall clock and by evidence."""
         if self.wall - self.since(released_at) < expires_at:
             return False
-        return expires_at > self.started_at or last_attempt_at >= self.started_at
+        if expires_at > self.started_at or last_attempt_at >= self.started_at:
+            return True
+        return held and self.running >= SETTLED and self.wall >= expires_at
 
     def since(self, released_at: float) -> float:
         """Add up the seconds by which the wall clock has jumped since then."""
