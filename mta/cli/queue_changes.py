@@ -31,7 +31,7 @@ from mta.spool.records import Claim, Entry, MessageClass, State, Wish
 
 _AT_ONCE = 128  # entries changed together: about seven records each, and a commit has at most a thousand
 _PAGE = 200  # events read at a time
-_RECALL_TIMEOUT = 1.0  # seconds
+_RECALL_TIMEOUT = 5.0  # seconds
 _COLUMNS = (Column("entry", "ENTRY", 25), Column("result", "RESULT", 9))
 _CANCEL_COLUMNS = (Column("entry", "ENTRY", 25), Column("recipient", "RECIPIENT", 28), Column("result", "RESULT", 9))
 _CLASSES = [each.name.lower() for each in MessageClass]

@@ -172,7 +172,7 @@ def expired(message: Message, entry: Entry, now: float) -> Transition:
 def wished(message: Message, entry: Entry, wish: Wish, now: float) -> Transition:
     """Do what somebody wants of an entry that nobody has in hand. Nobody is told by DSN.
 
-    An entry that is so already, or has ended, stays as it is, without events.
+    An entry that is so already stays as it is, without events.
     """
     if wish.end is not None:
         return _put_an_end(message, entry, wish.end, wish.reason, now)
@@ -212,7 +212,7 @@ def due_now(message: Message, entry: Entry, now: float, reason: str) -> Transiti
 
 def _changed(message: Message, entry: Entry, after: Entry, reason: str, now: float) -> Transition:
     """Tell the waiting recipients' next state, if it is another."""
-    if after == entry or not entry.waiting:
+    if after == entry:
         return Transition(after=entry)
     said = ", ".join(part for part in (_differences(entry, after), reason) if part)
     telling = _Telling(message, entry, now)

@@ -1,5 +1,7 @@
 """queue hold, release, retry, drop, redirect, priority, cancel: by ID and by --where, waiting and in flight."""
 
+import asyncio
+import json
 import os
 import pty
 import subprocess
@@ -8,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mta.control import ControlServer, socket_path
 from mta.mail.reply import Reply
 from mta.mail.result import Result, Verdict
 from mta.spool.lmdb.care import verify
@@ -118,6 +121,34 @@ def test_what_is_in_flight_keeps_the_wish(relay: Any, command: str) -> None:
     assert f"in flight, then {KEPT[command]}" in relay.run("queue", "show", busy).out
     relay.attempt(f"{busy}.1", LATER)
     assert told(relay)[-1] == f"{'dropped' if command == 'drop' else 'changed'} a@one.test"
+
+
+async def test_delivery_is_asked_to_break_off_what_is_in_flight(relay: Any) -> None:
+    """Once, when all wishes are there; one that does not know how to is no obstacle."""
+    messages = [await asyncio.to_thread(relay.accept, f"a{n}@one.test") for n in range(3)]
+    for each in messages[:2]:
+        await asyncio.to_thread(relay.claim, f"{each}.1")
+    wishes: list[list[Any]] = []
+
+    async def recall() -> int:
+        listed = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "mta", "-c", str(relay.config_file), "queue", "show", "--json"),
+            *("--where", "state=in_flight"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await listed.communicate()
+        wishes.append([json.loads(line)["wish"] for line in said.splitlines()])
+        return 2
+
+    for commands in ({"recall": recall}, {}):
+        control = ControlServer(socket_path(relay.config.run_dir, "delivery"), commands)
+        await control.start()
+        done = await asyncio.to_thread(relay.run, "queue", "hold", "--where", "tenant=acme", "--yes", "--json")
+        await control.close()
+        assert (done.code, [each["result"] for each in done.records][:2]) == (75, ["in_flight", "in_flight"])
+    assert wishes == [["held", "held"]]
+    await asyncio.to_thread(relay.run, "queue", "drop", messages[2])
+    assert len(wishes) == 1
 
 
 def test_what_is_in_flight_is_not_retried(relay: Any) -> None:

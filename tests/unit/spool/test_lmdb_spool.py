@@ -15,7 +15,7 @@ from mta.spool.interface import Acceptance, Full, Refused, Settlement, Spool, Sp
 from mta.spool.lmdb import commit
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.environment import VALUE_LIMIT, Table
-from mta.spool.lmdb.keys import entry_key, pieces
+from mta.spool.lmdb.keys import entry_key, entry_keys, pieces
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Entry, Segment
 from mta.spool.sealing import KeyFileError, Keyring, load_or_create_keyring, new_content_key
@@ -165,6 +165,21 @@ async def test_a_claim_and_an_entry_of_an_earlier_version_are_read_and_settled(t
     await spool._writer.submit(older)  # type: ignore[attr-defined]
     assert [(due.entry, claim) for due, claim in await spool.claims()] == [(entry, CLAIM)]
     assert await spool.settle(Settlement(message=message, entry=ended(entry), claim=CLAIM))
+    await spool.close()
+
+
+async def test_no_hint_leads_to_what_is_held(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    accepted = a_message()
+    await spool.accept([accepted])
+    entry, message = await the_head(spool, accepted.entries[0])
+    await spool.claim(entry, CLAIM)
+    after = msgspec.structs.replace(entry, held=True, due_at=NOW + 500)
+    assert await spool.settle(Settlement(message=message, entry=after, claim=CLAIM))
+    env = spool._writer.environment
+    with env.env.begin() as txn:
+        assert txn.get(entry_keys(after).wake, db=env.tables[Table.WAKE]) is None
+        assert txn.get(entry_keys(after).due, db=env.tables[Table.DUE]) is None
     await spool.close()
 
 
