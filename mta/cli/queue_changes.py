@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import click
@@ -29,7 +29,7 @@ from mta.queue.where import Where
 from mta.spool.interface import Due
 from mta.spool.records import Claim, Entry, MessageClass, State, Wish
 
-_AT_ONCE = 128  # entries changed together: about seven records each, and a commit has at most a thousand
+_TOGETHER = 1000  # records touched by what is changed together, and hence by a commit
 _PAGE = 200  # events read at a time
 _RECALL_TIMEOUT = 5.0  # seconds
 _COLUMNS = (Column("entry", "ENTRY", 25), Column("result", "RESULT", 9))
@@ -167,8 +167,7 @@ async def cancel(session: Session, ids: Sequence[str], where: Where, yes: bool) 
     for id_ in ids:
         message_of(id_)  # a mistake among them changes nothing
     results = Counter[str]()
-    with contextlib.closing(Doorbell(session.config.doorbell)) as bell:
-        queue = _queue(session, bell)
+    with _queue(session) as queue:
         for id_ in ids:
             results.update(await _cancel(session, queue, id_))
     await _recall(session, results)
@@ -222,10 +221,10 @@ async def _ends(session: Session, message_id: str) -> AsyncIterator[tuple[tuple[
 async def _act(session: Session, meant_: _Meant, action: _Action) -> None:
     """Do it to each entry that is meant, and say what came of it; the exit code is of the worst."""
     ids_or_where(meant_.ids, meant_.where)
-    with contextlib.closing(Doorbell(session.config.doorbell)) as bell:
-        queue = _queue(session, bell)
+    with _queue(session) as queue:
         if meant_.ids:
-            results = await _act_on(session, queue, action, await find_each(session, meant_.ids), shown=True)
+            found = await find_each(session, meant_.ids)
+            results = await _act_on(session, queue, action, _walk(found), shown=True)
         else:
             results = await _act_where(session, queue, action, meant_)
     await _recall(session, results)
@@ -236,14 +235,9 @@ async def _act_where(session: Session, queue: Queue, action: _Action, meant_: _M
     now = session.clock.now()
     if not await _goes_ahead(session, action, meant_, now):
         return Counter()
-    results, group = Counter[str](), list[type_standing]()
-    async for due, claim in select(session.spool, meant_.where, now, accepted_by=now):
-        if action.concerns(due.entry, claim):
-            group.append((due, claim))
-        if len(group) == _AT_ONCE:
-            results += await _act_on(session, queue, action, group, shown=session.out.as_json)
-            group = []
-    results += await _act_on(session, queue, action, group, shown=session.out.as_json)
+    standing = select(session.spool, meant_.where, now, accepted_by=now)
+    concerned = (each async for each in standing if action.concerns(each[0].entry, each[1]))
+    results = await _act_on(session, queue, action, concerned, shown=session.out.as_json)
     if not session.out.as_json:
         session.out.record({}, ", ".join(f"{result} {count:,}" for result, count in sorted(results.items())))
     return results
@@ -273,14 +267,12 @@ async def _goes_ahead(session: Session, action: _Action, meant_: _Meant, now: fl
 
 
 async def _act_on(
-    session: Session, queue: Queue, action: _Action, found: Sequence[type_standing], *, shown: bool
+    session: Session, queue: Queue, action: _Action, standing: AsyncIterator[type_standing], *, shown: bool
 ) -> Counter[str]:
     results = Counter[str]()
-    for first in range(0, len(found), _AT_ONCE):
-        group = found[first : first + _AT_ONCE]
-        for (due, _), answer in zip(
-            group, await asyncio.gather(*(_one(queue, action, *each) for each in group)), strict=True
-        ):
+    async for portion in portions(standing):
+        answers = await asyncio.gather(*(_one(queue, action, *each) for each in portion))
+        for (due, _), answer in zip(portion, answers, strict=True):
             result = action.done if answer is Answer.DONE else answer.value
             results[result] += 1
             if shown:
@@ -292,8 +284,31 @@ async def _one(queue: Queue, action: _Action, due: Due, claim: Claim | None) -> 
     return await action.apply(queue, due, claim) if action.concerns(due.entry, claim) else Answer.UNCHANGED
 
 
-def _queue(session: Session, bell: Doorbell) -> Queue:
-    return Queue(session.spool, session.clock, session.config.hostname, session.config.retry, bell.ring)
+async def _walk(found: Sequence[type_standing]) -> AsyncIterator[type_standing]:
+    for each in found:
+        yield each
+
+
+async def portions(standing: AsyncIterator[type_standing]) -> AsyncIterator[list[type_standing]]:
+    """Cut entries into portions whose change touches at most a thousand records, one entry at the least."""
+    portion, touched = list[type_standing](), 0
+    async for due, claim in standing:
+        # its rows in the tables, an event for each recipient, and, if it ends, content that goes with it
+        touches = 8 + len(due.entry.waiting) + min(due.message.size // 4000, 80)
+        if portion and touched + touches > _TOGETHER:
+            yield portion
+            portion, touched = [], 0
+        portion.append((due, claim))
+        touched += touches
+    if portion:
+        yield portion
+
+
+@contextlib.contextmanager
+def _queue(session: Session) -> Iterator[Queue]:
+    """Open the queue, with a bell for what is due now."""
+    with contextlib.closing(Doorbell(session.config.doorbell)) as bell:
+        yield Queue(session.spool, session.clock, session.config.hostname, session.config.retry, bell.ring)
 
 
 async def _recall(session: Session, results: Counter[str]) -> None:
