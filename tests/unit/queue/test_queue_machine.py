@@ -192,7 +192,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert left.problems == []
         assert {name for name, count in left.counts.items() if count} <= {"events", "hints"}
         for lane in list(self.scheduler._heads):  # read ahead, then ended by their deadline
-            self.scheduler.leave(lane)
+            self.scheduler.forget(lane)
         assert not self.scheduler.taken
 
 
