@@ -60,6 +60,7 @@ class _Attempt:
         self.counted = True
         self.letter: Letter | None = None
         self.signed = ""
+        self.site = job.entry.domain  # until it is known where that goes
         self.relay = self.source = self.tls = ""
         self._connection: Connection | None = None
 
@@ -84,6 +85,7 @@ class _Attempt:
             results=results,
             started_at=self.started_at,
             ended_at=ended_at,
+            site=self.site,
             relay=self.relay,
             source=self.source,
             tls=self.tls,
@@ -146,6 +148,11 @@ class Attempter:
                 self._quiet.set()
         return attempt.outcome(results, self._clock.now())
 
+    async def site(self, domain: str) -> str:
+        """Name the site of a domain (in normal form); where there is none it is the domain's own name. Never raises."""
+        found = await self._site(domain)
+        return domain if isinstance(found, NoWay) else found.name
+
     def settled(self, job: Job) -> None:
         """Let others have the connections of an attempt, now that its outcome is committed."""
         for site, connection in self._held.pop(job.entry.id, ()):
@@ -183,6 +190,7 @@ class Attempter:
         site = await self._site(attempt.job.entry.domain)
         if isinstance(site, NoWay):
             return self._nowhere(attempt, site)
+        attempt.site = site.name
         # A recipient domain's TLS policy (MTA-STS, DANE) will have its say here, before a connection is chosen.
         passed_over: list[tuple[Result, ...]] = []
         kept = self._pool.take(site)

@@ -6,7 +6,8 @@ most one SMTP transaction a connection (promise 2).
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from mta.accounts.tenants import weight_of
@@ -23,6 +24,8 @@ from mta.spool.records import Lane
 log = logging.getLogger(__name__)
 
 COLLECT_INTERVAL = 60.0  # seconds between looks for content that nothing refers to
+LOOKUPS = 1000  # lanes at most whose site is looked up
+LOOKUPS_A_TENANT = 100  # of these
 WEIGHTS_INTERVAL = 10.0  # seconds after which a changed weight is known
 LOOKS_FREELY = 100  # lanes found, beyond which the next look waits, however often the bell is rung
 LOOK_PAUSE = 20e-6  # seconds, for each of these lanes: ten times what it takes to look at one
@@ -31,6 +34,9 @@ SETTLE_RETRY = 1.0  # seconds between attempts to store an outcome while the spo
 
 class Attempts(Protocol):
     """What makes the attempts; mta.delivery.attempt.Attempter."""
+
+    async def site(self, domain: str) -> str:
+        """Name the site of a domain; never raises."""
 
     async def attempt(self, job: Job) -> Outcome:
         """Make one attempt; never raises."""
@@ -77,6 +83,7 @@ class Dispatcher:
         self._turns = Turns[str](
             lambda tenant: self._weights.get(tenant, 1), lambda _, at_work: at_work < settings.connections_per_site
         )
+        self._placing: dict[Lane, asyncio.Task[None]] = {}  # of which it is looked up where they go
         self._look_at = clock.monotonic()  # not before
         self._looked = True  # since the bell was rung
         self._stopping = asyncio.Event()
@@ -114,6 +121,8 @@ class Dispatcher:
         """Start nothing more and wait for the attempts under way; the caller bounds the wait."""
         self._stopping.set()
         self._bell.set()
+        for each in self._placing.values():
+            each.cancel()
         while self._workers:
             await asyncio.wait(self._workers)
 
@@ -140,9 +149,35 @@ class Dispatcher:
         """Learn which lanes have work due."""
         lanes = await self._scheduler.due_lanes()
         await self._weigh({lane.tenant for lane in lanes})
-        for lane in lanes:
-            self._turns.ready(lane, lane.domain)
+        await self._place(lanes)
         self._look_at = self._clock.monotonic() + LOOK_PAUSE * max(0, len(lanes) - LOOKS_FREELY)
+
+    async def _place(self, lanes: Sequence[Lane]) -> None:
+        """Let lanes have their turns where their mail goes; those whose site takes a while to look up, later."""
+        waiting = [each for each in lanes if each not in self._turns and each not in self._placing]
+        while waiting and (begun := self._begin_to_place(waiting)):
+            await asyncio.sleep(0)  # which is long enough for what is known already
+            for each in begun:
+                if each in self._placing:
+                    self._placing[each].add_done_callback(lambda _: self._bell.set())
+            waiting = [each for each in waiting if each not in begun]
+
+    def _begin_to_place(self, lanes: Sequence[Lane]) -> set[Lane]:
+        """Begin to look up as many as may be, of each tenant, and return which."""
+        looked_up = Counter(lane.tenant for lane in self._placing)
+        begun = set[Lane]()
+        for lane in lanes:
+            if len(self._placing) < LOOKUPS and looked_up[lane.tenant] < LOOKUPS_A_TENANT:
+                looked_up[lane.tenant] += 1
+                self._placing[lane] = asyncio.create_task(self._look_up(lane), name=f"place {lane.domain}")
+                begun.add(lane)
+        return begun
+
+    async def _look_up(self, lane: Lane) -> None:
+        try:
+            self._turns.ready(lane, await self._attempts.site(lane.domain))
+        finally:
+            del self._placing[lane]
 
     async def _weigh(self, tenants: Collection[str]) -> None:
         """Look up weights: those of tenants with work, now and then anew."""
@@ -251,6 +286,9 @@ class Dispatcher:
         """Settle a job and claim the next, in one commit where they meet; both are durable on return."""
         settled = asyncio.create_task(self._settle(job, outcome))
         slot.unsettled = True
+        if outcome.site != slot.site:  # the DNS says something else than it did
+            self._turns.idle(slot.lane)
+            self._bell.set()
         following: Job | None = None
         failed: BaseException | None = None
         try:

@@ -42,11 +42,21 @@ class Peer:
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.tenants: list[str] = []
+        self.sites: dict[str, str] = {}
+        self.asked: list[str] = []
+        self.slow: set[str] = set()
+        self.answer = asyncio.Event()
         self.at_once: list[int] = []
         self.go = asyncio.Semaphore(0)
         self.defects: set[str] = set()
         self.committed: list[str] = []
         self._under_way = 0
+
+    async def site(self, domain: str) -> str:
+        self.asked.append(domain)
+        if domain in self.slow:
+            await self.answer.wait()
+        return self.sites.get(domain, domain)
 
     async def attempt(self, job: Job) -> Outcome:
         self.begun.append(job.entry.domain)
@@ -57,7 +67,12 @@ class Peer:
         self._under_way -= 1
         if job.entry.domain in self.defects:
             raise ZeroDivisionError
-        return Outcome(results=(OK,) * len(job.recipients), started_at=0.0, ended_at=0.0)
+        return Outcome(
+            results=(OK,) * len(job.recipients),
+            started_at=0.0,
+            ended_at=0.0,
+            site=self.sites.get(job.entry.domain, job.entry.domain),
+        )
 
     def let_go(self, count: int = 1000) -> None:
         for _ in range(count):
@@ -210,6 +225,56 @@ async def test_a_place_at_a_site_is_free_when_the_outcome_is_stored_and_then_at_
     await bench.until(bench.empty)
     assert bench.peer.begun.count("x.test") == 2
     await bench.until(lambda: bench.dispatcher._turns._places == {})
+
+
+async def test_domains_of_one_site_share_its_limit_and_tenants_share_the_site(bench: Bench) -> None:
+    domains = [f"d{number}.test" for number in range(40)]
+    bench.peer.sites = dict.fromkeys(domains, "mx.test:25")
+    await bench.accept(*domains[:39], tenant="many")
+    await bench.accept(domains[39], tenant="one")
+    bench.start(connections=30, per_site=4)
+    await bench.until(lambda: len(bench.peer.begun) == 4)
+    await asyncio.sleep(0.05)
+    assert sorted(bench.peer.tenants) == ["many", "many", "many", "one"]
+    bench.peer.let_go()
+    await bench.until(bench.empty)
+    assert max(bench.peer.at_once) == 4
+
+
+async def test_a_site_that_is_looked_up_for_long_holds_up_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOKUPS_A_TENANT", 3)
+    slow = [f"slow{number}.test" for number in range(5)]
+    bench.peer.slow.update(slow)
+    bench.peer.let_go()
+    await bench.accept(*slow, tenant="slow")
+    await bench.accept("x.test", tenant="fast")
+    bench.start()
+    await bench.until(lambda: bench.peer.begun == ["x.test"])
+    assert len(bench.peer.asked) == 4
+    bench.peer.answer.set()
+    await bench.until(bench.empty)
+    assert sorted(bench.peer.begun) == [*slow, "x.test"]
+
+
+async def test_more_lanes_than_are_looked_up_at_once_are_placed_all(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOKUPS_A_TENANT", 3)
+    await bench.accept(*[f"d{number}.test" for number in range(10)])
+    bench.start()
+    await bench.until(lambda: len(bench.peer.begun) == 10)
+
+
+async def test_a_lane_whose_site_has_changed_is_placed_anew(bench: Bench) -> None:
+    await bench.accept(*["x.test"] * 6)
+    bench.start(connections=10, per_site=2)
+    await bench.until(lambda: len(bench.peer.begun) == 2)
+    bench.peer.sites["x.test"] = "mx.test:25"
+    bench.peer.let_go(2)
+    await bench.until(lambda: len(bench.peer.begun) == 4)
+    await asyncio.sleep(0.05)
+    assert bench.dispatcher._turns.at_work("mx.test:25") == 2
+    assert bench.dispatcher._turns.at_work("x.test") == 0
 
 
 async def test_whoever_comes_to_a_flood_has_one_of_the_next_slots(bench: Bench) -> None:

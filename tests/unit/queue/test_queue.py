@@ -64,7 +64,9 @@ class Fixture:
     async def settle(self, job: Job, *results: Result, counted: bool = True) -> bool:
         now = self.clock.now()
         every = results if len(results) == len(job.recipients) else results * len(job.recipients)
-        outcome = Outcome(results=every, started_at=now, ended_at=now, relay="mx[192.0.2.1]:25", counted=counted)
+        outcome = Outcome(
+            results=every, started_at=now, ended_at=now, site="mx", relay="mx[192.0.2.1]:25", counted=counted
+        )
         settled = await self.queue.settle(job, outcome)
         self.scheduler.done(job)
         return settled
