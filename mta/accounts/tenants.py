@@ -3,14 +3,19 @@
 A tenant's name stands in every message and event of its, so it never changes and is never removed.
 """
 
+import logging
 import re
 
 import msgspec
 
 from mta.spool.interface import Spool
+from mta.spool.sealing import SealBroken
+
+log = logging.getLogger(__name__)
 
 KIND = "tenant"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as config.Name: listeners name tenants too
+HEAVIEST = 1000
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -24,16 +29,37 @@ class Tenant(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     version: int = 1
     name: str
     created_at: float
+    weight: int = 1  # its share of deliveries against that of the others, 1 to HEAVIEST
 
 
 _decode = msgspec.msgpack.Decoder(Tenant).decode
 
 
-async def create(spool: Spool, name: str, now: float) -> bool:
+async def create(spool: Spool, name: str, now: float, weight: int = 1) -> bool:
     """Create a tenant; False (and no change) if it exists, AccountError if the name is not fit to be one."""
     if not _NAME.fullmatch(name):
         raise AccountError("a tenant's name is 1 to 64 letters, digits, dots, hyphens and underscores")
-    return await spool.put_record(KIND, name, _encode(Tenant(name=name, created_at=now)), replace=False)
+    return await spool.put_record(KIND, name, _encode(Tenant(name=name, created_at=now, weight=weight)), replace=False)
+
+
+async def weigh(spool: Spool, name: str, weight: int) -> None:
+    """Give a tenant another weight; AccountError if there is none of this name."""
+    await require(spool, name)
+    stored = await spool.get_record(KIND, name)
+    if stored is not None:
+        await spool.put_record(
+            KIND, name, _encode(msgspec.structs.replace(_decode(stored), weight=weight)), replace=True
+        )
+
+
+async def weight_of(spool: Spool, name: str) -> int:
+    """Return a tenant's weight; 1 if there is no such tenant, or its record cannot be read: its mail goes on."""
+    try:
+        stored = await spool.get_record(KIND, name)
+        return 1 if stored is None else _decode(stored).weight
+    except (SealBroken, msgspec.DecodeError) as error:
+        log.error("tenant=%s weight=1 error=%s", name, error)
+        return 1
 
 
 async def exists(spool: Spool, name: str) -> bool:

@@ -25,7 +25,7 @@ from mta.delivery.trouble import Exchange, Fault, NoWay, Stage, Trouble
 from mta.mail.result import Outcome, Result, Verdict
 from mta.queue.job import Job
 from mta.spool.interface import SpoolError
-from mta.spool.records import Entry, Message
+from mta.spool.records import Message
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ class _Attempt:
         self.counted = True
         self.letter: Letter | None = None
         self.signed = ""
+        self.site = job.entry.destination  # until it is known where that goes
         self.relay = self.source = self.tls = ""
         self._connection: Connection | None = None
 
@@ -85,6 +86,7 @@ class _Attempt:
             results=results,
             started_at=self.started_at,
             ended_at=ended_at,
+            site=self.site,
             relay=self.relay,
             source=self.source,
             tls=self.tls,
@@ -147,6 +149,11 @@ class Attempter:
                 self._quiet.set()
         return attempt.outcome(results, self._clock.now())
 
+    async def site(self, destination: str) -> str:
+        """Name the site of a lane's domain or relay; where there is none it is the domain's own name. Never raises."""
+        found = await self._site(destination)
+        return destination if isinstance(found, NoWay) else found.name
+
     def settled(self, job: Job) -> None:
         """Let others have the connections of an attempt, now that its outcome is committed."""
         for site, connection in self._held.pop(job.entry.id, ()):
@@ -191,9 +198,10 @@ class Attempter:
     async def _results(self, attempt: _Attempt) -> tuple[Result, ...]:
         if self._draining:
             return self._broken_off(attempt, Fault.BROKEN_OFF)
-        site = await self._site(attempt.job.entry)
+        site = await self._site(attempt.job.entry.destination)
         if isinstance(site, NoWay):
             return self._nowhere(attempt, site)
+        attempt.site = site.name
         # A recipient domain's TLS policy (MTA-STS, DANE) will have its say here, before a connection is chosen.
         passed_over: list[tuple[Result, ...]] = []
         kept = self._pool.take(site)
@@ -211,13 +219,11 @@ class Attempter:
             log.info("message=%s relay=%s passed-over=%r", attempt.job.message.id, target, str(said.trouble))
         return self._nobody(attempt, passed_over, trail, site)
 
-    async def _site(self, entry: Entry) -> Site | NoWay:
-        if entry.relay:
-            return self._routes.relay(entry.relay, self._settings.port)
-        routed = self._routes.site(entry.domain)
+    async def _site(self, destination: str) -> Site | NoWay:
+        routed = self._routes.site(destination)
         if routed is not None:
             return routed
-        return await mx.site_of(entry.domain, self._resolver, self._hostname, self._settings.port)
+        return await mx.site_of(destination, self._resolver, self._hostname, self._settings.port)
 
     async def _dial(self, attempt: _Attempt, site: Site, target: Target) -> Exchange:
         try:

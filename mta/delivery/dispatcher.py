@@ -1,4 +1,4 @@
-"""The loop of the delivery role: lanes with due work get workers, a worker one connection's worth of jobs.
+"""The loop of the delivery role: slots, one for each connection, work for whoever's turn it is (mta.queue.turns).
 
 A worker takes its next job when the outcome of the previous one is committed, so that a crash repeats at
 most one SMTP transaction a connection (promise 2).
@@ -6,29 +6,37 @@ most one SMTP transaction a connection (promise 2).
 
 import asyncio
 import logging
-import math
 from collections import Counter
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from mta.accounts.tenants import weight_of
 from mta.clock import Clock
 from mta.config import Delivery
 from mta.mail.result import Outcome
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
-from mta.spool.interface import Spool, SpoolError, Unavailable, Uncertain
+from mta.queue.turns import Turns
+from mta.spool.interface import Due, Spool, SpoolError, Unavailable, Uncertain
 from mta.spool.records import Lane
 
 log = logging.getLogger(__name__)
 
 COLLECT_INTERVAL = 60.0  # seconds between looks for content that nothing refers to
+LOOKUPS = 1000  # lanes at most whose site is looked up
+LOOKUPS_A_TENANT = 100  # of these
+WEIGHTS_INTERVAL = 10.0  # seconds after which a changed weight is known
+LOOKS_FREELY = 100  # lanes found, beyond which the next look waits, however often the bell is rung
+LOOK_PAUSE = 20e-6  # seconds, for each of these lanes: ten times what it takes to look at one
 SETTLE_RETRY = 1.0  # seconds between attempts to store an outcome while the spool is sick
 
 
 class Attempts(Protocol):
     """What makes the attempts; mta.delivery.attempt.Attempter."""
+
+    async def site(self, domain: str) -> str:
+        """Name the site of a domain; never raises."""
 
     async def attempt(self, job: Job) -> Outcome:
         """Make one attempt; never raises."""
@@ -37,8 +45,18 @@ class Attempts(Protocol):
         """Hear that the outcome of an attempt is committed."""
 
 
+class _Slot:
+    """One of the process's connections: for which lane, and at which site it has a place."""
+
+    def __init__(self, lane: Lane, site: str) -> None:
+        self.lane = lane
+        self.site: str | None = site
+        self.unsettled = False  # the last outcome there is not stored yet, so its connection is in use
+        self.owed: str | None = None  # a site whose place is given back when it is
+
+
 class Dispatcher:
-    """Hands due entries to workers, within the connection limits of the process and of each lane."""
+    """Hands due entries to workers, within the connection limits of the process and of each site."""
 
     def __init__(
         self,
@@ -60,8 +78,14 @@ class Dispatcher:
         self._scheduler = Scheduler(spool, queue, clock)
         self._bell = asyncio.Event()
         self._workers: set[asyncio.Task[bool]] = set()
-        self._at_work: Counter[Lane] = Counter()
-        self._least_served: float = math.inf  # workers of the due lane with the fewest that could get no more
+        self._weights: dict[str, int] = {}
+        self._weighed_at = clock.monotonic()
+        self._turns = Turns[str](
+            lambda tenant: self._weights.get(tenant, 1), lambda _, at_work: at_work < settings.connections_per_site
+        )
+        self._placing: dict[Lane, asyncio.Task[None]] = {}  # of which it is looked up where they go
+        self._look_at = clock.monotonic()  # not before
+        self._looked = True  # since the bell was rung
         self._stopping = asyncio.Event()
         self._owner = False
         self._collected_at = clock.monotonic()
@@ -97,6 +121,8 @@ class Dispatcher:
         """Start nothing more and wait for the attempts under way; the caller bounds the wait."""
         self._stopping.set()
         self._bell.set()
+        for each in self._placing.values():
+            each.cancel()
         while self._workers:
             await asyncio.wait(self._workers)
 
@@ -109,86 +135,179 @@ class Dispatcher:
     async def _turn(self) -> None:
         if await self._queue.run_timers():
             self._bell.set()  # there may be more
-        await self._staff(await self._scheduler.due_lanes())
+        self._looked = self._clock.monotonic() >= self._look_at
+        if self._looked:
+            await self._look()
+        await self._staff()
         if self._clock.monotonic() - self._collected_at >= COLLECT_INTERVAL:
             if await self._spool.collect(self._clock.now()):
                 self._bell.set()  # there may be more
             else:
                 self._collected_at = self._clock.monotonic()
 
-    async def _staff(self, lanes: Sequence[Lane]) -> None:
-        """Give lanes workers: one each, whoever has least first; then what is free to those who can use more."""
-        served, least = Counter[str](), math.inf
-        for lane, workers in self._at_work.items():
-            served[lane.tenant] += workers
-        could_use_more: list[tuple[Lane, int]] = []
-        for lane in sorted(lanes, key=lambda each: (served[each.tenant], self._at_work[each])):
-            wanted = self._settings.connections_per_site - self._at_work[lane]
-            if wanted <= 0:
-                continue
-            if not self._free:
-                least = min(least, self._at_work[lane])
-                continue
-            waiting = await self._scheduler.waiting(lane, wanted)
-            if waiting and self._free:
-                self._start(lane)
-                could_use_more.append((lane, waiting - 1))
-        for lane, more in could_use_more:
-            for _ in range(min(more, self._free)):
-                self._start(lane)
-        self._least_served = least
+    async def _look(self) -> None:
+        """Learn which lanes have work due."""
+        lanes = await self._scheduler.due_lanes()
+        await self._weigh({lane.tenant for lane in lanes})
+        await self._place(lanes)
+        self._look_at = self._clock.monotonic() + LOOK_PAUSE * max(0, len(lanes) - LOOKS_FREELY)
+
+    async def _place(self, lanes: Sequence[Lane]) -> None:
+        """Let lanes have their turns where their mail goes; those whose site takes a while to look up, later."""
+        waiting = [each for each in lanes if each not in self._turns and each not in self._placing]
+        while waiting and (begun := self._begin_to_place(waiting)):
+            await asyncio.sleep(0)  # which is long enough for what is known already
+            for each in begun:
+                if each in self._placing:
+                    self._placing[each].add_done_callback(lambda _: self._bell.set())
+            waiting = [each for each in waiting if each not in begun]
+
+    def _begin_to_place(self, lanes: Sequence[Lane]) -> set[Lane]:
+        """Begin to look up as many as may be, of each tenant, and return which."""
+        looked_up = Counter(lane.tenant for lane in self._placing)
+        begun = set[Lane]()
+        for lane in lanes:
+            if len(self._placing) < LOOKUPS and looked_up[lane.tenant] < LOOKUPS_A_TENANT:
+                looked_up[lane.tenant] += 1
+                self._placing[lane] = asyncio.create_task(self._look_up(lane), name=f"place {lane.domain}")
+                begun.add(lane)
+        return begun
+
+    async def _look_up(self, lane: Lane) -> None:
+        try:
+            self._turns.ready(lane, await self._attempts.site(lane.domain))
+        finally:
+            del self._placing[lane]
+
+    async def _weigh(self, tenants: Collection[str]) -> None:
+        """Look up weights: those of tenants with work, now and then anew."""
+        if self._clock.monotonic() - self._weighed_at >= WEIGHTS_INTERVAL:
+            self._weighed_at = self._clock.monotonic()
+            for each in tenants:
+                self._weights[each] = await weight_of(self._spool, each)
+        for each in tenants:
+            if each not in self._weights:
+                self._weights[each] = await weight_of(self._spool, each)
+
+    async def _staff(self) -> None:
+        """Give every free slot a worker, as long as there is work that may be done."""
+        while self._has_free and (taken := self._turns.take()) is not None:
+            lane, site, _ = taken
+            slot = _Slot(lane, site)
+            due = None
+            try:
+                due = await self._next_due(slot)
+            finally:
+                if due is None:
+                    self._turns.idle(lane)
+                    self._turns.leave(site)
+            if due is not None:
+                task = asyncio.create_task(self._work(slot, due), name=f"deliver {lane.domain}")
+                self._workers.add(task)
+                task.add_done_callback(self._left)
 
     @property
-    def _free(self) -> int:
-        return 0 if self._stopping.is_set() else self._settings.connections - len(self._workers)
+    def _has_free(self) -> bool:
+        return len(self._workers) < self._settings.connections and not self._stopping.is_set()
 
-    def _start(self, lane: Lane) -> None:
-        task = asyncio.create_task(self._work(lane), name=f"deliver {lane.domain}")
-        self._at_work[lane] += 1
-        self._workers.add(task)
-        task.add_done_callback(partial(self._left, lane))
-
-    def _left(self, lane: Lane, worker: asyncio.Task[bool]) -> None:
+    def _left(self, worker: asyncio.Task[bool]) -> None:
         self._workers.discard(worker)
-        self._at_work[lane] -= 1
-        if not self._at_work[lane]:
-            del self._at_work[lane]
-            self._scheduler.leave(lane)
         if not worker.cancelled() and worker.result():
             self._bell.set()  # somebody may wait for the slot; after a failure it is the poll that looks again
 
-    async def _work(self, lane: Lane) -> bool:
-        """Make attempts for one lane, one after the other, until it has nothing due or others need the slot.
-
-        False if something failed.
-        """
+    async def _work(self, slot: _Slot, due: Due) -> bool:
+        """Make attempts, one after the other, for whoever's turn it is, until there is nobody; False if one failed."""
         try:
-            job = await self._scheduler.next_job(lane)
+            job = await self._claim(slot, due)
             while job is not None:
                 outcome = await self._attempts.attempt(job)
-                job = await self._go_on(job, outcome)
+                job = await self._go_on(slot, job, outcome)
         except SpoolError as error:
-            log.error("lane=%s doing=wait error=%s", lane.domain, error)
+            log.error("lane=%s doing=wait error=%s", slot.lane.domain, error)
             if isinstance(error, Uncertain):  # there may be a claim that nobody works on
                 self._owner = False
         except Exception:  # a background loop's boundary: a defect met in one lane must not stop the others
-            log.exception("lane=%s doing=leave", lane.domain)
+            log.exception("lane=%s doing=leave", slot.lane.domain)
         else:
             return True
+        finally:
+            self._leave(slot)
+        self._turns.idle(slot.lane)  # until somebody looks again
         return False
 
-    async def _go_on(self, job: Job, outcome: Outcome) -> Job | None:
+    async def _claim(self, slot: _Slot, due: Due | None) -> Job | None:
+        """Claim `due`, or else the next of the slot's lane, or of the next whose turn it is; None if there is none."""
+        while True:
+            if due is None:
+                due = await self._next_due(slot)
+            if due is None:
+                self._turns.idle(slot.lane)
+                if not self._move(slot):
+                    return None
+            elif (job := await self._scheduler.claim(due)) is not None:
+                return job
+            due = None
+
+    async def _next_due(self, slot: _Slot) -> Due | None:
+        """Take the next entry of the slot's lane in hand and charge it, but for the recipient of its turn."""
+        due = await self._scheduler.next_due(slot.lane)
+        if due is not None and slot.site is not None and len(due.entry.waiting) > 1:
+            self._turns.charge(slot.lane, slot.site, len(due.entry.waiting) - 1)
+        return due
+
+    def _move(self, slot: _Slot) -> bool:
+        """Have the slot work for whose turn it is, in its place or in another; False if it has nothing to do."""
+        if self._stopping.is_set() or not self._owner:
+            return False
+        taken = self._turns.take(slot.site)
+        if taken is None:
+            return False
+        lane, site, stays = taken
+        if not stays:
+            self._leave(slot)
+        slot.lane, slot.site = lane, site
+        return True
+
+    def _leave(self, slot: _Slot) -> None:
+        """Give the slot's place back; or owe it, while its connection waits for an outcome to be stored."""
+        site, slot.site = slot.site, None
+        if site is None:
+            return
+        if slot.unsettled:
+            slot.unsettled, slot.owed = False, site
+        else:
+            self._give_back(site)
+
+    def _give_back(self, site: str) -> None:
+        if self._turns.leave(site) and self._has_free:
+            self._bell.set()  # for whoever waits for that place
+
+    async def _go_on(self, slot: _Slot, job: Job, outcome: Outcome) -> Job | None:
         """Settle a job and claim the next, in one commit where they meet; both are durable on return."""
-        lane, settled = job.entry.lane, asyncio.create_task(self._settle(job, outcome))
-        leaves = self._stopping.is_set() or not self._owner or self._at_work[lane] > self._least_served
+        settled = asyncio.create_task(self._settle(job, outcome))
+        slot.unsettled = True
+        if outcome.site != slot.site:  # the DNS says something else than it did
+            self._turns.idle(slot.lane)
+            self._bell.set()
         following: Job | None = None
         failed: BaseException | None = None
         try:
-            if not leaves:
-                following = await self._scheduler.next_job(lane)
+            if self._move(slot):
+                following = await self._claim(slot, None)
         except BaseException as error:  # noqa: BLE001 - raised again when the outcome is stored
             failed = error
-        await settled
+        try:
+            await settled
+        except BaseException:  # a defect: nobody will work on what has been claimed
+            if following is not None:
+                self._scheduler.done(following)
+                self._owner = False
+            raise
+        finally:
+            slot.unsettled = False
+            if slot.owed is not None:
+                owed, slot.owed = slot.owed, None
+                self._give_back(owed)
         if failed is not None:
             raise failed
         return following
@@ -209,4 +328,5 @@ class Dispatcher:
     async def _pause(self, looked_at: float) -> float:
         """Work out how long there is nothing new to do; work held back by limits comes with the bell."""
         at = await self._scheduler.next_at(looked_at)
-        return self._poll if at is None else min(self._poll, max(0.0, at - self._clock.now()))
+        pause = self._poll if at is None else min(self._poll, max(0.0, at - self._clock.now()))
+        return pause if self._looked else min(pause, max(0.0, self._look_at - self._clock.monotonic()))

@@ -12,7 +12,7 @@ from functools import lru_cache
 from random import Random
 
 from mta.delivery.resolver import Exchanger, NoAnswer, Resolver
-from mta.delivery.route import NextHop, Site, Target
+from mta.delivery.route import NextHop, Site, Target, site
 from mta.delivery.trouble import NoWay
 from mta.mail.address import AddressError, parse_literal
 
@@ -32,7 +32,7 @@ async def site_of(domain: str, resolver: Resolver, hostname: str, port: int) -> 
     """Find the next hops of a domain (in normal form) by MX, implicit MX or address literal. Never raises."""
     if domain.startswith("["):
         try:
-            return Site((NextHop(0, parse_literal(domain), port),))
+            return site((NextHop(0, parse_literal(domain), port),))
         except AddressError:
             return NoWay.NO_HOST
     try:
@@ -68,7 +68,7 @@ def by_rank(exchangers: tuple[Exchanger, ...], hostname: str, port: int) -> Site
         return NoWay.LOOP
     preferences = sorted({each.preference for each in hosts})
     hops = [NextHop(preferences.index(each.preference), each.host, port) for each in hosts]
-    return Site(tuple(sorted(hops, key=lambda hop: (hop.rank, hop.host))))
+    return site(tuple(sorted(hops, key=lambda hop: (hop.rank, hop.host))))
 
 
 def in_order(hops: Sequence[NextHop], rng: Random) -> list[NextHop]:
@@ -99,11 +99,11 @@ def _wrapped(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 class Trail:
     """The addresses of a site in the order to try, looked up host by host as they are needed."""
 
-    def __init__(self, site: Site, resolver: Resolver, rng: Random, *, private: bool) -> None:
+    def __init__(self, to: Site, resolver: Resolver, rng: Random, *, private: bool) -> None:
         """`private` admits addresses that are not public."""
-        self._hops = deque(in_order(site.hops, rng))
+        self._hops = deque(in_order(to.hops, rng))
         self._resolver = resolver
-        self._private = private or site.routed
+        self._private = private or to.routed
         self._next: deque[Target] = deque()
         self._given = 0
         self.unanswered = False  # whether a host was passed over because the DNS did not answer

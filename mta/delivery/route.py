@@ -5,12 +5,16 @@ site holds nothing of the domain.
 """
 
 from collections.abc import Sequence
+from hashlib import blake2b
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from mta.config import Route, next_hop
+from mta.config import Route
+
+_NAME_LIMIT = 200  # octets of a site's name
 
 TlsMode = Literal["none", "opportunistic", "require", "verify", "implicit"]
 
@@ -31,8 +35,12 @@ class Login(msgspec.Struct, frozen=True):
 
 
 class Site(msgspec.Struct, frozen=True):
-    """Next hops in order of rank. `routed`: the operator named them, so they may be private addresses."""
+    """Next hops in order of rank. `routed`: the operator named them, so they may be private addresses.
 
+    `name` is one for all that share limits: `mx1.example.com:25, mx2.example.com:25 > backup.example.com:25`.
+    """
+
+    name: str
     hops: tuple[NextHop, ...]
     tls: TlsMode = "opportunistic"
     login: Login | None = None
@@ -56,21 +64,24 @@ class Routes:
     def __init__(self, routes: Sequence[Route]) -> None:
         self._routes = [(route.domains, _site(route)) for route in routes]
 
-    def site(self, domain: str) -> Site | None:
-        """Find the site that is named for a recipient domain (in normal form); None: MX decides."""
-        for patterns, site in self._routes:
-            if any(matches(pattern, domain) for pattern in patterns):
-                return site
+    def site(self, destination: str) -> Site | None:
+        """Find the site that is named for a recipient domain (in normal form); None: MX decides.
+
+        Or that of a relay an operator has named (`host:port`), with TLS and AUTH of the route that has it too.
+        """
+        if ":" in destination and not destination.endswith("]"):  # which an address literal does
+            host, _, port = destination.rpartition(":")
+            return self._relay(NextHop(0, host.removeprefix("[").removesuffix("]"), int(port)))
+        for patterns, found in self._routes:
+            if any(matches(pattern, destination) for pattern in patterns):
+                return found
         return None
 
-    def relay(self, address: str, port: int) -> Site:
-        """Make the site of a relay that an operator named; TLS and AUTH are those of the route that has it too."""
-        found = next_hop(address, port)
-        hop = NextHop(0, found.host, found.port)
-        for _, site in self._routes:
-            if any((each.host, each.port) == (hop.host, hop.port) for each in site.hops):
-                return msgspec.structs.replace(site, hops=(hop,))
-        return Site((hop,), routed=True)
+    def _relay(self, hop: NextHop) -> Site:
+        for _, routed in self._routes:
+            if any((each.host, each.port) == (hop.host, hop.port) for each in routed.hops):
+                return site((hop,), routed.tls, routed.login, routed=True)
+        return site((hop,), routed=True)
 
 
 def matches(pattern: str, domain: str) -> bool:
@@ -78,9 +89,24 @@ def matches(pattern: str, domain: str) -> bool:
     return pattern in ("*", domain) or (pattern.startswith("*.") and domain.endswith(pattern[1:]))
 
 
+def site(
+    hops: tuple[NextHop, ...], tls: TlsMode = "opportunistic", login: Login | None = None, *, routed: bool = False
+) -> Site:
+    """Make the site of next hops that are in order of rank."""
+    ranks = [", ".join(f"{hop.host}:{hop.port}" for hop in those) for _, those in groupby(hops, lambda hop: hop.rank)]
+    name = (
+        " > ".join(ranks)
+        + ("" if tls == "opportunistic" else f" tls={tls}")
+        + (f" as {login.username}" if login else "")
+    )
+    if len(name) > _NAME_LIMIT:  # a stranger's zone can name a hundred hosts
+        name = f"{name[:_NAME_LIMIT]}… {blake2b(name.encode(), digest_size=8).hexdigest()}"
+    return Site(name, hops, tls, login, routed)
+
+
 def _site(route: Route) -> Site:
     login = None
     if route.username is not None and route.password_file is not None:
         login = Login(route.username, route.password_file)
     hops = tuple(NextHop(rank, each.host, each.port) for rank, each in enumerate(route.relay))
-    return Site(hops, route.tls, login, routed=True)
+    return site(hops, route.tls, login, routed=True)

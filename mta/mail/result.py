@@ -40,7 +40,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt for one entry: `results` in the order of the job's recipients.
+    """One attempt for one entry: `results` in the order of the job's recipients, `site` the name of where it went.
 
     `relay` is `host[address]:port` of the last peer spoken to, "" when none was reached. `counted` is
     False when the attempt failed before anybody could be asked (DNS out): it costs no step of the
@@ -51,6 +51,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     results: tuple[Result, ...]
     started_at: float
     ended_at: float
+    site: str
     relay: str = ""
     source: str = ""
     tls: str = ""

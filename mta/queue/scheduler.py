@@ -13,7 +13,9 @@ from mta.spool.interface import Due, Spool
 from mta.spool.records import Lane
 
 LANES = 4096
-HEADS_PER_LANE = 64
+HEADS = 16_384  # read ahead and not claimed yet, of all lanes
+_FIRST_READ = 4  # entries of a lane; each later read is twice as large
+_LARGEST_READ = 64
 
 
 class Scheduler:
@@ -23,7 +25,9 @@ class Scheduler:
         self._spool = spool
         self._queue = queue
         self._clock = clock
-        self._heads: dict[Lane, deque[Due]] = {}
+        self._heads: dict[Lane, deque[Due]] = {}  # the lane that was read last is at the end
+        self._ahead = 0  # how many heads
+        self._read: dict[Lane, int] = {}  # how many at once, of lanes that are read
         self._taken: set[str] = set()
 
     @property
@@ -35,42 +39,61 @@ class Scheduler:
         """List lanes with due work, tenants in turn."""
         return await self._spool.lanes(self._clock.now(), LANES)
 
-    async def waiting(self, lane: Lane, limit: int) -> int:
-        """Tell how many entries of a lane could be claimed now, counting to `limit`."""
-        return min(limit, len(await self._read_ahead(lane)))
-
     async def next_job(self, lane: Lane) -> Job | None:
         """Claim the next entry of a lane, durable on return; None when none is due."""
-        while heads := await self._read_ahead(lane):
-            due = heads.popleft()
-            job = None
-            try:
-                job = await self._queue.claim(due)
-            finally:
-                if job is None:
-                    self._taken.discard(due.entry.id)
-            if job is not None:
+        while (due := await self.next_due(lane)) is not None:
+            if (job := await self.claim(due)) is not None:
                 return job
         return None
+
+    async def next_due(self, lane: Lane) -> Due | None:
+        """Take the next entry of a lane in hand, to be claimed; None when none is due."""
+        heads = await self._read_ahead(lane)
+        if not heads:
+            return None
+        self._ahead -= 1
+        return heads.popleft()
+
+    async def claim(self, due: Due) -> Job | None:
+        """Claim what is in hand, durable on return; None, and no more in hand, if it has changed meanwhile."""
+        job = None
+        try:
+            job = await self._queue.claim(due)
+        finally:
+            if job is None:
+                self._taken.discard(due.entry.id)
+        return job
 
     def done(self, job: Job) -> None:
         """Forget a job that has been settled."""
         self._taken.discard(job.entry.id)
 
-    def leave(self, lane: Lane) -> None:
-        """Forget what was read ahead in a lane that nobody works on any more."""
+    def forget(self, lane: Lane) -> None:
+        """Forget what was read ahead in a lane; it is read again when its turn comes."""
+        self._read.pop(lane, None)
         for due in self._heads.pop(lane, ()):
             self._taken.discard(due.entry.id)
+            self._ahead -= 1
 
     async def _read_ahead(self, lane: Lane) -> deque[Due]:
-        if not self._heads.get(lane):
-            found = await self._spool.heads(lane, self._clock.now(), HEADS_PER_LANE, self._taken)
-            # Another may have read the same meanwhile, and the last one who worked here may have left.
-            for due in found:
-                if due.entry.id not in self._taken:
-                    self._taken.add(due.entry.id)
-                    self._heads.setdefault(lane, deque()).append(due)
-        return self._heads.get(lane) or deque()
+        heads = self._heads.get(lane)
+        if heads:
+            return heads
+        limit = self._read[lane] = min(2 * self._read.get(lane, _FIRST_READ // 2), _LARGEST_READ)
+        found = await self._spool.heads(lane, self._clock.now(), limit, self._taken)
+        heads = self._heads.pop(lane, deque())
+        for due in found:
+            if due.entry.id not in self._taken:  # another may have read the same meanwhile
+                self._taken.add(due.entry.id)
+                heads.append(due)
+                self._ahead += 1
+        if not heads:
+            self.forget(lane)
+            return heads
+        self._heads[lane] = heads
+        while self._ahead > HEADS and (longest_ago := next(iter(self._heads))) != lane:
+            self.forget(longest_ago)
+        return heads
 
     async def next_at(self, after: float) -> float | None:
         """Return when there will be something to do that was not there at `after`; None if nothing is foreseen."""

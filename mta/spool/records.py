@@ -133,7 +133,12 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     @property
     def lane(self) -> "Lane":
         """Where it waits."""
-        return Lane(self.tenant, self.message_class, self.domain)
+        return Lane(self.tenant, self.message_class, self.destination)
+
+    @property
+    def destination(self) -> str:
+        """What says where it goes: its domain, or the relay it was redirected to, which has a lane of its own."""
+        return self.relay or self.domain
 
     @property
     def waiting(self) -> tuple[RecipientState, ...]:
@@ -175,7 +180,7 @@ class Claim(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 
 class Lane(NamedTuple):
-    """What a tenant has waiting of one class for one destination domain."""
+    """What a tenant has waiting of one class for one destination domain (or redirected to one relay, `host:port`)."""
 
     tenant: str
     message_class: MessageClass

@@ -63,7 +63,7 @@ async def _accept(spool: Spool, queue: Queue, tags: Iterator[str]) -> None:
 
 def _outcome(job: Job, now: float) -> Outcome:
     results = tuple(_RESULTS[crc32(each.address.encode()) % len(_RESULTS)] for each in job.recipients)
-    return Outcome(results=results, started_at=now, ended_at=now, relay="mx.test[192.0.2.1]:25")
+    return Outcome(results=results, started_at=now, ended_at=now, site="mx.test", relay="mx.test[192.0.2.1]:25")
 
 
 async def _deliver(queue: Queue, scheduler: Scheduler, clock: SystemClock, bell: asyncio.Event) -> None:

@@ -78,7 +78,7 @@ class EntryKeys(NamedTuple):
 def entry_keys(entry: Entry) -> EntryKeys:
     """The keys of an entry as it is."""
     key = entry_key(entry)
-    lane = _lane_key(entry.tenant, int(entry.message_class), entry.domain)
+    lane = _lane_key(entry.tenant, int(entry.message_class), entry.destination)
     return EntryKeys(
         entry=key,
         due=lane + milliseconds(entry.due_at) + key,

@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 
 from mta.accounts import tenants
@@ -25,3 +26,25 @@ async def test_unfit_name_creates_nothing(spool, name):
     with pytest.raises(AccountError):
         await tenants.create(spool, name, 100.0)
     assert await tenants.list_all(spool) == []
+
+
+async def test_a_weight_is_kept_and_changed(spool):
+    await tenants.create(spool, "acme", 100.0, weight=3)
+    await tenants.create(spool, "acme", 100.0, weight=5)  # changes nothing
+    assert await tenants.weight_of(spool, "acme") == 3
+    await tenants.weigh(spool, "acme", 7)
+    assert [(each.name, each.weight, each.created_at) for each in await tenants.list_all(spool)] == [("acme", 7, 100.0)]
+    with pytest.raises(AccountError, match="no tenant 'other'"):
+        await tenants.weigh(spool, "other", 2)
+
+
+async def test_whose_weight_cannot_be_read_has_the_usual_one(spool, caplog):
+    await spool.put_record(tenants.KIND, "acme", b"\xc1", replace=True)
+    assert await tenants.weight_of(spool, "acme") == 1
+    assert "tenant=acme weight=1" in caplog.text
+    assert await tenants.weight_of(spool, "nobody") == 1
+
+
+async def test_a_record_from_before_weights_can_be_read(spool):
+    await spool.put_record(tenants.KIND, "acme", msgspec.msgpack.encode([1, "acme", 100.0]), replace=True)
+    assert await tenants.weight_of(spool, "acme") == 1

@@ -115,7 +115,7 @@ class Relay:
             assert message is not None
             await spool.claim(entry, self._claimed(entry))
             job = Job(entry, message, self._claimed(entry))
-            return await queue.settle(job, Outcome(results=results, started_at=0.0, ended_at=0.0))
+            return await queue.settle(job, Outcome(results=results, started_at=0.0, ended_at=0.0, site="mx"))
 
         assert self.with_spool(settle)
 

@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from mta.accounts import tenants
 from mta.config import Delivery, Retry
 from mta.delivery import dispatcher as module
 from mta.delivery.dispatcher import Dispatcher
@@ -19,6 +21,7 @@ from mta.mail.result import Outcome, Result, Verdict
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.submission import Submission
+from mta.queue.turns import STAYS
 from mta.spool.interface import Settlement, Uncertain
 from mta.spool.lmdb import commit
 from mta.spool.lmdb.care import verify
@@ -38,21 +41,38 @@ class Peer:
 
     def __init__(self) -> None:
         self.begun: list[str] = []
+        self.tenants: list[str] = []
+        self.sites: dict[str, str] = {}
+        self.asked: list[str] = []
+        self.slow: set[str] = set()
+        self.answer = asyncio.Event()
         self.at_once: list[int] = []
         self.go = asyncio.Semaphore(0)
         self.defects: set[str] = set()
         self.committed: list[str] = []
         self._under_way = 0
 
+    async def site(self, domain: str) -> str:
+        self.asked.append(domain)
+        if domain in self.slow:
+            await self.answer.wait()
+        return self.sites.get(domain, domain)
+
     async def attempt(self, job: Job) -> Outcome:
         self.begun.append(job.entry.domain)
+        self.tenants.append(job.entry.tenant)
         self._under_way += 1
         self.at_once.append(self._under_way)
         await self.go.acquire()
         self._under_way -= 1
         if job.entry.domain in self.defects:
             raise ZeroDivisionError
-        return Outcome(results=(OK,) * len(job.recipients), started_at=0.0, ended_at=0.0)
+        return Outcome(
+            results=(OK,) * len(job.recipients),
+            started_at=0.0,
+            ended_at=0.0,
+            site=self.sites.get(job.entry.domain, job.entry.domain),
+        )
 
     def let_go(self, count: int = 1000) -> None:
         for _ in range(count):
@@ -149,6 +169,139 @@ async def test_a_long_lane_leaves_room_for_a_short_one(bench: Bench, tenant: str
     bench.peer.let_go(10)
     await bench.until(lambda: len(bench.peer.begun) == 12)
     assert "short.test" in bench.peer.begun
+
+
+async def test_tenants_share_by_weight_and_a_new_weight_holds_soon(bench: Bench) -> None:
+    for tenant, weight in (("heavy", 3), ("light", 1)):
+        await tenants.create(bench.spool, tenant, 1.0, weight)
+        await bench.accept(*["x.test"] * 60, tenant=tenant)
+    bench.start(connections=4)
+    await bench.until(lambda: len(bench.peer.begun) == 4)
+    bench.peer.let_go(36)
+    await bench.until(lambda: len(bench.peer.begun) == 40)
+    assert Counter(bench.peer.tenants)["heavy"] == pytest.approx(30, abs=2)
+    await tenants.weigh(bench.spool, "light", 3)
+    await bench.clock.advance(module.WEIGHTS_INTERVAL)
+    bench.ring()
+    await asyncio.sleep(0.05)
+    bench.peer.let_go(40)
+    await bench.until(lambda: len(bench.peer.begun) == 80)
+    assert Counter(bench.peer.tenants[40:])["heavy"] == pytest.approx(20, abs=3)
+
+
+async def test_a_site_is_shared_by_all_tenants_and_has_its_limit_once(bench: Bench) -> None:
+    for tenant in ("one", "two", "three"):
+        await bench.accept(*["x.test"] * 10, tenant=tenant)
+    bench.start(connections=20, per_site=6)
+    await bench.until(lambda: len(bench.peer.begun) == 6)
+    await asyncio.sleep(0.05)
+    assert Counter(bench.peer.tenants) == {"one": 2, "two": 2, "three": 2}
+    bench.peer.let_go()
+    await bench.until(bench.empty)
+    assert max(bench.peer.at_once) == 6
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_place_at_a_site_is_free_when_the_outcome_is_stored_and_then_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    """Without a poll: the bell alone must do it."""
+    stored, storing = bench.spool.settle, asyncio.Event()
+
+    async def settle(settlement: Settlement) -> bool:
+        await storing.wait()
+        return await stored(settlement)
+
+    monkeypatch.setattr(bench.spool, "settle", settle)
+    bench.peer.let_go()
+    await bench.accept("x.test", *["y.test"] * others)
+    bench.start(connections=2, per_site=1)
+    await bench.until(lambda: len(bench.peer.begun) == 1 + others)
+    await asyncio.sleep(0.05)
+    await bench.accept("x.test")
+    await asyncio.sleep(0.05)
+    assert bench.peer.begun.count("x.test") == 1
+    storing.set()
+    await bench.until(bench.empty)
+    assert bench.peer.begun.count("x.test") == 2
+    await bench.until(lambda: bench.dispatcher._turns._places == {})
+
+
+async def test_domains_of_one_site_share_its_limit_and_tenants_share_the_site(bench: Bench) -> None:
+    domains = [f"d{number}.test" for number in range(40)]
+    bench.peer.sites = dict.fromkeys(domains, "mx.test:25")
+    await bench.accept(*domains[:39], tenant="many")
+    await bench.accept(domains[39], tenant="one")
+    bench.start(connections=30, per_site=4)
+    await bench.until(lambda: len(bench.peer.begun) == 4)
+    await asyncio.sleep(0.05)
+    assert sorted(bench.peer.tenants) == ["many", "many", "many", "one"]
+    bench.peer.let_go()
+    await bench.until(bench.empty)
+    assert max(bench.peer.at_once) == 4
+
+
+async def test_a_site_that_is_looked_up_for_long_holds_up_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOKUPS_A_TENANT", 3)
+    slow = [f"slow{number}.test" for number in range(5)]
+    bench.peer.slow.update(slow)
+    bench.peer.let_go()
+    await bench.accept(*slow, tenant="slow")
+    await bench.accept("x.test", tenant="fast")
+    bench.start()
+    await bench.until(lambda: bench.peer.begun == ["x.test"])
+    assert len(bench.peer.asked) == 4
+    bench.peer.answer.set()
+    await bench.until(bench.empty)
+    assert sorted(bench.peer.begun) == [*slow, "x.test"]
+
+
+async def test_more_lanes_than_are_looked_up_at_once_are_placed_all(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOKUPS_A_TENANT", 3)
+    await bench.accept(*[f"d{number}.test" for number in range(10)])
+    bench.start()
+    await bench.until(lambda: len(bench.peer.begun) == 10)
+
+
+async def test_a_lane_whose_site_has_changed_is_placed_anew(bench: Bench) -> None:
+    await bench.accept(*["x.test"] * 6)
+    bench.start(connections=10, per_site=2)
+    await bench.until(lambda: len(bench.peer.begun) == 2)
+    bench.peer.sites["x.test"] = "mx.test:25"
+    bench.peer.let_go(2)
+    await bench.until(lambda: len(bench.peer.begun) == 4)
+    await asyncio.sleep(0.05)
+    assert bench.dispatcher._turns.at_work("mx.test:25") == 2
+    assert bench.dispatcher._turns.at_work("x.test") == 0
+
+
+async def test_whoever_comes_to_a_flood_has_one_of_the_next_slots(bench: Bench) -> None:
+    await bench.accept(*[f"d{number}.test" for number in range(90)], *["x.test"] * 90, tenant="flood")
+    bench.start(connections=10)
+    await bench.until(lambda: len(bench.peer.begun) == 10)
+    await bench.accept("x.test", "new.test", tenant="light")
+    await asyncio.sleep(0.05)
+    bench.peer.let_go(4 * STAYS)
+    await bench.until(lambda: len(bench.peer.begun) == 10 + 4 * STAYS)
+    assert bench.peer.tenants.count("light") == 2
+
+
+async def test_with_many_lanes_the_bell_is_not_heeded_at_once_but_heeded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOKS_FREELY", 2)
+    monkeypatch.setattr(module, "LOOK_PAUSE", 10.0)
+    await bench.accept(*[f"d{number}.test" for number in range(4)])
+    bench.start()
+    await bench.until(lambda: len(bench.peer.begun) == 4)
+    await bench.accept("late.test")
+    await bench.clock.advance(19.0)
+    await asyncio.sleep(0.05)
+    assert "late.test" not in bench.peer.begun
+    await bench.clock.advance(1.0)
+    await bench.until(lambda: "late.test" in bench.peer.begun)
 
 
 async def test_a_lane_alone_keeps_its_workers(bench: Bench) -> None:
@@ -309,7 +462,8 @@ async def test_nothing_stays_in_memory_of_what_was_delivered(bench: Bench) -> No
     await bench.until(bench.empty)
     await bench.until(lambda: bench.dispatcher.in_flight == 0)
     scheduler = bench.dispatcher._scheduler
-    assert (len(scheduler.taken), len(scheduler._heads), len(bench.dispatcher._at_work)) == (0, 0, 0)
+    assert (len(scheduler.taken), len(scheduler._heads), len(scheduler._read)) == (0, 0, 0)
+    await bench.until(lambda: bench.dispatcher._turns._places == {})
 
 
 async def test_large_content_is_collected_as_fast_as_it_is_left_behind(bench: Bench) -> None:

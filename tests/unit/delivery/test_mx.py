@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mta.config import Config
 from mta.delivery import mx
 from mta.delivery.resolver import Exchanger
-from mta.delivery.route import Login, NextHop, Routes, Site
+from mta.delivery.route import Login, NextHop, Routes, site
 from mta.delivery.trouble import NoWay
 from mta.mail.result import Verdict
 from tests.unit.delivery.peers import ACCEPT, EHLO, QUIT, DnsPeer, Relay, ScriptedServer, config, job
@@ -27,6 +27,31 @@ def test_sites_are_equal_whatever_the_numbers():
     assert mx.by_rank((Exchanger(1, "a"), Exchanger(7, "b")), "x", 25) == mx.by_rank(
         (Exchanger(20, "b"), Exchanger(10, "a")), "x", 25
     )
+
+
+def name(*exchangers):
+    return mx.by_rank(tuple(Exchanger(*each) for each in exchangers), "x", 25).name
+
+
+def test_sites_have_names_that_are_one_for_equal_sites_alone():
+    assert name((5, "c"), (5, "b"), (9, "a")) == "b:25, c:25 > a:25"
+    assert name((5, "b"), (5, "c")) != name((5, "b"), (6, "c"))
+    many = [(5, f"{'x' * 60}{number}.test") for number in range(100)]
+    assert len(name(*many)) < 250
+    assert name(*many) != name(*many[:-1])
+
+
+def test_routes_that_speak_otherwise_are_other_sites(tmp_path):
+    (tmp_path / "password").write_text("secret")
+    login = {"username": "u", "password_file": str(tmp_path / "password")}
+    routes = [
+        {"domains": ["a.test"], "relay": "mx.test:25"},
+        {"domains": ["b.test"], "relay": "mx.test:25", "tls": "require"},
+        {"domains": ["c.test"], "relay": "mx.test:25", "tls": "require", **login},
+    ]
+    found = Routes(Config.model_validate({"routes": routes}).routes)
+    names = [found.site(f"{each}.test").name for each in "abc"]
+    assert names == ["mx.test:25", "mx.test:25 tls=require", "mx.test:25 tls=require as u"]
 
 
 def test_null_mx_and_null_mx_among_others():
@@ -127,10 +152,11 @@ def test_a_relay_that_an_operator_named_is_spoken_to_as_the_route_to_it_says(tmp
         }
     ).routes
     found = Routes(routes)
-    known = found.relay("second:587", 25)
+    known = found.site("second:587")
     assert (known.hops, known.tls, known.login) == ((NextHop(0, "second", 587),), "verify", Login("us", password))
-    for address, hop in (("second", NextHop(0, "second", 25)), ("[2001:db8::1]:26", NextHop(0, "2001:db8::1", 26))):
-        assert found.relay(address, 25) == Site((hop,), routed=True)
+    for address, hop in (("second:25", NextHop(0, "second", 25)), ("[2001:db8::1]:26", NextHop(0, "2001:db8::1", 26))):
+        assert found.site(address) == site((hop,), routed=True)
+    assert found.site("[IPv6:2001:db8::1]") is None  # an address literal is a domain
 
 
 # Whole attempts
@@ -253,7 +279,10 @@ async def test_domains_with_the_same_hosts_share_connections():
         Relay(config(port=server.port, allow_private_targets=True), dns=peer.settings) as relay,
     ):
         for domain in ("a.test", "b.test"):
-            assert (await relay.attempt(job(domain=domain))).results[0].verdict is Verdict.DELIVERED
+            outcome = await relay.attempt(job(domain=domain))
+            assert outcome.results[0].verdict is Verdict.DELIVERED
+            assert await relay.attempter.site(domain) == outcome.site == f"mx.test:{server.port}"
+        assert await relay.attempter.site("nowhere.test") == "nowhere.test"
     assert len(server.heard) == 1
 
 

@@ -65,7 +65,9 @@ class Fixture:
     async def settle(self, job: Job, *results: Result, counted: bool = True) -> bool:
         now = self.clock.now()
         every = results if len(results) == len(job.recipients) else results * len(job.recipients)
-        outcome = Outcome(results=every, started_at=now, ended_at=now, relay="mx[192.0.2.1]:25", counted=counted)
+        outcome = Outcome(
+            results=every, started_at=now, ended_at=now, site="mx", relay="mx[192.0.2.1]:25", counted=counted
+        )
         settled = await self.queue.settle(job, outcome)
         self.scheduler.done(job)
         return settled
@@ -256,11 +258,12 @@ async def test_retry_and_drop_by_an_operator(fix: Fixture) -> None:
 
 async def test_a_held_entry_is_not_delivered_until_it_is_released(fix: Fixture) -> None:
     message = await fix.accept("a@x.test")
-    ahead = await fix.scheduler.due_lanes()
-    assert await fix.scheduler.waiting(ahead[0], 1) == 1  # it has been read, and is not claimed yet
+    (lane,) = await fix.scheduler.due_lanes()
+    ahead = await fix.scheduler.next_due(lane)
+    assert ahead is not None
     assert await fix.wish(message, Wish(held=True)) is Answer.DONE
     assert await fix.wish(message, Wish(held=True)) is Answer.UNCHANGED
-    assert await fix.scheduler.next_job(ahead[0]) is None
+    assert await fix.scheduler.claim(ahead) is None  # it was read before
     await fix.clock.advance(DAY)
     assert await fix.jobs() == []
     rings = fix.rings
@@ -281,6 +284,19 @@ async def test_a_held_entry_expires_on_time(fix: Fixture) -> None:
     await fix.queue.run_timers()
     assert (await fix.told())[2:] == ["expired a@x.test", "dsn_sent a@x.test", "accepted"]
     assert await fix.spool.message(message) is None
+
+
+async def test_what_is_redirected_waits_in_a_lane_of_its_relay(fix: Fixture) -> None:
+    first, second, other = await fix.accept("a@x.test"), await fix.accept("b@y.test"), await fix.accept("c@x.test")
+    for each in (first, second):
+        await fix.wish(each, Wish(relay="relay.test:25"))
+    relayed, direct = Lane("acme", MessageClass.NORMAL, "relay.test:25"), Lane("acme", MessageClass.NORMAL, "x.test")
+    assert set(await fix.scheduler.due_lanes()) == {relayed, direct}
+    heads = [due.message.id for due in await fix.spool.heads(relayed, fix.clock.now(), 10, ())]
+    assert sorted(heads) == sorted([first, second])
+    await fix.wish(first, Wish(relay=""))
+    heads = [due.message.id for due in await fix.spool.heads(direct, fix.clock.now(), 10, ())]
+    assert sorted(heads) == sorted([first, other])
 
 
 async def test_another_class_is_another_lane(fix: Fixture) -> None:

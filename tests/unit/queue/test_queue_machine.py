@@ -122,7 +122,7 @@ class QueueMachine(RuleBasedStateMachine):
     async def _settle(self, job: Job, verdicts: list[Verdict]) -> bool:
         results = tuple(RESULTS[each] for each in verdicts[: len(job.recipients)])
         now = self.clock.now()
-        return await self.queue.settle(job, Outcome(results=results, started_at=now, ended_at=now))
+        return await self.queue.settle(job, Outcome(results=results, started_at=now, ended_at=now, site="mx"))
 
     @rule(seconds=st.sampled_from([31.0, 4000.0, 30_000.0, 260_000.0]))
     def time_passes(self, seconds: float) -> None:
@@ -207,7 +207,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert left.problems == []
         assert {name for name, count in left.counts.items() if count} <= {"events", "hints"}
         for lane in list(self.scheduler._heads):  # read ahead, then ended by their deadline
-            self.scheduler.leave(lane)
+            self.scheduler.forget(lane)
         assert not self.scheduler.taken
 
 

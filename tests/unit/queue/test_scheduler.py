@@ -9,6 +9,7 @@ import pytest
 
 from mta.config import Retry
 from mta.lab.clock import FakeClock
+from mta.queue import scheduler as scheduler_module
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
 from mta.spool.interface import Due, Unavailable
@@ -49,21 +50,38 @@ async def test_workers_of_a_lane_claim_each_entry_once(spool: Slow, scheduler: S
     assert sorted(job.message.id for job in jobs if job) == sorted(each.message.id for each in accepted)
 
 
-async def test_a_lane_left_while_it_is_read_keeps_nothing(spool: Slow, scheduler: Scheduler) -> None:
-    await spool.accept([a_message()])
+async def test_a_lane_forgotten_while_it_is_read_is_read_again(spool: Slow, scheduler: Scheduler) -> None:
+    await spool.accept([a_message(), a_message()])
     (lane,) = await scheduler.due_lanes()
-    looking = asyncio.create_task(scheduler.waiting(lane, 1))
+    looking = asyncio.create_task(scheduler.next_job(lane))
     await asyncio.sleep(0)
-    scheduler.leave(lane)
-    assert await looking == 1
-    job = await scheduler.next_job(lane)
-    assert job is not None
+    scheduler.forget(lane)
+    assert await looking is not None
+    scheduler.forget(lane)
+    assert await scheduler.next_job(lane) is not None
+    assert await scheduler.next_job(lane) is None
 
 
 async def test_a_lane_without_work_leaves_no_trace(spool: Slow, scheduler: Scheduler) -> None:
     for number in range(5):
-        assert await scheduler.waiting(Lane("acme", a_message().message.message_class, f"d{number}.test"), 1) == 0
-    assert not scheduler._heads
+        lane = Lane("acme", a_message().message.message_class, f"d{number}.test")
+        assert await scheduler.next_job(lane) is None
+    assert (scheduler._heads, scheduler._read, scheduler._ahead) == ({}, {}, 0)
+
+
+async def test_no_more_is_read_ahead_than_there_is_room_for(
+    spool: Slow, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler_module, "HEADS", 20)
+    accepted = [a_message(domain=f"d{number % 10}.test") for number in range(100)]
+    await spool.accept(accepted)
+    lanes, jobs = await scheduler.due_lanes(), []
+    for number in range(120):
+        job = await scheduler.next_job(lanes[number * 7 % 10])
+        jobs += [job] if job else []
+        assert scheduler._ahead == sum(map(len, scheduler._heads.values())) <= 20
+        assert len(scheduler.taken) == scheduler._ahead + len(jobs)
+    assert sorted(job.message.id for job in jobs) == sorted(each.message.id for each in accepted)
 
 
 async def test_a_claim_that_fails_is_made_again(

@@ -22,7 +22,7 @@ NEVER = Result(Verdict.FAILED, Reply(550, "5.1.1", "no such user"))
 def attempted(recipients: tuple[RecipientState, ...], *results: Result) -> Transition:
     accepted = a_message()
     entry = msgspec.structs.replace(accepted.entries[0], recipients=recipients)
-    outcome = Outcome(results=results, started_at=NOW, ended_at=NOW)
+    outcome = Outcome(results=results, started_at=NOW, ended_at=NOW, site="mx")
     return transitions.attempted(Job(entry, accepted.message, CLAIM), outcome, NOW, Retry(), lambda: 0.5)
 
 
