@@ -39,7 +39,7 @@ class Table(StrEnum):
     MESSAGES = "messages"  # message id, page u8 -> sealed Message
     ENTRIES = "entries"  # message id, number u16, page u8 -> sealed Entry
     DUE = "due"  # lane, due ms u64, message id, number -> nothing
-    WAKE = "wake"  # tenant, second u64, lane -> nothing: at or before the lane's first due time
+    WAKE = "wake"  # tenant, second u64, lane -> nothing: every lane has one with the second of its head
     CLAIMS = "claims"  # message id, number -> Claim
     TIMERS = "timers"  # second u64, message id, number -> nothing
     EVENTS = "events"  # sequence of the last u64, page u8 -> sealed Events

@@ -20,7 +20,7 @@ from mta.spool.sealing import Keyring, new_content_key
 encode = msgspec.msgpack.Encoder().encode
 Pairs = list[tuple[bytes, bytes]]
 
-_ACCEPTED = (Table.CONTENT, Table.MESSAGES, Table.ENTRIES, Table.DUE, Table.WAKE, Table.TIMERS)
+_ACCEPTED = (Table.CONTENT, Table.MESSAGES, Table.ENTRIES, Table.DUE, Table.TIMERS)
 
 
 class Accepted:
@@ -29,6 +29,7 @@ class Accepted:
     def __init__(self, keyring: Keyring, acceptances: Sequence[Acceptance]) -> None:
         self._keyring = keyring
         self.pairs: dict[Table, Pairs] = {table: [] for table in _ACCEPTED}
+        self.hints: list[bytes] = []
         self.events: list[Event] = []
         self.adopted: dict[bytes, int] = {}
         for each in acceptances:
@@ -52,7 +53,7 @@ class Accepted:
             keys = entry_keys(entry)
             pairs[Table.ENTRIES] += entry_pairs(keyring, entry, keys.entry)
             pairs[Table.DUE].append((keys.due, revision_bytes(entry)))
-            pairs[Table.WAKE].append((keys.wake, b""))
+            self.hints.append(keys.wake)
             pairs[Table.TIMERS].append((keys.timer, b""))
 
     def accept(self, group: Group) -> int:
@@ -71,6 +72,7 @@ class Accepted:
         for table, pairs in self.pairs.items():
             if pairs:
                 group.put(table, pairs)
+        group.hint(came=self.hints)
         if self.adopted:
             group.delete(Table.LOOSE, list(self.adopted))
 
@@ -80,6 +82,7 @@ def claim(keys: EntryKeys, seen: bytes, row: bytes, group: Group) -> bool:
     if group.get(Table.DUE, keys.due) != seen:
         return False
     group.delete(Table.DUE, [keys.due])
+    group.hint(gone=[keys.wake])
     group.put(Table.CLAIMS, [(keys.entry, row)])
     return True
 
@@ -118,6 +121,7 @@ class Step:
             return False
         self._accepted.check(group)
         group.delete(Table.DUE, [keys.due])
+        group.hint(gone=[keys.wake])
         group.delete(Table.TIMERS, [keys.timer])
         self._put(group)
         if self._after.waiting:
@@ -131,7 +135,7 @@ class Step:
         if after.waiting:
             replace_record(group, Table.ENTRIES, keys.entry, self._pairs)
             group.put(Table.DUE, [(keys.due, revision_bytes(after))])
-            group.put(Table.WAKE, [(keys.wake, b"")])
+            group.hint(came=[keys.wake])
             return
         delete_record(group, Table.ENTRIES, keys.entry)
         group.delete(Table.TIMERS, [keys.timer])
