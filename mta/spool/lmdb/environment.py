@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import lmdb
 import msgspec
 
-from mta.config import octets_of
+from mta.sizes import octets_of
 from mta.spool.disk import sync_to_disk
 from mta.spool.interface import Space, Unavailable
 
