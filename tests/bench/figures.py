@@ -1,5 +1,6 @@
 """What the benchmark finds: single runs, and their medians."""
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from statistics import median
@@ -66,7 +67,10 @@ class Rate(NamedTuple):
 
 
 class Median(NamedTuple):
-    """The runs of one server in one cell. `_ms` is CPU time a message, `load` the share of a core that it took."""
+    """The runs of one server in one cell. `_ms` is CPU time a message, `load` the share of a core that it took.
+
+    `own_ratio` is how many times as much CPU time the rival takes.
+    """
 
     cell: Cell
     connections: str
@@ -75,6 +79,7 @@ class Median(NamedTuple):
     relayed: Rate | None
     machine_ms: float
     own_ms: float
+    own_ratio: float
     load: float
 
 
@@ -92,7 +97,8 @@ def medians(runs: Sequence[Run]) -> Iterator[Median]:
             accepted=_rate(_accepted(group), _accepted(rival)),
             relayed=_rate(_relayed(group), _relayed(rival)) if _relayed(group) else None,
             machine_ms=median(1000 * run.machine / run.messages for run in group),
-            own_ms=median(1000 * run.own / run.messages for run in group),
+            own_ms=(own := median(_own(group))),
+            own_ratio=median(_own(rival)) / own if own else math.inf,
             load=median(run.load / run.accepted for run in group),
         )
 
@@ -103,6 +109,10 @@ def _accepted(runs: Sequence[Run]) -> list[float]:
 
 def _relayed(runs: Sequence[Run]) -> list[float]:
     return [run.messages / run.relayed for run in runs if run.relayed is not None]
+
+
+def _own(runs: Sequence[Run]) -> list[float]:
+    return [1000 * run.own / run.messages for run in runs]
 
 
 def _rate(rates: Sequence[float], rival: Sequence[float]) -> Rate:

@@ -80,7 +80,7 @@ class Found(NamedTuple):
         yield _table(("what", "wanted", "found", "reached"), wanted)
 
 
-_MAIL = ("contest", "sessions", "mail", "server", "accepted/s", "x", "relayed/s", "x", "CPU ms", "its own", "load")
+_MAIL = ("contest", "sessions", "mail", "server", "accepted/s", "x", "relayed/s", "x", "CPU ms", "its own", "x", "load")
 _POSTED = ("waiting", "rate", "accepted/s", "p50 ms", "p99", "p99.9", "worst", "CPU ms", "its own", "load", "late ms")
 
 
@@ -96,6 +96,7 @@ def _mail_row(each: Median) -> tuple[str, ...]:
         *relayed,
         f"{each.machine_ms:.2f}",
         f"{each.own_ms:.2f}",
+        f"{each.own_ratio:.2f}",
         f"{each.load:.0%}",
     )
 

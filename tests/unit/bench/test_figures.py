@@ -44,7 +44,8 @@ def test_the_ratio_is_that_of_medians_within_a_cell() -> None:
 
 def test_signed_mail_is_measured_against_postfix_with_opendkim() -> None:
     measured = [*runs("signed", "Fairlead", 1.0, relayed=1.0), *runs("signed", "Postfix with OpenDKIM", 4, relayed=6.0)]
-    ours, _ = medians(measured)
+    ours, rival = medians([*measured, *[each._replace(own=3.0) for each in measured[1:]]])
+    assert (ours.own_ratio, rival.own_ratio) == (2, 1)
     assert ours.relayed is not None
     assert ours.relayed.ratio == pytest.approx(6)
 
@@ -74,7 +75,7 @@ def test_tables_are_markdown_in_columns() -> None:
     measured = [*runs("hold", "Postfix", 0.5), *runs("relay", "Postfix", 0.5, relayed=1)]
     mail, wanted = Found(measured, [], {}).tables()
     table = mail.splitlines()
-    assert [line.count("|") for line in table] == [12, 12, 12, 12]
+    assert [line.count("|") for line in table] == [13, 13, 13, 13]
     assert len({len(line) for line in table}) == 1
     holding, relaying = ([cell.strip() for cell in line.split("|")][2:10] for line in table[2:])
     assert holding == ["20 kept", "2 KB", "Postfix", "2,000 (2,000 to 2,000)", "1.00", "", "", "2.00"]
