@@ -38,7 +38,10 @@ def servers(contest: Contest, sink: HostPort, *, with_haraka: bool) -> Sequence[
 
 @contextmanager
 def fairlead(sink: HostPort, *, holds: bool = False, signs: bool = False) -> Iterator[Server]:
-    """Run Fairlead as it is by default: all roles, or all but delivery where mail is to wait."""
+    """Run Fairlead as it is by default: all roles, or all but delivery where mail is to wait.
+
+    But one client may have as many connections as there may be at all, as with the others.
+    """
     smtp, http = (HostPort(host="127.0.0.1", port=port) for port in free_ports(2))
     listener = {"address": str(smtp), "kind": "relay", "networks": ["127.0.0.0/8"], "tenant": _TENANT}
     with disk_directory("bench") as directory:
@@ -48,6 +51,7 @@ def fairlead(sink: HostPort, *, holds: bool = False, signs: bool = False) -> Ite
             "listeners": [listener],
             "http": {"address": str(http)},
             "routes": [{"domains": ["*"], "relay": str(sink)}],
+            "limits": {"connections_per_client": 1000},
         }
         relay = Relay(directory, settings)
         relay.tell("tenants", "create", _TENANT)
