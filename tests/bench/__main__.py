@@ -72,7 +72,11 @@ async def _measure(given: argparse.Namespace, found: Found) -> None:
         cells = _cells(given)
         for number, cell in enumerate(cells, 1):
             print(f"bench: {cell} ({number} of {len(cells)})", file=sys.stderr)
-            found.runs.extend(await contest(bench, cell, [each == "kept" for each in given.connections]))
+            try:
+                found.runs.extend(await contest(bench, cell, [each == "kept" for each in given.connections]))
+            except (Malfunction, RuntimeError) as error:  # the other cells are worth having
+                print(f"bench: {cell}: {error}", file=sys.stderr)
+                found.failures.append(f"{cell}: {error}")
         if "http" in given.only:
             print("bench: http", file=sys.stderr)
             found.posted.extend(await sending(bench))
@@ -100,7 +104,7 @@ def main() -> int:
         print("bench: Haraka is not there: scripts/setup bench", file=sys.stderr)
         return 1
     began = datetime.now(UTC)
-    found, code = Found([], [], {}), 0
+    found, code = Found([], [], {}, []), 0
     try:
         uvloop.run(_measure(given, found))
     except (Malfunction, RuntimeError, OSError) as error:
@@ -109,6 +113,7 @@ def main() -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         code = 130
     print("\n\n".join(found.tables()))
+    code = code or (1 if found.failures else 0)
     print(f"bench: {save(found, began)}", file=sys.stderr)
     return code
 

@@ -60,6 +60,7 @@ class Found(NamedTuple):
     runs: list[Run]
     posted: list[Posted]
     clients: dict[int, list[float]]  # delivery/smtp alone: microseconds a message, by connections
+    failures: list[str]  # cells of which there is nothing to tell
 
     def tables(self) -> Iterator[str]:
         """Write it all as Markdown, ending with what we want."""
@@ -131,6 +132,7 @@ def save(found: Found, at: datetime) -> Path:
         "commit": _said("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
         "machine": {"cpus": os.cpu_count(), "model": _cpu_model(), "kernel": platform.release()},
         "versions": {"python": platform.python_version(), "postfix": _said("postconf", "-h", "mail_version")},
+        "failures": found.failures,
         "delivery_smtp_alone": found.clients,
         "http": [run._asdict() for run in found.posted],
         "mail": [{**run._asdict(), "cell": run.cell._asdict()} for run in found.runs],

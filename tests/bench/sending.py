@@ -17,7 +17,7 @@ _MESSAGES = 6000  # of one run as fast as may be
 _OCTETS = 2000
 _BACKLOG = 50_000
 _TARPIT = 1.0  # seconds that the next hop lets its clients wait for every reply
-_FILLING = 60.0  # seconds
+_FILLING = 110.0  # seconds
 
 
 async def sending(bench: Bench) -> list[Posted]:

@@ -73,7 +73,7 @@ def test_what_we_want_is_compared_with_what_was_found() -> None:
 
 def test_tables_are_markdown_in_columns() -> None:
     measured = [*runs("hold", "Postfix", 0.5), *runs("relay", "Postfix", 0.5, relayed=1)]
-    mail, wanted = Found(measured, [], {}).tables()
+    mail, wanted = Found(measured, [], {}, []).tables()
     table = mail.splitlines()
     assert [line.count("|") for line in table] == [13, 13, 13, 13]
     assert len({len(line) for line in table}) == 1
@@ -85,10 +85,11 @@ def test_tables_are_markdown_in_columns() -> None:
 
 def test_the_file_holds_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "ROOT", tmp_path)
-    found = Found(runs("hold", "Postfix", 0.5, 1.0), posted(500, 3.0), {1: [30.0]})
+    found = Found(runs("hold", "Postfix", 0.5, 1.0), posted(500, 3.0), {1: [30.0]}, ["hold: no"])
     path = report.save(found, datetime(2026, 11, 26, 4, 5, 6, tzinfo=UTC))
     record = json.loads(path.read_text())
     assert path.name == "2026-11-26T040506Z.json"
     assert [run["accepted"] for run in record["mail"]] == [0.5, 1.0]
     assert record["mail"][0]["cell"] == {"contest": "hold", "sessions": 20, "octets": 2000, "destinations": 1}
+    assert record["failures"] == ["hold: no"]
     assert (record["http"][0]["p99"], record["delivery_smtp_alone"]) == (3.0, {"1": [30.0]})
