@@ -75,7 +75,6 @@ async def _measure(given: argparse.Namespace, found: Found) -> None:
             try:
                 found.runs.extend(await contest(bench, cell, [each == "kept" for each in given.connections]))
             except (Malfunction, RuntimeError) as error:  # the other cells are worth having
-                print(f"bench: {cell}: {error}", file=sys.stderr)
                 found.failures.append(f"{cell}: {error}")
         if "http" in given.only:
             print("bench: http", file=sys.stderr)
@@ -103,19 +102,18 @@ def main() -> int:
     if given.all and not PACKAGE.exists():
         print("bench: Haraka is not there: scripts/setup bench", file=sys.stderr)
         return 1
-    began = datetime.now(UTC)
-    found, code = Found([], [], {}, []), 0
+    began, found = datetime.now(UTC), Found([], [], {}, [])
     try:
         uvloop.run(_measure(given, found))
     except (Malfunction, RuntimeError, OSError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        code = 1
+        found.failures.append(str(error))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        code = 130
+        found.failures.append("interrupted")
     print("\n\n".join(found.tables()))
-    code = code or (1 if found.failures else 0)
+    for failure in found.failures:
+        print(f"bench: {failure}", file=sys.stderr)
     print(f"bench: {save(found, began)}", file=sys.stderr)
-    return code
+    return 1 if found.failures else 0
 
 
 if __name__ == "__main__":

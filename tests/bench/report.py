@@ -60,7 +60,7 @@ class Found(NamedTuple):
     runs: list[Run]
     posted: list[Posted]
     clients: dict[int, list[float]]  # delivery/smtp alone: microseconds a message, by connections
-    failures: list[str]  # cells of which there is nothing to tell
+    failures: list[str]  # why something is missing
 
     def tables(self) -> Iterator[str]:
         """Write it all as Markdown, ending with what we want."""
