@@ -124,6 +124,10 @@ class _Session(asyncio.Protocol):
                 replies += _REPLIES.get(verb, b"250 2.0.0 ok\r\n")
         self._searched = max(0, len(buffer) - len(_END))
         if replies and self._sink.pause:
-            asyncio.get_running_loop().call_later(self._sink.pause, self._transport.write, replies)
+            asyncio.get_running_loop().call_later(self._sink.pause, self._reply, replies)
         elif replies:
+            self._transport.write(replies)
+
+    def _reply(self, replies: bytes) -> None:
+        if not self._transport.is_closing():  # its client may have lost its patience
             self._transport.write(replies)
