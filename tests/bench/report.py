@@ -78,7 +78,8 @@ class Found(NamedTuple):
              "yes" if each.reached else "**no**")
             for each in lines(found, posted, client)
         ]  # fmt: skip
-        yield _table(("what", "wanted", "found", "reached"), wanted)
+        if wanted:
+            yield _table(("what", "wanted", "found", "reached"), wanted)
 
 
 _MAIL = ("contest", "sessions", "mail", "server", "accepted/s", "x", "relayed/s", "x", "CPU ms", "its own", "x", "load")

@@ -73,14 +73,16 @@ def test_what_we_want_is_compared_with_what_was_found() -> None:
 
 def test_tables_are_markdown_in_columns() -> None:
     measured = [*runs("hold", "Postfix", 0.5), *runs("relay", "Postfix", 0.5, relayed=1)]
-    mail, wanted = Found(measured, [], {}, []).tables()
+    (mail,) = Found(measured, [], {}, []).tables()
     table = mail.splitlines()
     assert [line.count("|") for line in table] == [13, 13, 13, 13]
     assert len({len(line) for line in table}) == 1
     holding, relaying = ([cell.strip() for cell in line.split("|")][2:10] for line in table[2:])
     assert holding == ["20 kept", "2 KB", "Postfix", "2,000 (2,000 to 2,000)", "1.00", "", "", "2.00"]
     assert relaying[5:7] == ["1,000 (1,000 to 1,000)", "1.00"]
-    assert wanted.splitlines()[0].split("|")[1:-1] == [" what ", " wanted ", " found ", " reached "]
+    *_, wanted = Found([*measured, *runs("hold", "Fairlead", 0.05)], [], {}, []).tables()
+    row = [cell.strip() for cell in wanted.splitlines()[2].split("|")[1:-1]]
+    assert row == ["hold, kept: accepted, against Postfix", "≥ 5 ×", "10.0", "yes"]
 
 
 def test_the_file_holds_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
