@@ -77,7 +77,7 @@ async def _run(bench: Bench, cell: Cell, server: Server, messages: int, *, kept:
     machine, own = cpu.of_machine() - machine, cpu.of_families(server.processes) - own
     sinks = time.process_time() - sinks
     if cell.contest != "hold":
-        _look_at(sink.sample, server)
+        look_at(sink.sample, server)
     accepted = report.ended - report.began
     return Run(
         cell,
@@ -105,7 +105,7 @@ async def arrived(sink: Sink, server: Server, report: Report) -> float:
     return at
 
 
-def _look_at(sample: Sequence[bytes], server: Server) -> None:
+def look_at(sample: Sequence[bytes], server: Server) -> None:
     """Verify signatures, with a verifier that is none of the servers'."""
     for content in sample:
         signed = b"DKIM-Signature:" in content.partition(b"\r\n\r\n")[0]
