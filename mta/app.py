@@ -215,7 +215,7 @@ class DeliveryRole:
         Whoever leaves a wish asks for it. One that is not heard costs nothing: the wish is kept until the outcome.
         """
         claims = await self._parts.spool.claims()
-        unwanted = {due.entry.id for due, claim in claims if claim.wish is not None and claim.wish.stops}
+        unwanted = {due.entry.id for due, claim in claims if claim.wish is not None and claim.wish.stops(due.entry)}
         return self._attempts.recall(unwanted)
 
 

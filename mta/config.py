@@ -43,6 +43,9 @@ class ConfigError(Exception):
         self.problems = problems
 
 
+_LONGEST_HOST = 253  # RFC 1035 2.3.4
+
+
 class HostPort(BaseModel):
     """An IP socket address."""
 
@@ -84,7 +87,9 @@ def next_hop(text: str, port: int) -> HostPort:
     assert isinstance(found, HostPort)
     if not found.port:
         raise ValueError("must have a port from 1 to 65535")
-    return found
+    if len(found.host) > _LONGEST_HOST:
+        raise ValueError(f"must have a host of {_LONGEST_HOST} characters at most")
+    return found.model_copy(update={"host": found.host.lower()})
 
 
 def _listen_address(value: object) -> object:

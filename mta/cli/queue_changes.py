@@ -166,22 +166,30 @@ async def cancel(session: Session, ids: Sequence[str], where: Where, yes: bool) 
     ids_or_where(ids, where)
     for id_ in ids:
         message_of(id_)  # a mistake among them changes nothing
-    results = Counter[str]()
+    results, unknown = Counter[str](), list[str]()
     with _queue(session) as queue:
         for id_ in ids:
-            results.update(await _cancel(session, queue, id_))
+            found = await _cancel(session, queue, id_)
+            results.update(found)
+            unknown += [] if found else [id_]
     await _recall(session, results)
+    if unknown == list(ids):
+        raise not_there(unknown[0])
+    for id_ in unknown:
+        session.out.note(not_there(id_).message)
     _end(_CANCEL, results)
     others = results.total() - results["cancelled"]
     if others:
         raise Stop(f"{others} had ended before")
+    if unknown:
+        raise Stop(f"of {len(unknown)} nothing was known")
 
 
 COMMANDS = (hold, release, retry, drop, redirect, priority, cancel)
 
 
 async def _cancel(session: Session, queue: Queue, id_: str) -> list[str]:
-    """Cancel what one ID stands for, and print for each recipient the word that is returned.
+    """Cancel what one ID stands for, and print for each recipient the word that is returned; none: nobody knows the ID.
 
     The log is read last, because it alone knows of those who have ended: what a delivery was quicker with included.
     """
@@ -200,8 +208,6 @@ async def _cancel(session: Session, queue: Queue, id_: str) -> list[str]:
     results = waiting | {
         about: kind async for about, kind in _ends(session, message_id) if id_ in (message_id, about[0])
     }
-    if not results:
-        raise not_there(id_)
     for (entry_id, recipient), result in sorted(results.items()):
         session.out.row({"entry": entry_id, "recipient": recipient, "result": result}, _CANCEL_COLUMNS)
     return list(results.values())

@@ -52,8 +52,9 @@ class Contents(Protocol):
 class _Attempt:
     """What is known of an attempt under way."""
 
-    def __init__(self, job: Job, started_at: float) -> None:
+    def __init__(self, job: Job, expected: str, started_at: float) -> None:
         self.job = job
+        self.expected = expected  # the name of the site, "" for any
         self.recipients = job.recipients
         self.started_at = started_at
         self.task = asyncio.current_task()
@@ -127,9 +128,13 @@ class Attempter:
         self._draining = False
         self._turns = asyncio.Semaphore(LARGE_AT_ONCE)
 
-    async def attempt(self, job: Job) -> Outcome:
-        """Make one attempt for a claimed entry. Never raises, but for CancelledError."""
-        attempt = _Attempt(job, self._clock.now())
+    async def attempt(self, job: Job, site: str = "") -> Outcome:
+        """Make one attempt for a claimed entry. Never raises, but for CancelledError.
+
+        Where `site` is not what the DNS says now, nobody is dialled, and it is not counted: that site's limits were asked,
+        not this one's. Not twice in a row: a DNS can say something else each time.
+        """
+        attempt = _Attempt(job, site, self._clock.now())
         self._attempts.add(attempt)
         self._quiet.clear()
         try:
@@ -202,6 +207,9 @@ class Attempter:
         if isinstance(site, NoWay):
             return self._nowhere(attempt, site)
         attempt.site = site.name
+        if attempt.expected not in ("", site.name) and attempt.job.entry.last_reply != str(trouble.MOVED_REPLY):
+            attempt.counted = False
+            return attempt.everyone(trouble.of_trouble(Trouble(Stage.CONNECT, Fault.MOVED)))
         # A recipient domain's TLS policy (MTA-STS, DANE) will have its say here, before a connection is chosen.
         passed_over: list[tuple[Result, ...]] = []
         kept = self._pool.take(site)

@@ -16,7 +16,7 @@ from mta.config import Delivery
 from mta.mail.result import Outcome
 from mta.queue.job import Job
 from mta.queue.queue import Queue
-from mta.queue.scheduler import Scheduler
+from mta.queue.scheduler import LANES, LANES_KNOWN, Scheduler
 from mta.queue.turns import Turns
 from mta.spool.interface import Due, Spool, SpoolError, Unavailable, Uncertain
 from mta.spool.records import Lane
@@ -27,7 +27,7 @@ COLLECT_INTERVAL = 60.0  # seconds between looks for content that nothing refers
 LOOKUPS = 1000  # lanes at most whose site is looked up
 LOOKUPS_A_TENANT = 100  # of these
 WEIGHTS_INTERVAL = 10.0  # seconds after which a changed weight is known
-LOOKS_FREELY = 100  # lanes found, beyond which the next look waits, however often the bell is rung
+LOOKS_FREELY = 100  # lanes, beyond which the next look waits, however often the bell is rung
 LOOK_PAUSE = 20e-6  # seconds, for each of these lanes: ten times what it takes to look at one
 SETTLE_RETRY = 1.0  # seconds between attempts to store an outcome while the spool is sick
 
@@ -38,8 +38,8 @@ class Attempts(Protocol):
     async def site(self, domain: str) -> str:
         """Name the site of a domain; never raises."""
 
-    async def attempt(self, job: Job) -> Outcome:
-        """Make one attempt; never raises."""
+    async def attempt(self, job: Job, site: str) -> Outcome:
+        """Make one attempt, at this site or none; never raises."""
 
     def settled(self, job: Job) -> None:
         """Hear that the outcome of an attempt is committed."""
@@ -85,6 +85,7 @@ class Dispatcher:
         )
         self._placing: dict[Lane, asyncio.Task[None]] = {}  # of which it is looked up where they go
         self._look_at = clock.monotonic()  # not before
+        self._look_wide_at = self._look_at  # for lanes of tenants that have many already
         self._looked = True  # since the bell was rung
         self._stopping = asyncio.Event()
         self._owner = False
@@ -146,15 +147,35 @@ class Dispatcher:
                 self._collected_at = self._clock.monotonic()
 
     async def _look(self) -> None:
-        """Learn which lanes have work due."""
-        lanes = await self._scheduler.due_lanes()
+        """Learn which lanes have work due; those of tenants that have many already, not as often."""
+        known, now = len(self._turns.lanes), self._clock.monotonic()
+        wanted = self._lanes_wanted(known) if now >= self._look_wide_at else 0
+        if wanted > 0:
+            found = await self._look_for(wanted, ())
+            self._look_wide_at = self._clock.monotonic() + LOOK_PAUSE * max(0, known + found - LOOKS_FREELY)
+            if found == wanted:
+                self._bell.set()  # there may be more
+        else:
+            many = {each for each in self._turns.tenants if self._turns.lanes_of(each) > LOOKS_FREELY}
+            known -= sum(map(self._turns.lanes_of, many))
+            found = await self._look_for(LOOKS_FREELY, many)
+        self._look_at = self._clock.monotonic() + LOOK_PAUSE * max(0, known + found - LOOKS_FREELY)
+
+    def _lanes_wanted(self, known: int) -> int:
+        """Tell how many lanes more should be known: LANES whose sites have room, but not too many in all."""
+        closed = sum(1 for _ in self._turns.passed_over())
+        return min(LANES - (known - closed), LANES_KNOWN - known)
+
+    async def _look_for(self, limit: int, but_of: Collection[str]) -> int:
+        """Look for lanes that are not known yet; return how many there were, of `limit` at most."""
+        lanes = await self._scheduler.due_lanes(limit, self._turns.lanes, but_of)
         await self._weigh({lane.tenant for lane in lanes})
         await self._place(lanes)
-        self._look_at = self._clock.monotonic() + LOOK_PAUSE * max(0, len(lanes) - LOOKS_FREELY)
+        return len(lanes)
 
     async def _place(self, lanes: Sequence[Lane]) -> None:
         """Let lanes have their turns where their mail goes; those whose site takes a while to look up, later."""
-        waiting = [each for each in lanes if each not in self._turns and each not in self._placing]
+        waiting = [each for each in lanes if each not in self._turns.lanes and each not in self._placing]
         while waiting and (begun := self._begin_to_place(waiting)):
             await asyncio.sleep(0)  # which is long enough for what is known already
             for each in begun:
@@ -183,7 +204,7 @@ class Dispatcher:
         """Look up weights: those of tenants with work, now and then anew."""
         if self._clock.monotonic() - self._weighed_at >= WEIGHTS_INTERVAL:
             self._weighed_at = self._clock.monotonic()
-            for each in tenants:
+            for each in {*tenants, *self._turns.tenants}:
                 self._weights[each] = await weight_of(self._spool, each)
         for each in tenants:
             if each not in self._weights:
@@ -220,7 +241,8 @@ class Dispatcher:
         try:
             job = await self._claim(slot, due)
             while job is not None:
-                outcome = await self._attempts.attempt(job)
+                assert slot.site is not None  # it has a place there since the claim
+                outcome = await self._attempts.attempt(job, slot.site)
                 job = await self._go_on(slot, job, outcome)
         except SpoolError as error:
             log.error("lane=%s doing=wait error=%s", slot.lane.domain, error)

@@ -79,7 +79,7 @@ class Routes:
 
     def _relay(self, hop: NextHop) -> Site:
         for _, routed in self._routes:
-            if any((each.host, each.port) == (hop.host, hop.port) for each in routed.hops):
+            if any((each.host.lower(), each.port) == (hop.host, hop.port) for each in routed.hops):
                 return site((hop,), routed.tls, routed.login, routed=True)
         return site((hop,), routed=True)
 

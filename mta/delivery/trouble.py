@@ -52,6 +52,7 @@ class Fault(StrEnum):
     OURS = "our own failure"
     BROKEN_OFF = "broken off"
     RECALLED = "recalled"
+    MOVED = "site changed"
     NEEDS_8BITMIME = "8BITMIME not offered"
     NEEDS_SMTPUTF8 = "SMTPUTF8 not offered"
     TOO_BIG = "message too big"
@@ -70,6 +71,7 @@ class NoWay(StrEnum):
     DNS = "DNS gave no answer"
 
 
+MOVED_REPLY = Reply(451, "4.4.3", "the DNS names another site than a moment ago")
 # Our own words for each fault: reply, verdict, scope.
 _FAULTS: dict[Fault, tuple[Reply, Verdict, Scope]] = {
     Fault.UNREACHABLE: (Reply(451, "4.4.1", "connection failed"), Verdict.DEFERRED, Scope.HOST),
@@ -80,6 +82,7 @@ _FAULTS: dict[Fault, tuple[Reply, Verdict, Scope]] = {
     Fault.NO_AUTH: (Reply(451, "4.7.0", "AUTH not possible"), Verdict.DEFERRED, Scope.US),
     Fault.OURS: (Reply(451, "4.3.0", "local error"), Verdict.DEFERRED, Scope.US),
     Fault.BROKEN_OFF: (Reply(451, "4.3.2", "shutting down"), Verdict.DEFERRED, Scope.US),
+    Fault.MOVED: (MOVED_REPLY, Verdict.DEFERRED, Scope.US),
     Fault.RECALLED: (Reply(451, "4.3.0", "broken off on an operator's word"), Verdict.DEFERRED, Scope.US),
     Fault.NEEDS_8BITMIME: (Reply(554, "5.6.3", "8-bit content"), Verdict.FAILED, Scope.MESSAGE),
     Fault.NEEDS_SMTPUTF8: (Reply(550, "5.6.7", "internationalised addresses or fields"), Verdict.FAILED, Scope.MESSAGE),

@@ -104,15 +104,10 @@ class Queue:
         claim = Claim(epoch=self._epoch, attempt=entry.attempts + 1, retry_at=retry_at)
         return Job(entry, due.message, claim) if await self._spool.claim(entry, claim) else None
 
-    async def settle(self, job: Job, outcome: Outcome, wish: Wish | None = None) -> bool:
-        """Store what an attempt came to, and do what is wished with those who still wait.
-
-        False if the claim was no longer ours, and nothing changed.
-        """
+    async def settle(self, job: Job, outcome: Outcome) -> bool:
+        """Store what an attempt came to; False if the claim was no longer ours, and nothing changed."""
         now = self._clock.now()
         transition = transitions.attempted(job, outcome, now, self._retry, self._random)
-        if wish is not None:
-            transition = transitions.fulfilled(job.message, transition, wish, now)
         if await self._settle(job.message, job.claim, transition, now):
             return True
         log.warning("entry=%s attempt=%d settled=no reason=stale-claim", job.entry.id, job.claim.attempt)
@@ -134,16 +129,19 @@ class Queue:
             ):
                 self._tell(step.events, dsns)
                 return True
-            owned = await self._with_wish(entry_id, owned)
+            owned = await self._as_it_is(entry_id, owned)
         return False
 
-    async def _with_wish(self, entry_id: str, claim: Claim) -> Claim | None:
-        """Read a claim again with whom a wish was left since; None if it is another's, or no other."""
+    async def _as_it_is(self, entry_id: str, claim: Claim) -> Claim | None:
+        """Read a claim again, with the wish that was left since; None if it is another's.
+
+        The wish may be the one that was there before: of several words between two reads the last may be the first.
+        """
         found = await self._find(entry_id)
         stored = None if found is None else found[1]
         if stored is None or (stored.epoch, stored.attempt) != (claim.epoch, claim.attempt):
             return None
-        return stored if stored.wish != claim.wish else None
+        return stored
 
     async def _find(self, entry_id: str) -> tuple[Entry, Claim | None] | None:
         for entry, claim in await self._spool.entries(entry_id.partition(".")[0]):

@@ -10,9 +10,10 @@ from mta.clock import Clock
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.spool.interface import Due, Spool
-from mta.spool.records import Lane
+from mta.spool.records import Entry, Lane
 
-LANES = 4096
+LANES = 4096  # that can have turns
+LANES_KNOWN = 16_384  # with those whose sites have no room
 HEADS = 16_384  # read ahead and not claimed yet, of all lanes
 _FIRST_READ = 4  # entries of a lane; each later read is twice as large
 _LARGEST_READ = 64
@@ -28,16 +29,19 @@ class Scheduler:
         self._heads: dict[Lane, deque[Due]] = {}  # the lane that was read last is at the end
         self._ahead = 0  # how many heads
         self._read: dict[Lane, int] = {}  # how many at once, of lanes that are read
-        self._taken: set[str] = set()
+        # By lane, because an entry that is moved to another while its old one waits is free to be taken there.
+        self._taken: dict[Lane, set[str]] = {}
 
     @property
     def taken(self) -> Collection[str]:
         """The ids of entries in hand: read ahead, or claimed and not settled."""
-        return self._taken
+        return set[str]().union(*self._taken.values())
 
-    async def due_lanes(self) -> list[Lane]:
-        """List lanes with due work, tenants in turn."""
-        return await self._spool.lanes(self._clock.now(), LANES)
+    async def due_lanes(
+        self, limit: int = LANES, skip: Collection[Lane] = (), but_of: Collection[str] = ()
+    ) -> list[Lane]:
+        """List lanes with due work, tenants in turn: but those in `skip`, and all of the tenants `but_of`."""
+        return await self._spool.lanes(self._clock.now(), limit, skip, but_of)
 
     async def next_job(self, lane: Lane) -> Job | None:
         """Claim the next entry of a lane, durable on return; None when none is due."""
@@ -61,30 +65,37 @@ class Scheduler:
             job = await self._queue.claim(due)
         finally:
             if job is None:
-                self._taken.discard(due.entry.id)
+                self._let_go(due.entry)
         return job
 
     def done(self, job: Job) -> None:
         """Forget a job that has been settled."""
-        self._taken.discard(job.entry.id)
+        self._let_go(job.entry)
 
     def forget(self, lane: Lane) -> None:
         """Forget what was read ahead in a lane; it is read again when its turn comes."""
         self._read.pop(lane, None)
         for due in self._heads.pop(lane, ()):
-            self._taken.discard(due.entry.id)
+            self._let_go(due.entry)
             self._ahead -= 1
+
+    def _let_go(self, entry: Entry) -> None:
+        taken = self._taken[entry.lane]
+        taken.remove(entry.id)
+        if not taken:
+            del self._taken[entry.lane]
 
     async def _read_ahead(self, lane: Lane) -> deque[Due]:
         heads = self._heads.get(lane)
         if heads:
             return heads
         limit = self._read[lane] = min(2 * self._read.get(lane, _FIRST_READ // 2), _LARGEST_READ)
-        found = await self._spool.heads(lane, self._clock.now(), limit, self._taken)
+        found = await self._spool.heads(lane, self._clock.now(), limit, self._taken.get(lane, ()))
         heads = self._heads.pop(lane, deque())
         for due in found:
-            if due.entry.id not in self._taken:  # another may have read the same meanwhile
-                self._taken.add(due.entry.id)
+            taken = self._taken.setdefault(due.entry.lane, set())
+            if due.entry.id not in taken:  # another may have read the same meanwhile
+                taken.add(due.entry.id)
                 heads.append(due)
                 self._ahead += 1
         if not heads:

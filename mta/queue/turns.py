@@ -7,7 +7,7 @@ say; so a site that is full is shared by weight, and a connection is used again.
 in the process: it is granted while it keeps nobody waiting for long (`STAYS`, `Shares.may_go`).
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, KeysView
 from typing import Generic, TypeVar
 
 from mta.queue.shares import Shares
@@ -60,8 +60,26 @@ class Turns(Generic[Site]):
         self._shares: Shares[str] = Shares(weight)  # of those with work at a site that may have room
         self._stays = 0  # since a slot went to whose turn it was
 
-    def __contains__(self, lane: Lane) -> bool:
-        return lane in self._site_of
+    @property
+    def lanes(self) -> KeysView[Lane]:
+        """All lanes with work."""
+        return self._site_of.keys()
+
+    def lanes_of(self, tenant: str) -> int:
+        """Tell how many lanes with work a tenant has."""
+        own = self._tenants.get(tenant)
+        return 0 if own is None else own.lanes
+
+    @property
+    def tenants(self) -> KeysView[str]:
+        """All tenants with work."""
+        return self._tenants.keys()
+
+    def passed_over(self) -> Iterator[Lane]:
+        """The lanes whose sites had no room when their turn came, and have none yet."""
+        for place in self._places.values():
+            for tenant, message_class in place.passed_over:
+                yield from place.work[tenant].lanes[message_class]
 
     def at_work(self, site: Site) -> int:
         """Tell how many slots are at a site."""
@@ -201,17 +219,19 @@ class Turns(Generic[Site]):
         place = self._places[site]
         place.at_work -= 1
         self._clear(site, place)
-        self.look(site)
-        return bool(place.work) and self._room(site, place.at_work)
+        return self.look(site)
 
-    def look(self, site: Site) -> None:
-        """Ask anew whether a site has room."""
+    def look(self, site: Site) -> bool:
+        """Ask anew whether a site has room for those who were passed over; tell whether somebody could use it."""
         place = self._places.get(site)
-        if place is not None and place.passed_over and self._room(site, place.at_work):
+        if place is None or not place.work or not self._room(site, place.at_work):
+            return False
+        if place.passed_over:
             # Those who waited are often level in the process, as waiting saves nothing up: the first to enter is first.
             for tenant, message_class in sorted(place.passed_over, key=lambda each: place.shares.point(each[0])):
                 self._may_have_room(tenant, message_class, site)
             place.passed_over.clear()
+        return True
 
     def _clear(self, site: Site, place: _Place) -> None:
         if not place.at_work and not place.work:

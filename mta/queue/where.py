@@ -133,7 +133,7 @@ def _unless(operator: str, holds: Callable[..., bool]) -> Callable[..., bool]:
 
 def _pattern(text: str) -> Callable[[str], bool]:
     """Make a test for a text in which `*` stands for any characters."""
-    first, *others = text.split("*")
+    first, *others = re.split(r"\*+", text)
     if not others:
         return lambda value: value == text
     *middle, last = others

@@ -160,10 +160,9 @@ class Wish(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     message_class: MessageClass | None = None
     reason: str = ""
 
-    @property
-    def stops(self) -> bool:
-        """Whether a delivery under way is not wanted any more."""
-        return self.end is not None or self.held is True or self.relay is not None
+    def stops(self, entry: "Entry") -> bool:
+        """Whether a delivery of an entry that is under way is not wanted any more."""
+        return self.end is not None or self.held is True or self.relay not in (None, entry.relay)
 
 
 class Claim(msgspec.Struct, frozen=True, array_like=True, kw_only=True):

@@ -105,7 +105,7 @@ class Backlog:
     def _outcome(self, job: Job) -> Outcome:
         now = self._clock.now()
         results = (_TAKEN,) * len(job.recipients)
-        return Outcome(results=results, started_at=now, ended_at=now, relay="mx.test[192.0.2.1]:25")
+        return Outcome(results=results, started_at=now, ended_at=now, site="mx.test", relay="mx.test[192.0.2.1]:25")
 
     async def _move_the_log(self) -> None:
         """Forget the events, as the events role does when it has them in a segment."""

@@ -38,6 +38,7 @@ from mta.spool.lmdb.keys import (
     kind_key,
     message_key,
     record_key,
+    tenant_key,
 )
 from mta.spool.lmdb.log import log_key
 from mta.spool.lmdb.operations import Accepting, Changing, Claiming, Settling, Wishing
@@ -50,7 +51,7 @@ from mta.spool.lmdb.upkeep import (
     PutRecord,
     Quarantine,
 )
-from mta.spool.lmdb.view import View, cursor_key
+from mta.spool.lmdb.view import HINTS_MENDED, View, cursor_key
 from mta.spool.lmdb.walk import Portion, walk
 from mta.spool.lmdb.writer import ThreadWriter, Writer
 from mta.spool.records import Claim, Entry, Lane, Message, Wish
@@ -142,14 +143,20 @@ class LmdbSpool:
 
     # The queue
 
-    async def lanes(self, now: float, limit: int) -> list[Lane]:
+    async def lanes(
+        self, now: float, limit: int, skip: Collection[Lane] = (), but_of: Collection[str] = ()
+    ) -> list[Lane]:
         """List lanes that have work due, tenants in turn; hints that turn out stale are put right first."""
-        with self._view() as view:
-            found = view.due_lanes(now, limit, self._lanes)
-        await self._quarantine(Table.DUE, found.broken)
-        if found.stale:
-            await self._writer.perform(MendHints(found.stale))
-        return _in_turn(found.by_tenant, limit)
+        others = {tenant_key(each) for each in but_of}
+        while True:
+            with self._view() as view:
+                found = view.due_lanes(now, limit, self._lanes, skip, others)
+            await self._quarantine(Table.DUE, found.broken)
+            if found.stale:
+                await self._writer.perform(MendHints(found.stale))
+            if found.by_tenant or len(found.stale) < HINTS_MENDED:
+                return _in_turn(found.by_tenant, limit)
+            # nothing but hints of an older version's, with what is due behind them
 
     async def heads(self, lane: Lane, now: float, limit: int, skip: Collection[str]) -> list[Due]:
         """Read unclaimed entries of a lane due at `now`, in due order."""

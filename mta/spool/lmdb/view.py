@@ -36,7 +36,7 @@ _decode_record = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 
 _HINTS_LOOKED_AT = 256
 _HINTS_PASSED = 8192  # of one tenant, by one look: those of lanes that it has found already, or that are empty
-_HINTS_MENDED = 500  # at a time: each is a record deleted and one put
+HINTS_MENDED = 500  # at a time: each is a record deleted and one put
 _Decoded = TypeVar("_Decoded")
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,9 @@ class View:
                 have += len(plain)
         return b"".join(found)[:wanted]
 
-    def due_lanes(self, now: float, limit: int, known: dict[bytes, Lane]) -> "DueLanes":
+    def due_lanes(
+        self, now: float, limit: int, known: dict[bytes, Lane], skip: Collection[Lane], but_of: Collection[bytes]
+    ) -> "DueLanes":
         """Find the lanes with due work, by tenant, and the rows that stand in the way.
 
         A hint needs mending when it is before its lane's head, or when it is not the lane's first.
@@ -142,15 +144,25 @@ class View:
         while more:
             tenant = cursor_key(hints)[:TENANT_BYTES]
             lanes, passed = dict[bytes, Lane](), 0
+            skipped, more = set[bytes](), tenant not in but_of
             while more and len(lanes) < limit and passed < _HINTS_PASSED:
                 key = cursor_key(hints)
                 if not key.startswith(tenant) or key[TENANT_BYTES:-LANE_BYTES] > until:
                     break
-                lane, at = key[-LANE_BYTES:], head_at(heads, key[-LANE_BYTES:])
+                lane = key[-LANE_BYTES:]
+                if skip and known.get(lane) in skip:
+                    if lane in skipped:  # not the lane's first
+                        passed += 1
+                        if len(stale) < HINTS_MENDED:
+                            stale.append(key)
+                    skipped.add(lane)
+                    more = hints.next()
+                    continue
+                at = head_at(heads, lane)
                 hinted_at = int.from_bytes(key[TENANT_BYTES:-LANE_BYTES], "big")
                 if lane in lanes or at is None or at // 1000 > hinted_at:
                     passed += 1
-                    if len(stale) < _HINTS_MENDED:
+                    if len(stale) < HINTS_MENDED:
                         stale.append(key)
                 if at is not None and at <= int(now * 1000) and lane not in lanes:
                     try:

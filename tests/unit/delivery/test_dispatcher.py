@@ -58,7 +58,8 @@ class Peer:
             await self.answer.wait()
         return self.sites.get(domain, domain)
 
-    async def attempt(self, job: Job) -> Outcome:
+    async def attempt(self, job: Job, site: str) -> Outcome:
+        assert site
         self.begun.append(job.entry.domain)
         self.tenants.append(job.entry.tenant)
         self._under_way += 1
@@ -239,6 +240,25 @@ async def test_domains_of_one_site_share_its_limit_and_tenants_share_the_site(be
     bench.peer.let_go()
     await bench.until(bench.empty)
     assert max(bench.peer.at_once) == 4
+
+
+async def test_lanes_whose_site_has_no_room_take_up_nobodys_place(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LANES", 4)
+    monkeypatch.setattr(module, "LOOKS_FREELY", 2)
+    domains = [f"d{number}.test" for number in range(20)]
+    bench.peer.sites = dict.fromkeys(domains, "full.test:25")
+    await bench.accept(*domains)
+    bench.start(per_site=1, poll=1.0)
+    await bench.until(lambda: len(bench.peer.begun) == 1)
+    await bench.accept("x.test")
+    for _ in range(10):
+        await bench.clock.advance(1.0)
+    await bench.until(lambda: "x.test" in bench.peer.begun)
+    bench.peer.let_go()
+    await bench.until(bench.empty)
+    assert max(bench.peer.at_once) == 2
 
 
 async def test_a_site_that_is_looked_up_for_long_holds_up_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

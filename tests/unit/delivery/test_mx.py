@@ -4,6 +4,7 @@ import ipaddress
 from random import Random
 
 import dns.rcode
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -284,6 +285,28 @@ async def test_domains_with_the_same_hosts_share_connections():
             assert await relay.attempter.site(domain) == outcome.site == f"mx.test:{server.port}"
         assert await relay.attempter.site("nowhere.test") == "nowhere.test"
     assert len(server.heard) == 1
+
+
+async def test_nobody_is_dialled_at_another_site_than_the_one_asked_but_once_in_a_row():
+    records = {("rcpt.test", "MX"): ["10 mx.test."], ("mx.test", "A"): ["127.0.0.1"]}
+    async with (
+        ScriptedServer(EHLO + ACCEPT + ACCEPT + QUIT) as server,
+        DnsPeer(records) as peer,
+        Relay(config(port=server.port, allow_private_targets=True), dns=peer.settings) as relay,
+    ):
+        moved = await relay.attempter.attempt(job(), "rcpt.test")  # where there was no answer, it is the domain's name
+        assert told(moved) == (Verdict.DEFERRED, 451, "4.4.3", False)
+        assert server.heard == []
+        here = f"mx.test:{server.port}"
+        assert moved.site == here
+        again = job()
+        again = msgspec.structs.replace(
+            again, entry=msgspec.structs.replace(again.entry, last_reply=str(moved.results[0].reply))
+        )
+        for made, site in ((job(), here), (again, "rcpt.test")):
+            outcome = await relay.attempter.attempt(made, site)
+            relay.attempter.settled(made)
+            assert outcome.results[0].verdict is Verdict.DELIVERED
 
 
 async def test_a_route_by_name_may_lead_inside_and_never_bounces():

@@ -1,7 +1,8 @@
 """The queue on a real spool: what accept, claim, settle and the timers leave behind."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,10 +19,11 @@ from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
 from mta.queue.submission import Receipt, Submission
-from mta.spool.interface import Due, Refused, Spool
+from mta.spool.interface import Due, Refused, Settlement, Spool
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Claim, Lane, MessageClass, Origin, Segment, State, Wish
 from mta.spool.sealing import Keyring
+from tests.contract.stand_in import StandIn
 
 DAY = 86_400.0
 OK = Result(Verdict.DELIVERED, Reply(250, "2.0.0", "ok"))
@@ -410,3 +412,33 @@ async def test_what_is_accepted_together_is_accepted_one_by_one(fix: Fixture) ->
     assert [each.message_id for each in results if isinstance(each, Receipt)] == [first.id, last.id]
     assert [each.message.id for each in await fix.jobs()] == [first.id, last.id]
     assert fix.rings == 1
+
+
+class Meddled(StandIn):
+    """Words of operators that come before the first settle, before the second, and behind it."""
+
+    def __init__(self, spool: Spool, words: Sequence[Callable[[], Awaitable[object]]]) -> None:
+        super().__init__(spool)
+        self.words = list(words)
+
+    async def settle(self, settlement: Settlement) -> bool:
+        first = len(self.words) == 3
+        if self.words:
+            await self.words.pop(0)()
+        settled = await self.behind.settle(settlement)
+        if self.words and not first:
+            await self.words.pop(0)()
+        return settled
+
+
+async def test_an_outcome_is_stored_though_the_last_word_is_the_first(fix: Fixture) -> None:
+    message = await fix.accept("a@x.test")
+    job = await fix.job()
+    hold, release = (partial(fix.wish, message, Wish(held=held, reason="by the operator")) for held in (True, False))
+    meddled = Meddled(fix.spool, [hold, release, hold])
+    queue = Queue(meddled, fix.clock, "relay.test", Retry(), fix.ring)
+    outcome = Outcome(results=(OK,), started_at=0.0, ended_at=0.0, site="mx")
+    assert await queue.settle(job, outcome)
+    assert meddled.words == []
+    assert await fix.told() == ["accepted", "delivered a@x.test"]
+    assert await fix.spool.claims() == []
