@@ -131,8 +131,8 @@ class Attempter:
     async def attempt(self, job: Job, site: str = "") -> Outcome:
         """Make one attempt for a claimed entry. Never raises, but for CancelledError.
 
-        Where `site` is not what the DNS says now, nobody is dialled, and it is not counted: that site's limits were asked,
-        not this one's. Not twice in a row: a DNS can say something else each time.
+        Where `site` is not what the DNS says now, nobody is dialled, and it is not counted: that site's limits were
+        asked, not this one's. Not twice in a row: a DNS can say something else each time.
         """
         attempt = _Attempt(job, site, self._clock.now())
         self._attempts.add(attempt)

@@ -7,10 +7,11 @@ from tests.bench.sink import Sink
 
 
 class Arrivals(Sink):
-    """Notes when each message came, in order: (time.monotonic(), content)."""
+    """Notes when each message came, in order: (time.monotonic(), content). It takes so many seconds for each."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 0.0) -> None:
         super().__init__()
+        self._seconds = seconds
         self.came: list[tuple[float, bytes]] = []
         self._some = asyncio.Event()
 
@@ -28,4 +29,10 @@ class Arrivals(Sink):
     def take(self, content: bytes) -> None:
         """Note a message."""
         self.came.append((time.monotonic(), content))
+        self.pause = self._seconds
+        asyncio.get_running_loop().call_soon(self._go_on)
         self._some.set()
+
+    def _go_on(self) -> None:
+        """Pause before no other reply than the one to what was just taken."""
+        self.pause = 0.0

@@ -20,7 +20,7 @@ from tests.interop.relay import Relay
 from tests.scale.arrivals import Arrivals
 from tests.scale.backlog import TENANT, Shape, backlog
 
-DELIVERY = 0.05  # seconds that one takes, two replies
+DELIVERY = 0.05  # seconds that one takes
 CONNECTIONS = 10
 _DOMAINS = 10_000  # as Shape.DOMAINS has them
 _APART = 0.05  # seconds from one light message to the next
@@ -45,8 +45,7 @@ class Waits(NamedTuple):
 
 async def waits(directory: Path, flood: Flood | None, entries: int, messages: int) -> Waits:
     """Deliver so many light messages, alone or with a flood waiting; TimeoutError if one takes too long."""
-    arrivals = Arrivals()
-    arrivals.pause = DELIVERY / 2
+    arrivals = Arrivals(DELIVERY)
     await arrivals.start()
     dns = DnsServer(_zone(flood))
     await dns.start()
