@@ -1,0 +1,129 @@
+"""How many messages a site takes in a time: found from its refusals alone. Pure; times are monotonic seconds.
+
+Nothing is limited until a site refuses because there is too much. What it took in the last minute is then the
+*ceiling*. The rate falls to a little below and comes back along a cubic, as CUBIC does (RFC 9438 4.2): quickly at
+first, flat where the refusal came, then ever faster, for limits are raised too:
+
+    rate(t) = ceiling * (1 + ((t - K) / scale)^3),   K so that rate(0) = ceiling * factor
+
+A refusal where the last one was confirms the ceiling and doubles the scale: a site with a fixed limit is asked for
+more ever more seldom. Only time in which the rate was used up counts as t, since idle hours prove nothing. Refusals
+in a row, with nothing taken between them, only double a pause: a site that counts by the hour is waited for.
+
+The constants were chosen by simulation (tests/unit/queue/test_limits_simulation.py): a provider that allows 20 a
+minute gets 19, and refuses one attempt in a hundred.
+"""
+
+import math
+from collections import deque
+
+from mta.queue.bucket import FASTEST, TICKS, Bucket, gap_of
+
+BELOW = 0.92  # of the ceiling, after a refusal
+SCALE_FIRST = 120.0  # seconds
+SCALE_LONGEST = 20 * 60.0
+SLOWEST = 1 / 60  # messages a second; only pauses are slower
+GUESS = 1 / 6  # messages a second: the least that is thought of a site that refused before much was sent
+PAUSE_LONGEST = 10 * 60.0
+MEASURED = 60.0  # seconds
+BURST = 1.0  # seconds whose messages may come at once
+_SLOT = 5.0  # seconds that are counted together
+_NEAR = 4 / 3  # a refusal within this factor of the ceiling confirms it
+
+
+class Rate:
+    """The learned rate of one (source, site)."""
+
+    def __init__(self) -> None:
+        self.ceiling = math.inf  # messages a second
+        self.factor = BELOW
+        self.scale = SCALE_FIRST
+        self.climbed = 0.0  # seconds of use since the last fall: t
+        self._bucket = Bucket()
+        self._fell_at = -math.inf
+        self._refusals = 0  # since anything was taken
+        self._started_at = -math.inf
+        self._busy_since = -math.inf
+        self._taken: deque[tuple[float, int]] = deque()  # slots of the last minute, and how many each had
+
+    @property
+    def rate(self) -> float:
+        """Messages a second; inf if nothing limits them."""
+        if self.ceiling == math.inf:
+            return math.inf
+        return max(SLOWEST, self.ceiling * (1 + ((self.climbed - self._plateau) / self.scale) ** 3))
+
+    def when(self, now: float) -> float:
+        """Return from when on one more may start: `now` if at once."""
+        rate = self.rate
+        return self._bucket.when(now, gap_of(rate), max(1, int(min(rate, FASTEST) * BURST)))
+
+    def started(self, now: float) -> None:
+        """Let one start."""
+        gap, since = gap_of(self.rate), now - self._started_at
+        if since > MEASURED:
+            self._busy_since = now
+        elif 0 <= since * TICKS <= 2 * gap:
+            self.climbed += since
+        self._started_at = now
+        self._bucket.take(now, gap)
+        if self.rate >= FASTEST:
+            self.ceiling, self.scale, self.climbed = math.inf, SCALE_FIRST, 0.0
+
+    def taken(self, now: float) -> None:
+        """Learn that a message was taken."""
+        self._refusals = 0
+        slot = now // _SLOT * _SLOT
+        if self._taken and self._taken[-1][0] == slot:
+            self._taken[-1] = (slot, self._taken[-1][1] + 1)
+        else:
+            self._taken.append((slot, 1))
+        while self._taken[0][0] < now - MEASURED:
+            self._taken.popleft()
+
+    def refused(self, begun_at: float, now: float) -> None:
+        """Learn that there was too much. An attempt begun before the last fall says nothing new."""
+        if begun_at < self._fell_at:
+            return
+        if self._refusals == 0:  # those in a row were for the pause, not for the rate
+            level = self._level(now)
+            if self.climbed >= self._plateau:
+                confirmed = self.ceiling / _NEAR <= level <= self.ceiling * _NEAR
+                self.scale = min(2 * self.scale, SCALE_LONGEST) if confirmed else SCALE_FIRST
+            self._fall(level, BELOW, now)
+        self._fell_at = now
+        self._refusals += 1
+        self._bucket.wait(now, min(2.0 ** min(self._refusals - 1, 20) / self.rate, PAUSE_LONGEST))
+
+    def slow(self, factor: float, seconds: float, begun_at: float, now: float) -> None:
+        """Fall to a share of the present rate, and be back after so many seconds of use."""
+        if begun_at < self._fell_at:
+            return
+        self._fall(self._level(now), factor, now)
+        self.scale = seconds / (1 - factor) ** (1 / 3)
+
+    def at_rest(self, now: float) -> bool:
+        """Tell whether nothing keeps the next from starting."""
+        return self._bucket.idle(now)
+
+    def recall(self, ceiling: float, factor: float, scale: float, climbed: float) -> None:
+        """Begin with what was known."""
+        self.ceiling, self.factor, self.scale, self.climbed = ceiling, factor, scale, climbed
+
+    @property
+    def _plateau(self) -> float:
+        """K: when the ceiling is reached again."""
+        return self.scale * float((1 - self.factor) ** (1 / 3))
+
+    def _fall(self, level: float, factor: float, now: float) -> None:
+        self.ceiling, self.factor, self.climbed = level, factor, 0.0
+        self._fell_at = now
+
+    def _level(self, now: float) -> float:
+        """The rate that a refusal speaks of: what was taken in the last minute, at most what may be sent."""
+        rate = self.rate
+        if rate < math.inf and now - self._busy_since < MEASURED:
+            return rate  # too early to tell
+        since = math.ceil((now - MEASURED) / _SLOT) * _SLOT
+        measured = sum(count for slot, count in self._taken if slot >= since) / (now - since)
+        return min(max(SLOWEST, measured), rate) if rate < math.inf else max(GUESS, measured)
