@@ -40,7 +40,7 @@ class Rate:
         self.scale = SCALE_FIRST
         self.climbed = 0.0  # seconds of use since the last fall: t
         self._bucket = Bucket()
-        self._fell_at = -math.inf
+        self._refused_at = -math.inf
         self._refusals = 0  # since anything was taken
         self._started_at = -math.inf
         self._busy_since = -math.inf
@@ -83,24 +83,29 @@ class Rate:
 
     def refused(self, begun_at: float, now: float) -> None:
         """Learn that there was too much. An attempt begun before the last fall says nothing new."""
-        if begun_at < self._fell_at:
-            return
-        if self._refusals == 0:  # those in a row were for the pause, not for the rate
+        if self._is_news(begun_at):
             level = self._level(now)
             if self.climbed >= self._plateau:
                 confirmed = self.ceiling / _NEAR <= level <= self.ceiling * _NEAR
                 self.scale = min(2 * self.scale, SCALE_LONGEST) if confirmed else SCALE_FIRST
-            self._fall(level, BELOW, now)
-        self._fell_at = now
-        self._refusals += 1
-        self._bucket.wait(now, min(2.0 ** min(self._refusals - 1, 20) / self.rate, PAUSE_LONGEST))
+            self.ceiling, self.factor, self.climbed = level, BELOW, 0.0
+        self._pause(begun_at, now)
 
     def slow(self, factor: float, seconds: float, begun_at: float, now: float) -> None:
-        """Fall to a share of the present rate, and be back after so many seconds of use."""
-        if begun_at < self._fell_at:
-            return
-        self._fall(self._level(now), factor, now)
-        self.scale = seconds / (1 - factor) ** (1 / 3)
+        """Learn that there was far too much: fall to a share of the rate, be back after so many seconds of use."""
+        if self._is_news(begun_at):
+            self.ceiling, self.factor, self.climbed = self._level(now), factor, 0.0
+            self.scale = seconds / (1 - factor) ** (1 / 3)
+        self._pause(begun_at, now)
+
+    def _is_news(self, begun_at: float) -> bool:
+        return begun_at >= self._refused_at and self._refusals == 0  # those in a row are for the pause
+
+    def _pause(self, begun_at: float, now: float) -> None:
+        if begun_at >= self._refused_at:
+            self._refused_at = now
+            self._refusals += 1
+            self._bucket.wait(now, min(2.0 ** min(self._refusals - 1, 20) / self.rate, PAUSE_LONGEST))
 
     def at_rest(self, now: float) -> bool:
         """Tell whether nothing keeps the next from starting."""
@@ -114,10 +119,6 @@ class Rate:
     def _plateau(self) -> float:
         """K: when the ceiling is reached again."""
         return self.scale * float((1 - self.factor) ** (1 / 3))
-
-    def _fall(self, level: float, factor: float, now: float) -> None:
-        self.ceiling, self.factor, self.climbed = level, factor, 0.0
-        self._fell_at = now
 
     def _level(self, now: float) -> float:
         """The rate that a refusal speaks of: what was taken in the last minute, at most what may be sent."""
