@@ -51,7 +51,8 @@ class Rate:
         """Messages a second; inf if nothing limits them."""
         if self.ceiling == math.inf:
             return math.inf
-        return max(SLOWEST, self.ceiling * (1 + ((self.climbed - self._plateau) / self.scale) ** 3))
+        x = (self.climbed - self._plateau) / self.scale
+        return max(SLOWEST, self.ceiling * (1 + x * x * x))  # ** would not go to infinity, but raise
 
     def when(self, now: float) -> float:
         """Return from when on one more may start: `now` if at once."""

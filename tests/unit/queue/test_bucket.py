@@ -78,6 +78,13 @@ def test_to_wait_never_shortens_a_wait() -> None:
     assert bucket.when(4.0, TICKS) == 10.0
 
 
+@given(st.floats(1e-6, FASTEST, exclude_max=True))
+def test_a_gap_is_the_least_number_of_ticks_that_does_not_exceed_the_rate(rate: float) -> None:
+    gap = gap_of(rate)
+    assert gap >= TICKS / rate * (1 - 1e-12)
+    assert gap - 1 < TICKS / rate
+
+
 def test_beyond_the_fastest_nothing_is_limited() -> None:
     assert gap_of(FASTEST) == gap_of(float("inf")) == 0
 

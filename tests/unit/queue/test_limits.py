@@ -65,6 +65,7 @@ def test_a_rule_that_counts_comes_into_effect_at_the_last_of_them_within_its_tim
         assert each.when(GMAIL, at) == at
     assert attempt(each, GMAIL, said("550 5.7.1 spam"), 181.0).reasons != ()
     assert each.when(GMAIL, 181.0) == 181.0 + 1800.0
+    assert attempt(each, GMAIL, said("550 5.7.1 spam"), 182.0) == Advice()  # it begins to count anew
 
 
 def test_other_providers_rules_do_not_match_and_rules_for_all_do() -> None:
@@ -95,6 +96,15 @@ def test_try_again_in_ten_minutes_is_heard_by_all_to_that_site() -> None:
     each = limits()
     attempt(each, GMAIL, said("421 4.7.0 try again in 10 minutes", retry_after=600.0))
     assert each.when(GMAIL._replace(tenant="other"), 1.0) == 600.0
+
+
+def test_a_longer_pause_comes_before_a_shorter_one() -> None:
+    each = limits("{match: one, action: pause, lasts: 600}, {match: two, action: pause, lasts: 60}")
+    attempt(each, GMAIL, said("450 two"))
+    assert each.when(GMAIL, 0.0) == 60.0
+    attempt(each, GMAIL, said("450 one"))
+    attempt(each, GMAIL, said("450 two"))
+    assert each.when(GMAIL, 0.0) == 600.0
 
 
 def test_a_recipient_that_is_to_be_tried_later_pauses_nobody_else() -> None:

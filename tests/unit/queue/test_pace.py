@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mta.mail.reply import Reply
@@ -164,6 +164,10 @@ def test_nothing_learned_is_no_record() -> None:
     assert Pace(20).learned("s", "x", 0.0, 1e9) is None
 
 
+HUGE = {"ceiling": 1.0, "factor": 0.5, "scale": 1.0, "climbed": 1e300, "learned_at": 0.0, "connections": 1}
+
+
+@example(HUGE)
 @given(
     st.fixed_dictionaries(
         {

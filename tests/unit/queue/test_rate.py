@@ -92,11 +92,11 @@ def test_a_confirmed_ceiling_is_left_alone_for_longer_each_time_and_another_is_n
 
 def test_attempts_begun_before_the_last_fall_say_nothing_new() -> None:
     rate = refused_at(60)
-    before = rate.rate
+    before = rate.rate, rate.when(1000.5)
     for _ in range(20):
         rate.refused(999.0, 1000.5)
     rate.slow(0.5, 60.0, 999.0, 1000.5)
-    assert rate.rate == before
+    assert (rate.rate, rate.when(1000.5)) == before
 
 
 def test_refusals_in_a_row_double_a_pause_and_leave_the_rate_as_it_is() -> None:
