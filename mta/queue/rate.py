@@ -25,8 +25,9 @@ SCALE_LONGEST = 20 * 60.0
 SLOWEST = 1 / 60  # messages a second; only pauses are slower
 GUESS = 1 / 6  # messages a second: the least that is thought of a site that refused before much was sent
 PAUSE_LONGEST = 10 * 60.0
-MEASURED = 60.0  # seconds
+MEASURED = 60.0  # seconds, at least
 BURST = 1.0  # seconds whose messages may come at once
+_ENOUGH = 10  # messages: where the rate is low, they are measured over so many
 _SLOT = 5.0  # seconds that are counted together
 _NEAR = 4 / 3  # a refusal within this factor of the ceiling confirms it
 
@@ -44,7 +45,7 @@ class Rate:
         self._refusals = 0  # since anything was taken
         self._started_at = -math.inf
         self._busy_since = -math.inf
-        self._taken: deque[tuple[float, int]] = deque()  # slots of the last minute, and how many each had
+        self._taken: deque[tuple[float, int]] = deque()  # slots, and how many each had
 
     @property
     def rate(self) -> float:
@@ -62,7 +63,7 @@ class Rate:
     def started(self, now: float) -> None:
         """Let one start."""
         gap, since = gap_of(self.rate), now - self._started_at
-        if since > MEASURED:
+        if since > max(MEASURED, 2 * gap / TICKS):
             self._busy_since = now
         elif 0 <= since * TICKS <= 2 * gap:
             self.climbed += since
@@ -79,7 +80,7 @@ class Rate:
             self._taken[-1] = (slot, self._taken[-1][1] + 1)
         else:
             self._taken.append((slot, 1))
-        while self._taken[0][0] < now - MEASURED:
+        while self._taken[0][0] < now - _ENOUGH / SLOWEST:
             self._taken.popleft()
 
     def refused(self, begun_at: float, now: float) -> None:
@@ -122,10 +123,11 @@ class Rate:
         return self.scale * float((1 - self.factor) ** (1 / 3))
 
     def _level(self, now: float) -> float:
-        """The rate that a refusal speaks of: what was taken in the last minute, at most what may be sent."""
+        """The rate that a refusal speaks of: what was taken lately, at most what may be sent."""
         rate = self.rate
-        if rate < math.inf and now - self._busy_since < MEASURED:
+        span = MEASURED if rate == math.inf else max(MEASURED, _ENOUGH / rate)
+        if rate < math.inf and now - self._busy_since < span:
             return rate  # too early to tell
-        since = math.ceil((now - MEASURED) / _SLOT) * _SLOT
+        since = math.ceil((now - span) / _SLOT) * _SLOT
         measured = sum(count for slot, count in self._taken if slot >= since) / (now - since)
         return min(max(SLOWEST, measured), rate) if rate < math.inf else max(GUESS, measured)

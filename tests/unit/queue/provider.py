@@ -34,6 +34,7 @@ class Habits(NamedTuple):
     content: float = 0.2  # seconds for the content, mean
     per_minute: int = 20
     connections: int = 2
+    per_connection: int = 10**9  # messages, after which it ends a connection with 421
 
 
 class Provider:
@@ -135,7 +136,7 @@ class Sender:
         self._after(2, lambda: go_on(start, 0, closed_after))
 
     def _mail(self, start: Start, transactions: int, closed_after: int = 0) -> None:
-        if self.provider.takes(self.now):
+        if transactions < self.provider.habits.per_connection and self.provider.takes(self.now):
             self._content(start, transactions, closed_after)
             return
         self.provider.open -= 1

@@ -92,8 +92,26 @@ def test_a_limit_that_is_lowered_is_found_within_an_hour(seed: int) -> None:
     assert sim.refused(sim.now - TEN, sim.now) < 0.1
 
 
+@pytest.mark.parametrize(("per_minute", "connections"), [(2, 1), (5, 2), (60, 3), (200, 5)])
+def test_other_limits_are_found_as_well(per_minute: int, connections: int) -> None:
+    sim = sender(1, per_minute=per_minute, connections=connections, trip=0.02, content=0.05)
+    sim.run(START + 9 * TEN)
+    assert 0.8 * per_minute <= sim.mean(START + 3 * TEN, sim.now) <= per_minute
+    assert sim.refused(START + 3 * TEN, sim.now) < 0.05
+
+
+def test_a_site_that_ends_connections_after_ten_messages_is_not_slowed_for_it() -> None:
+    sim = sender(1, per_connection=10, counting="sliding")
+    sim.run(START + 4 * TEN)
+    assert sim.mean(START + TEN, sim.now) >= 16
+    free = sender(1, per_connection=10, per_minute=10**9, connections=10**9, trip=0.1, content=0.1)
+    free.run(START + MINUTE / 2)
+    assert free.mean(START, free.now) > 2000
+    assert free.limits.deliveries_per_connection(ABOUT, 1000) == 10
+
+
 def test_a_site_without_limits_is_never_slowed() -> None:
     sim = sender(1, per_minute=10**9, connections=10**9, trip=0.01, content=0.01)
-    sim.run(START + MINUTE)
+    sim.run(START + MINUTE / 6)
     assert sim.most_at_work == 20
     assert sim.refused(START, sim.now) == 0
