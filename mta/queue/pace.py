@@ -91,7 +91,7 @@ class Pace:
         self.reply = ""  # the last
         self.learned_at = -math.inf
         self.deliveries = 0  # on a connection, after which the site ends it; 0: not known
-        self._closed_after = 0
+        self._closed_after: list[int] = []  # the last three times
         self._buckets: tuple[tuple[Allowance, Bucket], ...] = ()  # those that all attempts take from
         self._dialling: tuple[tuple[Allowance, Bucket], ...] = ()  # and those that dial besides
 
@@ -135,9 +135,9 @@ class Pace:
         if outcome is None or what is Met.NOTHING:
             return False
         self.reply, self.learned_at = str(outcome.results[-1].reply), now
-        if any(each.verdict is Verdict.DELIVERED for each in outcome.results):
-            self.rate.taken(now)
         refused = what is Met.TURNED_AWAY or says_too_much(outcome) if too_much is None else too_much
+        if what is Met.REACHED and not refused:  # messages that it refused for their own sake were taken up too
+            self.rate.taken(now)
         crowded = what is Met.TURNED_AWAY and not alone  # the number of connections may be the reason
         if slow is not None:
             self.rate.slow(slow.factor, slow.lasts, begun.at, now)
@@ -148,15 +148,15 @@ class Pace:
     def _closed_early(self, after: int) -> bool:
         """Tell whether a kept connection was ended because of the rate.
 
-        Many sites end each connection after a number of messages. That number is learned from the second time on; 421
-        after another number is for the rate, where there is known to be a limit.
+        Many sites end each connection after a number of messages. It is learned when it was the same three times in a
+        row; 421 after any other is for the rate, where there is known to be a limit.
         """
         if not after:
             return False
-        again, self._closed_after = after == self._closed_after, after
-        if again:
+        self._closed_after = [*self._closed_after[-2:], after]
+        if self._closed_after == [after] * 3:
             self.deliveries = after
-        return not again and after != self.deliveries and self.rate.ceiling < math.inf
+        return after != self.deliveries and self.rate.ceiling < math.inf
 
     def at_rest(self, now: float) -> bool:
         """Tell whether it may be forgotten if it has to be: nobody is at work, it is not dead, nothing is owed."""

@@ -24,6 +24,7 @@ SCALE_FIRST = 120.0  # seconds
 SCALE_LONGEST = 20 * 60.0
 SLOWEST = 1 / 60  # messages a second; only pauses are slower
 GUESS = 1 / 6  # messages a second: the least that is thought of a site that refused before much was sent
+REST = 3  # messages that are not sent after a refusal: some sites count it, and the one before it, as sent
 PAUSE_LONGEST = 10 * 60.0
 MEASURED = 60.0  # seconds, at least
 BURST = 1.0  # seconds whose messages may come at once
@@ -44,6 +45,7 @@ class Rate:
         self._refused_at = -math.inf
         self._refusals = 0  # since anything was taken
         self._started_at = -math.inf
+        self._ready_at = -math.inf  # from when on the next could have started
         self._busy_since = -math.inf
         self._taken: deque[tuple[float, int]] = deque()  # slots, and how many each had
 
@@ -62,13 +64,13 @@ class Rate:
 
     def started(self, now: float) -> None:
         """Let one start."""
-        gap, since = gap_of(self.rate), now - self._started_at
-        if since > max(MEASURED, 2 * gap / TICKS):
+        gap, unused = gap_of(self.rate), now - self._ready_at
+        if unused > MEASURED:
             self._busy_since = now
-        elif 0 <= since * TICKS <= 2 * gap:
-            self.climbed += since
-        self._started_at = now
+        elif unused * TICKS <= gap and not self._refusals:
+            self.climbed += max(0.0, min(now - self._started_at, 2 * gap / TICKS))
         self._bucket.take(now, gap)
+        self._started_at, self._ready_at = now, self.when(now)
         if self.rate >= FASTEST:
             self.ceiling, self.scale, self.climbed = math.inf, SCALE_FIRST, 0.0
 
@@ -107,7 +109,8 @@ class Rate:
         if begun_at >= self._refused_at:
             self._refused_at = now
             self._refusals += 1
-            self._bucket.wait(now, min(2.0 ** min(self._refusals - 1, 20) / self.rate, PAUSE_LONGEST))
+            self._bucket.wait(now, min(REST * 2.0 ** min(self._refusals - 1, 20) / self.rate, PAUSE_LONGEST))
+            self._ready_at = self.when(now)
 
     def at_rest(self, now: float) -> bool:
         """Tell whether nothing keeps the next from starting."""

@@ -17,7 +17,8 @@ from mta.mail.result import Outcome, Reach, Result, Scope, Verdict
 from mta.queue.limits import About, Limits, Start
 from mta.queue.shaping import Shaping
 
-TAKEN = Reply(250, "2.0.0", "taken")
+TAKEN = Result(Verdict.DELIVERED, Reply(250, "2.0.0", "taken"))
+UNKNOWN = Result(Verdict.FAILED, Reply(550, "5.1.1", "no such user"), Scope.RECIPIENT)
 CLOSING = Reply(421, "4.7.0", "try again later, closing connection")
 ABOUT = About("192.0.2.1", "mx.provider.test", "acme", ("mx.provider.test",))
 IDLE = 10.0  # seconds that a connection is kept
@@ -35,6 +36,7 @@ class Habits(NamedTuple):
     per_minute: int = 20
     connections: int = 2
     per_connection: int = 10**9  # messages, after which it ends a connection with 421
+    unknown: float = 0.0  # share of the messages whose recipient does not exist
 
 
 class Provider:
@@ -103,13 +105,13 @@ class Sender:
                 heapq.heappop(self._events)[2]()
 
     def mean(self, since: float, until: float) -> float:
-        """Messages taken a minute."""
+        """Messages taken up a minute."""
         return 60 * sum(taken for at, taken in self.provider.offered if since <= at < until) / (until - since)
 
     def refused(self, since: float, until: float) -> float:
-        """The share of attempts that ended without the message taken."""
+        """The share of attempts that ended without the message taken up."""
         ended = [outcome.results[0].verdict for at, outcome in self.ended if since <= at < until]
-        return 1 - ended.count(Verdict.DELIVERED) / len(ended)
+        return ended.count(Verdict.DEFERRED) / len(ended)
 
     def _after(self, trips: float, then: Callable[[], None], more: float = 0.0) -> None:
         self._count += 1
@@ -151,7 +153,7 @@ class Sender:
 
     def _end(self, start: Start, reach: Reach, transactions: int, closed_after: int) -> None:
         if reach is Reach.TRANSACTION:
-            result = Result(Verdict.DELIVERED, TAKEN)
+            result = UNKNOWN if self._rng.random() < self.provider.habits.unknown else TAKEN
             self._kept.append((self.now, transactions + 1))
             self._after(0, self._sweep, IDLE)
         else:

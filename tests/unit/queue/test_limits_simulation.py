@@ -24,6 +24,7 @@ def habits_of(rng: Random) -> Habits:
         counts_refused=rng.random() < 0.3,
         trip=10 ** rng.uniform(-2, -0.4),
         content=10 ** rng.uniform(-1.3, 0.17),
+        unknown=rng.choice((0.0, 0.0, 0.3, 0.7)),
     )
 
 
@@ -51,7 +52,6 @@ def test_a_restart_begins_with_what_was_known(seed: int) -> None:
     sim = sender(seed, counting="sliding")
     sim.run(START + 3 * TEN)
     learned, pauses = sim.limits.learned(sim.now, wall=1e9)
-    sim.run(sim.now + 0.001)
     restarted = Limits(Shaping(), 20)
     restarted.recall(learned, pauses, now=5.0, wall=1e9 + 2 * MINUTE)
     rng = Random(seed)
@@ -96,8 +96,8 @@ def test_a_limit_that_is_lowered_is_found_within_an_hour(seed: int) -> None:
 def test_other_limits_are_found_as_well(per_minute: int, connections: int) -> None:
     sim = sender(1, per_minute=per_minute, connections=connections, trip=0.02, content=0.05)
     sim.run(START + 9 * TEN)
-    assert 0.8 * per_minute <= sim.mean(START + 3 * TEN, sim.now) <= per_minute
-    assert sim.refused(START + 3 * TEN, sim.now) < 0.05
+    assert 0.7 * per_minute <= sim.mean(START + 3 * TEN, sim.now) <= per_minute
+    assert sim.refused(START + 3 * TEN, sim.now) < 0.06
 
 
 def test_a_site_that_ends_connections_after_ten_messages_is_not_slowed_for_it() -> None:

@@ -100,6 +100,14 @@ def test_a_site_that_ends_connections_after_a_number_of_deliveries_is_not_slowed
     assert (pace.deliveries, pace.rate.rate) == (20, float("inf"))
 
 
+def test_messages_refused_for_their_own_sake_were_taken_up() -> None:
+    pace, unknown = Pace(20), outcome(said(550, "5.1.1", Scope.RECIPIENT, Verdict.FAILED), reach=Reach.TRANSACTION)
+    for second in range(60):
+        attempt(pace, float(second), unknown)
+    attempt(pace, 60.0, outcome(said(421), reach=Reach.SESSION))
+    assert pace.rate.rate == pytest.approx(0.92, rel=0.05)
+
+
 def test_where_the_rate_is_limited_a_kept_connection_ended_early_is_a_refusal() -> None:
     pace = Pace(20)
     attempt(pace, 0.0, outcome(said(421), reach=Reach.SESSION))
