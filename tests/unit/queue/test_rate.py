@@ -112,6 +112,20 @@ def test_refusals_in_a_row_double_a_pause_and_leave_the_rate_as_it_is() -> None:
     assert rate.rate == pytest.approx(before, rel=0.05)
 
 
+def test_a_pause_of_ours_is_no_idle_time_and_what_was_taken_is_measured_over_it() -> None:
+    rate, now = refused_at(60), 1000.0
+    for _ in range(6):
+        now = rate.when(now)
+        rate.started(now)
+        rate.refused(now, now)
+    assert rate.when(now) - now > 60
+    now = rate.when(now)
+    rate.started(now)
+    rate.taken(now)
+    rate.refused(now + 1, now + 1)
+    assert rate.rate < 0.1
+
+
 def test_slowed_by_a_rule_it_is_back_when_the_rule_says() -> None:
     rate, now = refused_at(600), 1000.0
     now = used(rate, 30.0, now)
