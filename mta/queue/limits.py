@@ -119,6 +119,8 @@ class Limits:
         self._paces: dict[tuple[str, str], Pace] = {}
         self._pauses: dict[_PauseKey, _Pause] = {}
         self._matched: dict[tuple[int, _PauseKey], deque[float]] = {}  # when a rule that counts was matched
+        rules = [*shaping.rules, *(rule for provider in shaping.providers for rule in provider.rules)]
+        self._counted_for = max((rule.within for rule in rules if rule.after > 1), default=0.0)
         self._providers: dict[tuple[str, ...], Provider | None] = {}  # by hosts, as looked up before
         self._sweep_at = _SWEPT_AT
 
@@ -271,7 +273,8 @@ class Limits:
     def _sweep(self, now: float) -> None:
         """Forget what is of no use any more, and beyond _MOST what is of least use."""
         self._pauses = {key: pause for key, pause in self._pauses.items() if pause.until > now}
-        self._matched = {key: times for key, times in self._matched.items() if times and now - times[-1] <= REMEMBERED}
+        since = now - self._counted_for
+        self._matched = {key: times for key, times in self._matched.items() if times and times[-1] >= since}
         at_rest = sorted(
             (not pace.plain(now), pace.learned_at, key) for key, pace in self._paces.items() if pace.at_rest(now)
         )

@@ -206,7 +206,9 @@ def test_a_row_shows_what_keeps_a_site() -> None:
 def test_memory_is_bounded_and_what_is_at_work_dead_or_paused_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SWEPT_AT", 10)
     monkeypatch.setattr(module, "_MOST", 20)
-    each = limits("{match: block list, action: pause, lasts: 100000}")
+    each = limits(
+        "{match: block list, action: pause, lasts: 100000}, {match: enough, action: hold, after: 9, within: 9}"
+    )
     working = GMAIL._replace(site="working")
     under_way = each.started(working, 0.0)
     dead = GMAIL._replace(site="dead")
@@ -214,10 +216,13 @@ def test_memory_is_bounded_and_what_is_at_work_dead_or_paused_is_kept(monkeypatc
         attempt(each, dead, said("554 5.3.2 no", reach=Reach.HOST))
     attempt(each, GMAIL._replace(site="paused"), said("550 5.7.1 block list"))
     for number in range(500):
-        attempt(each, GMAIL._replace(site=f"refused {number}"), said("421 4.7.0 enough"), float(number))
+        attempt(
+            each, GMAIL._replace(site=f"refused {number}", tenant=str(number)), said("421 4.7.0 enough"), float(number)
+        )
         attempt(each, GMAIL._replace(site=f"plain {number}"), TAKEN, float(number))
     sites = {row.site for row in each.rows(500.0)}
     assert len(sites) < 100
     assert {"working", "dead"} <= sites
+    assert len(each._matched) < 100
     assert each.when(GMAIL._replace(site="paused"), 500.0) == 100000.0
     each.ended(under_way, TAKEN, 500.0)
