@@ -22,7 +22,7 @@ from mta.delivery.signing import Signed
 from mta.delivery.smtp import Connection, connect
 from mta.delivery.tls import TlsContexts
 from mta.delivery.trouble import Exchange, Fault, NoWay, Stage, Trouble
-from mta.mail.result import Outcome, Result, Verdict
+from mta.mail.result import Outcome, Reach, Result, Verdict
 from mta.queue.job import Job
 from mta.spool.interface import SpoolError
 from mta.spool.records import Message
@@ -63,11 +63,16 @@ class _Attempt:
         self.signed = ""
         self.site = job.entry.destination  # until it is known where that goes
         self.relay = self.source = self.tls = ""
+        self.reach = Reach.NOBODY
+        self.closed_after = 0
         self._connection: Connection | None = None
 
     def meet(self, connection: Connection) -> None:
         self._connection = connection
         self.relay, self.source, self.tls = str(connection.target), connection.source, connection.tls
+
+    def got(self, reach: Reach) -> None:
+        self.reach = max(self.reach, reach)
 
     @property
     def past_dot(self) -> bool:
@@ -88,6 +93,8 @@ class _Attempt:
             ended_at=ended_at,
             site=self.site,
             relay=self.relay,
+            reach=self.reach,
+            closed_after=self.closed_after,
             source=self.source,
             tls=self.tls,
             signed=self.signed,
@@ -209,6 +216,9 @@ class Attempter:
             said = await self._offer(attempt, site, kept)
             if not said.elsewhere and not said.stale:
                 return trouble.verdicts(said, len(attempt.recipients))
+            if said.stale:
+                attempt.reach = Reach.NOBODY  # what counts is what comes of dialling anew
+                attempt.closed_after = 0 if said.mail is None else kept.transactions - 1
         trail = mx.Trail(site, self._resolver, self._rng, private=self._settings.allow_private_targets)
         while (target := await trail.next()) is not None:
             said = await self._dial(attempt, site, target)
@@ -226,6 +236,7 @@ class Attempter:
         return await mx.site_of(destination, self._resolver, self._hostname, self._settings.port)
 
     async def _dial(self, attempt: _Attempt, site: Site, target: Target) -> Exchange:
+        attempt.got(Reach.HOST)
         try:
             connection = await connect(target, site, self._hostname, self._settings, self._contexts)
         except Trouble as reason:
@@ -237,13 +248,17 @@ class Attempter:
     async def _offer(self, attempt: _Attempt, site: Site, connection: Connection) -> Exchange:
         """Send the message over a connection, which goes (back) to the pool."""
         attempt.meet(connection)
+        attempt.got(Reach.SESSION)
         try:
             if attempt.letter is None:
                 attempt.letter = await self._letter(attempt)
             lacks = attempt.letter.unfit(connection.offered)
             if lacks is not None:
                 return Exchange(trouble=Trouble(Stage.MAIL, lacks, f"{connection.target}: {lacks}"))
-            return await connection.transact(attempt.letter)
+            said = await connection.transact(attempt.letter)
+            if said.mail is not None and said.mail.positive:
+                attempt.got(Reach.TRANSACTION)
+            return said
         finally:
             # Not to the pool yet: whoever takes it from there sends MAIL, and a crash could repeat both (promise 2).
             self._held.setdefault(attempt.job.entry.id, []).append((site, connection))
