@@ -30,7 +30,9 @@ from mta.delivery.signing import Signer
 from mta.events.mover import Mover
 from mta.ingress.access import Accounts
 from mta.ingress.server import Ingress
+from mta.queue import shaping
 from mta.queue.doorbell import Doorbell, DoorbellSocket
+from mta.queue.limits import Limits
 from mta.queue.queue import Queue
 from mta.spool.lmdb.opening import open_keyring, open_spool
 from relay_http.app import create_app
@@ -168,7 +170,10 @@ class DeliveryRole:
         self._resolver = Resolver(config.dns, parts.clock)
         signer = Signer(parts.spool, self._signatory, parts.clock)
         self._attempts = Attempter(config, self._resolver, signer, parts.spool, parts.clock)
-        self._dispatcher = Dispatcher(parts.spool, parts.queue, self._attempts, config.delivery, parts.clock, poll=poll)
+        limits = Limits(shaping.load(config.delivery.shaping or shaping.OURS), config.delivery.connections_per_site)
+        self._dispatcher = Dispatcher(
+            parts.spool, parts.queue, self._attempts, limits, config.delivery, parts.clock, poll=poll
+        )
         self._bell: DoorbellSocket | None = None
         self._running: asyncio.Task[None] | None = None
 

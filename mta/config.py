@@ -307,6 +307,7 @@ class Delivery(Section):
     connections_per_site: Count = 20
     deliveries_per_connection: Count = 1000
     idle: Seconds = 10.0
+    shaping: Place | None = None
     ca_file: Place | None = None
     allow_private_targets: StrictBool = False
     connect_timeout: Seconds = 30.0

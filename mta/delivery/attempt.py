@@ -24,6 +24,7 @@ from mta.delivery.tls import TlsContexts
 from mta.delivery.trouble import Exchange, Fault, NoWay, Stage, Trouble
 from mta.mail.result import Outcome, Reach, Result, Verdict
 from mta.queue.job import Job
+from mta.queue.limits import Aim
 from mta.spool.interface import SpoolError
 from mta.spool.records import Message
 
@@ -156,10 +157,13 @@ class Attempter:
                 self._quiet.set()
         return attempt.outcome(results, self._clock.now())
 
-    async def site(self, destination: str) -> str:
-        """Name the site of a lane's domain or relay; where there is none it is the domain's own name. Never raises."""
+    async def aim(self, destination: str) -> Aim:
+        """Find the site of a lane's domain or relay; where there is none it is the domain's own name. Never raises."""
         found = await self._site(destination)
-        return destination if isinstance(found, NoWay) else found.name
+        if isinstance(found, NoWay):
+            return Aim(destination)
+        # whom an operator has named is no mailbox provider
+        return Aim(found.name, () if found.routed else tuple(hop.host for hop in found.hops))
 
     def settled(self, job: Job) -> None:
         """Let others have the connections of an attempt, now that its outcome is committed."""

@@ -28,7 +28,7 @@ from mta.mail.result import Outcome, Verdict
 from mta.queue.bucket import Buckets, Limit
 from mta.queue.pace import REMEMBERED, Learned, Pace
 from mta.queue.shaping import Provider, Rule, Shaping, line_of
-from mta.queue.window import Begun
+from mta.queue.window import FIRST, Begun
 
 _SWEPT_AT = 4096  # paces, pauses and counts, from which on those of no use are looked for
 _MOST = 16_384  # paces of sites that are at rest
@@ -40,6 +40,13 @@ class About(NamedTuple):
     source: str
     site: str
     tenant: str
+    hosts: tuple[str, ...] = ()
+
+
+class Aim(NamedTuple):
+    """Where a lane's mail goes: the name of its site, and the MX hosts by which its provider is known."""
+
+    site: str
     hosts: tuple[str, ...] = ()
 
 
@@ -164,6 +171,14 @@ class Limits:
             greylisted=greylisted is not None,
             reasons=tuple(map(_reason, fired)),
         )
+
+    def connections(self, about: About) -> int:
+        """Return how many connections at most a site has, counting those that wait for an outcome to be stored.
+
+        A dead one has room for its probe.
+        """
+        pace = self._paces.get((about.source, about.site))
+        return max(1, pace.window.size) if pace is not None else min(FIRST, self._connections)
 
     def deliveries_per_connection(self, about: About, most: int) -> int:
         """Return after how many deliveries a connection is to be ended; `most`: by the configuration."""

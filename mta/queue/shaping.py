@@ -20,6 +20,7 @@ from mta.config import Count, DomainName, Name, Seconds, Section, parse_section,
 from mta.mail.reply import Reply
 from mta.queue.bucket import FASTEST, Allowance
 
+OURS = Path(__file__).with_name("shaping.yaml")  # the rules that come with Fairlead
 LOOKED_AT = 512  # characters of a reply
 _PATTERN_LENGTH = 200
 _PATTERN_WORDS = 8

@@ -8,7 +8,7 @@ in the process: it is granted while it keeps nobody waiting for long (`STAYS`, `
 """
 
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from mta.queue.shares import Shares
 from mta.spool.records import Lane, MessageClass
@@ -18,6 +18,16 @@ STAYS = 4  # deliveries that go on where one ended, for one that begins with who
 LEAD = 16  # of these by which a tenant may be ahead of others in the process
 
 Site = TypeVar("Site", bound=Hashable)
+
+
+Asked = TypeVar("Asked", contravariant=True)  # noqa: PLC0105 - a site, as in Turns
+
+
+class Room(Protocol[Asked]):
+    """Knows the limits of sites."""
+
+    def __call__(self, site: Asked, tenant: str, at_work: int, *, stays: bool) -> bool:
+        """Tell whether a site takes one more of a tenant ("": of any) beside so many; `stays`: where one has ended."""
 
 
 class _Work:
@@ -50,8 +60,8 @@ class _Tenant(Generic[Site]):
 class Turns(Generic[Site]):
     """Lanes with work, by site, and whose turn it is."""
 
-    def __init__(self, weight: Callable[[str], float], room: Callable[[Site, int], bool]) -> None:
-        """`weight` of a tenant, above 0; `room` tells whether a site takes one more beside so many slots."""
+    def __init__(self, weight: Callable[[str], float], room: Room[Site]) -> None:
+        """`weight` of a tenant is above 0."""
         self._weight = weight
         self._room = room
         self._site_of: dict[Lane, Site] = {}  # of lanes with work
@@ -134,7 +144,7 @@ class Turns(Generic[Site]):
             site = own.sites[message_class].first()
             assert site is not None
             place = self._places[site]
-            if self._room(site, place.at_work):
+            if self._room(site, tenant, place.at_work, stays=False):
                 self._stays = 0
                 place.at_work += 1
                 return self._serve(tenant, message_class, site, place), site, False
@@ -146,7 +156,7 @@ class Turns(Generic[Site]):
         """Serve whom the site's own shares say, unless it keeps others waiting for too long."""
         place = self._places[site]
         tenant = place.shares.first()
-        if tenant is None or not self._room(site, place.at_work - 1):
+        if tenant is None or not self._room(site, tenant, place.at_work - 1, stays=True):
             return None
         message_class = place.work[tenant].classes.first()
         assert message_class is not None
@@ -201,17 +211,19 @@ class Turns(Generic[Site]):
         place = self._places[site]
         place.at_work -= 1
         self._clear(site, place)
-        self.look(site)
-        return bool(place.work) and self._room(site, place.at_work)
+        return self.look(site)
 
-    def look(self, site: Site) -> None:
-        """Ask anew whether a site has room."""
+    def look(self, site: Site) -> bool:
+        """Ask anew whether a site has room for those who were passed over; tell whether somebody could use it."""
         place = self._places.get(site)
-        if place is not None and place.passed_over and self._room(site, place.at_work):
+        if place is None or not place.work or not self._room(site, "", place.at_work, stays=False):
+            return False
+        if place.passed_over:
             # Those who waited are often level in the process, as waiting saves nothing up: the first to enter is first.
             for tenant, message_class in sorted(place.passed_over, key=lambda each: place.shares.point(each[0])):
                 self._may_have_room(tenant, message_class, site)
             place.passed_over.clear()
+        return True
 
     def _clear(self, site: Site, place: _Place) -> None:
         if not place.at_work and not place.work:

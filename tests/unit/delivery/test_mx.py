@@ -14,6 +14,7 @@ from mta.delivery.resolver import Exchanger
 from mta.delivery.route import Login, NextHop, Routes, site
 from mta.delivery.trouble import NoWay
 from mta.mail.result import Verdict
+from mta.queue.limits import Aim
 from tests.unit.delivery.peers import ACCEPT, EHLO, QUIT, DnsPeer, Relay, ScriptedServer, config, job
 
 
@@ -281,8 +282,9 @@ async def test_domains_with_the_same_hosts_share_connections():
         for domain in ("a.test", "b.test"):
             outcome = await relay.attempt(job(domain=domain))
             assert outcome.results[0].verdict is Verdict.DELIVERED
-            assert await relay.attempter.site(domain) == outcome.site == f"mx.test:{server.port}"
-        assert await relay.attempter.site("nowhere.test") == "nowhere.test"
+            assert outcome.site == f"mx.test:{server.port}"
+            assert await relay.attempter.aim(domain) == Aim(outcome.site, ("mx.test",))
+        assert await relay.attempter.aim("nowhere.test") == Aim("nowhere.test")
     assert len(server.heard) == 1
 
 

@@ -162,6 +162,7 @@ class Sender:
             results=(result,),
             started_at=start.begun.at,
             ended_at=self.now,
+            site="mx",
             relay="mx.provider.test",
             reach=reach,
             closed_after=closed_after,

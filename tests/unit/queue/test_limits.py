@@ -15,6 +15,7 @@ TAKEN = Outcome(
     results=(Result(Verdict.DELIVERED, Reply(250, "2.0.0", "taken")),),
     started_at=0.0,
     ended_at=0.0,
+    site="mx",
     reach=Reach.TRANSACTION,
 )
 
@@ -24,7 +25,7 @@ def said(line: str, *, remote: bool = True, retry_after: float | None = None, re
     reply = Reply.parse(int(code), text)
     verdict = Verdict.FAILED if reply.permanent else Verdict.DEFERRED
     result = Result(verdict, reply, Scope.MESSAGE, remote=remote)
-    return Outcome(results=(result,), started_at=0.0, ended_at=0.0, reach=reach, retry_after=retry_after)
+    return Outcome(results=(result,), started_at=0.0, ended_at=0.0, site="mx", reach=reach, retry_after=retry_after)
 
 
 def limits(rules: str = "", more: str = "") -> Limits:

@@ -20,7 +20,7 @@ def said(code: int, enhanced: str = "", scope: Scope = Scope.HOST, verdict: Verd
 
 
 def outcome(*results: Result, reach: Reach, closed_after: int = 0) -> Outcome:
-    return Outcome(results=results, started_at=0.0, ended_at=0.0, reach=reach, closed_after=closed_after)
+    return Outcome(results=results, started_at=0.0, ended_at=0.0, site="mx", reach=reach, closed_after=closed_after)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,7 @@ from mta.ingress import replies
 from mta.mail.reply import Reply
 from mta.queue import transitions
 from mta.queue.bucket import Allowance
-from mta.queue.shaping import LOOKED_AT, Pattern, Rule, Shaping, line_of, load, parse
-
-OURS = Path(__file__).parents[3] / "config" / "shaping.yaml"
+from mta.queue.shaping import LOOKED_AT, OURS, Pattern, Rule, Shaping, line_of, load, parse
 
 
 @pytest.fixture(scope="module")

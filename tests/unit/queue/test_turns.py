@@ -14,7 +14,7 @@ NORMAL = MessageClass.NORMAL
 
 
 def turns_of(limit: int = 1000, **weights: float) -> Turns[str]:
-    return Turns[str](lambda tenant: weights.get(tenant, 1.0), lambda _, at_work: at_work < limit)
+    return Turns[str](lambda tenant: weights.get(tenant, 1.0), lambda _, __, at_work, stays: at_work < limit)
 
 
 def taken(turns: Turns[str], ended: str | None = None) -> tuple[Lane, str]:
@@ -194,7 +194,9 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.limit = self.LIMIT
-        self.turns = Turns[int](lambda tenant: float(ord(tenant) - 96), lambda _, at_work: at_work < self.limit)
+        self.turns = Turns[int](
+            lambda tenant: float(ord(tenant) - 96), lambda _, __, at_work, stays: at_work < self.limit
+        )
         self.lanes: dict[Lane, int] = {}
         self.slots: list[int] = []
 
