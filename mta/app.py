@@ -2,6 +2,9 @@
 
 A role is one process with one event loop; roles share the spool and the doorbell. Tests run several roles
 in one loop with a clock of their own. Nothing here decides anything about mail.
+
+PERF: what only HTTP or only delivery needs is imported by their processes alone. Nine processes start at once, and what
+they import is nearly all that they do (docs/performance.md, "Starting").
 """
 
 import asyncio
@@ -17,26 +20,16 @@ from typing import Protocol
 
 import msgspec
 
-from mta.accounts.dkim_keys import load_or_create_sealing_key
 from mta.clock import Clock
 from mta.companion import household
 from mta.config import Config
 from mta.control import Command, ControlError, ask
-from mta.delivery.attempt import Attempter
-from mta.delivery.dispatcher import Dispatcher
-from mta.delivery.resolver import Resolver
-from mta.delivery.signatory import Signatory
-from mta.delivery.signing import Signer
 from mta.events.mover import Mover
 from mta.ingress.access import Accounts
 from mta.ingress.server import Ingress
-from mta.queue import shaping
 from mta.queue.doorbell import Doorbell, DoorbellSocket
-from mta.queue.limits import Limits
 from mta.queue.queue import Queue
 from mta.spool.lmdb.opening import open_keyring, open_spool
-from relay_http.app import create_app
-from relay_http.server import HttpServer
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +124,9 @@ class HttpRole:
     """The HTTP API."""
 
     def __init__(self, parts: Parts) -> None:
+        from relay_http.app import create_app  # noqa: PLC0415 - see the module's text
+        from relay_http.server import HttpServer  # noqa: PLC0415
+
         delivery = parts.config.run_dir / "delivery.sock"
         app = create_app(parts.config, parts.queue, parts.spool, parts.clock, lambda: ask_status(delivery))
         self._server = HttpServer(parts.config, app)
@@ -162,6 +158,15 @@ class DeliveryRole:
     """SMTP out: exactly one in an installation, and the only one that can open DKIM keys."""
 
     def __init__(self, parts: Parts, *, poll: float = 1.0) -> None:
+        from mta.accounts.dkim_keys import load_or_create_sealing_key  # noqa: PLC0415 - see the module's text
+        from mta.delivery.attempt import Attempter  # noqa: PLC0415
+        from mta.delivery.dispatcher import Dispatcher  # noqa: PLC0415
+        from mta.delivery.resolver import Resolver  # noqa: PLC0415
+        from mta.delivery.signatory import Signatory  # noqa: PLC0415
+        from mta.delivery.signing import Signer  # noqa: PLC0415
+        from mta.queue import shaping  # noqa: PLC0415
+        from mta.queue.limits import Limits  # noqa: PLC0415
+
         config = parts.config
         self._parts = parts
         public = config.dkim_public_file  # outside keys/, which units do not see

@@ -28,12 +28,11 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from mta.mail.address import a_label, is_domain
 from mta.marks import MarkedYaml
+from mta.sizes import SIZE, octets_of
 
 USUAL_FILE = Path("/etc/fairlead/fairlead.yaml")
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*(|KiB|MiB|GiB|TiB|%)")
 _HOST = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]*|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.%]*")
 _UNIX_PATH_LIMIT = 107  # sockaddr_un
-_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 
 
 class ConfigError(Exception):
@@ -112,26 +111,15 @@ def _network(value: object) -> object:
 
 def _octets(value: object) -> object:
     if isinstance(value, str):
-        found = _SIZE.fullmatch(value.strip())
+        found = SIZE.fullmatch(value.strip())
         if found is None or found[2] == "%":
             raise ValueError("must be a size such as 500MiB")
         return octets_of(value, 0)
     return value
 
 
-def octets_of(size: str | int, whole: int) -> int:
-    """Read a size that the configuration has admitted: octets, `500MiB`, or a share of `whole` such as `10%`."""
-    if isinstance(size, int):
-        return size
-    found = _SIZE.fullmatch(size.strip())
-    if found is None:
-        raise ValueError(f"not a size: {size!r}")
-    number = float(found[1])
-    return int(whole * number / 100) if found[2] == "%" else int(number * _UNITS[found[2]])
-
-
 def _reserve(value: object) -> object:
-    found = _SIZE.fullmatch(str(value).strip())
+    found = SIZE.fullmatch(str(value).strip())
     if found is None or (found[2] == "%" and float(found[1]) > 90):
         raise ValueError("must be a size such as 1GiB, or a share of the file system such as 10%")
     return value

@@ -16,11 +16,12 @@ import threading
 import time
 from collections import deque
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
-from mta.config import Log
+if TYPE_CHECKING:
+    from mta.config import Log  # which a companion has no use for: see mta/companion.py
 
 _TAMED = {  # loggers of libraries that tell more than an operator wants
     "aiosmtpd": "warning",
@@ -214,7 +215,14 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
             self.write_gathered()
 
 
-def configure(settings: Log, role: str, stream: TextIO | None = None, *, gather: bool = False) -> None:
+class Settings(msgspec.Struct, frozen=True):
+    """`log` of the configuration, for a process that does not read it."""
+
+    format: str
+    level: str
+
+
+def configure(settings: "Log | Settings", role: str, stream: TextIO | None = None, *, gather: bool = False) -> None:
     """Log as `settings` say from now on, to standard error; call it again after a reload.
 
     With `gather` informative lines may be a tenth of a second late, and are lost with a process that is killed.

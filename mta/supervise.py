@@ -18,17 +18,21 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from setproctitle import setproctitle
 
 from mta.clock import Clock
-from mta.config import Roles
 from mta.exits import Exit
 from mta.notify import Notifier
 
+if TYPE_CHECKING:
+    from mta.config import Roles
+
 log = logging.getLogger(__name__)
 
+ROLES = ("events", "delivery", "http", "ingress")  # mta/app.py has what they are
 DRAIN = 30.0  # seconds that a role has to end its work after SIGTERM
 _GRACE = 3.0  # seconds more before SIGKILL, and all there is after a second SIGTERM
 _FIRST_PAUSE = 0.1  # seconds before a restart, doubling with each death
@@ -48,11 +52,13 @@ class Child(msgspec.Struct, frozen=True):
     command: tuple[str, ...]
 
 
-def role_children(config_file: Path | None, roles: Roles) -> list[Child]:
+def role_children(config_file: Path | None, roles: "Roles") -> list[Child]:
     """List the processes of an installation; several instances of a role are told apart by number, from 1."""
     given = () if config_file is None else ("-c", str(config_file))
     found = []
-    for role, count in (("events", 1), ("delivery", 1), ("http", roles.http), ("ingress", roles.ingress)):
+    several = {"http": roles.http, "ingress": roles.ingress}
+    for role in ROLES:
+        count = several.get(role, 1)
         command = (sys.executable, "-P", "-m", "mta", *given, "serve", "--role", role)
         if count == 1:
             found.append(Child(role, command))

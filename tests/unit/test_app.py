@@ -1,16 +1,19 @@
 """The composition root: what cannot be used is named, with the setting that names it."""
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mta.app import CannotStart, ask_status, server_tls
+from mta.app import ROLES, CannotStart, ask_status, server_tls
 from mta.config import Config
 from mta.delivery.tls import TlsContexts
 from mta.lab.ca import PrivateCa
+from mta.supervise import ROLES as SUPERVISED
 
 
 def config(certificate: Path, key: Path) -> Config:
@@ -58,3 +61,23 @@ async def test_a_role_that_does_not_say_how_it_is_counts_as_down(tmp_path: Path,
     async with await asyncio.start_unix_server(serve, path):
         status = await ask_status(path)
     assert (status.role, status.state) == ("delivery", "down")
+
+
+def test_serve_starts_every_role() -> None:
+    assert sorted(SUPERVISED) == sorted(ROLES)
+
+
+@pytest.mark.parametrize(
+    ("starts_with", "has_no_use_for"),
+    [
+        ("mta.cli.serve", ("falcon", "uvicorn", "dns", "mta.app")),
+        ("mta.process", ("falcon", "uvicorn", "dns", "mta.delivery")),
+        ("mta.spool.lmdb.apart", ("pydantic", "yaml")),
+        ("mta.delivery.signatory", ("pydantic", "yaml")),
+    ],
+)
+def test_a_process_imports_no_more_than_it_needs(starts_with: str, has_no_use_for: tuple[str, ...]) -> None:
+    """They all start at once: what each imports is what a start takes."""
+    script = f"import sys, {starts_with}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) & set(has_no_use_for) == set()

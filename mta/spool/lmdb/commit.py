@@ -7,7 +7,7 @@ Runs in a thread (writer.py) or in a process of its own (apart.py).
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from queue import Empty
 from typing import Any, Protocol, TypeVar, cast
@@ -17,7 +17,9 @@ import lmdb
 from mta.mail.event import Event
 from mta.spool.interface import Full, Refused, SpoolError, Unavailable, Uncertain
 from mta.spool.lmdb.environment import Environment, Place, Room, Table
+from mta.spool.lmdb.keys import LANE_BYTES, TENANT_BYTES
 from mta.spool.lmdb.log import log_pairs
+from mta.spool.lmdb.view import head_at
 from mta.spool.sealing import Keyring, SealBroken
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ class Group:
         self._keyring = keyring
         self._puts: dict[Table, dict[bytes, bytes]] = {}
         self._gone: dict[Table, set[bytes]] = {}
+        self._came: set[bytes] = set()
+        self._left: set[bytes] = set()
         self._events: list[Event] = []
         self._sequence: int | None = None
         self.records = 0
@@ -91,6 +95,18 @@ class Group:
         self.records += len(events)
         return self._sequence + len(self._events)
 
+    def hint(self, *, came: Collection[bytes] = (), gone: Collection[bytes] = ()) -> None:
+        """Have hints put right when all else is stored: rows of their lanes and seconds have come, or have gone.
+
+        PERF: with a hint put for every row, a million entries over 10,000 lanes had 550,000 hints, and a message wrote
+        7.8 pages in commits of eight; now 10,000 hints and 6.6 pages. Hints of rows that went out of their order were
+        left to whoever looks for due lanes, 500 a look: after a million, 1,100 looks with a commit each before the next
+        due entry was found.
+        """
+        self._came.update(came)
+        self._left.update(gone)
+        self.records += len(came) + len(gone)
+
     def flush(self) -> None:
         """Hand everything to LMDB; Refused if it did not take all of it."""
         if self._sequence is not None and self._events:
@@ -105,6 +121,23 @@ class Group:
                 _, added = self._txn.cursor(self._tables[table]).putmulti(sorted(puts.items()))
                 if added != len(puts):
                     raise Refused(f"{table}: {added} of {len(puts)} records were taken")
+        if self._came or self._left:
+            self._put_hints()
+
+    def _put_hints(self) -> None:
+        """Have a hint at the head of each lane that rows came to or left, and none where a lane has no rows."""
+        heads, hints = self._txn.cursor(self._tables[Table.DUE]), self._tables[Table.WAKE]
+        for hint in sorted(self._came | self._left):
+            lane = hint[-LANE_BYTES:]
+            at = head_at(heads, lane)
+            belongs = None if at is None else hint[:TENANT_BYTES] + (at // 1000).to_bytes(8, "big") + lane
+            if belongs == hint:
+                if hint in self._came:
+                    self._txn.put(hint, b"", overwrite=False, db=hints)
+            elif hint in self._left:
+                self._txn.delete(hint, db=hints)
+                if belongs is not None:
+                    self._txn.put(belongs, b"", overwrite=False, db=hints)
 
 
 Change = Callable[[Group], Any]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import lmdb
 import msgspec
 
-from mta.config import octets_of
+from mta.sizes import octets_of
 from mta.spool.disk import sync_to_disk
 from mta.spool.interface import Space, Unavailable
 
@@ -39,7 +39,7 @@ class Table(StrEnum):
     MESSAGES = "messages"  # message id, page u8 -> sealed Message
     ENTRIES = "entries"  # message id, number u16, page u8 -> sealed Entry
     DUE = "due"  # lane, due ms u64, message id, number -> revision of the entry
-    WAKE = "wake"  # tenant, second u64, lane -> nothing: at or before the lane's first due time
+    WAKE = "wake"  # tenant, second u64, lane -> nothing: every lane has one with the second of its head
     HELD = "held"  # message id, number -> revision, as in `due`: what is held instead of waiting in a lane
     CLAIMS = "claims"  # message id, number -> Claim
     TIMERS = "timers"  # second u64, message id, number -> nothing

@@ -66,7 +66,7 @@ def seconds(at: float) -> bytes:
 
 class EntryKeys(NamedTuple):
     """Where an entry stands: its record; in its lane; the deadline's own index, not before the timer's second;
-    and the hint that finds the lane, one key a lane and second, however many entries wait.
+    and the hint that finds the lane while the entry is its head, one key however many entries wait there.
     """
 
     entry: bytes

@@ -21,7 +21,7 @@ encode = msgspec.msgpack.Encoder().encode
 _decode_claim = msgspec.msgpack.Decoder(Claim).decode
 Pairs = list[tuple[bytes, bytes]]
 
-_ACCEPTED = (Table.CONTENT, Table.MESSAGES, Table.ENTRIES, Table.DUE, Table.WAKE, Table.TIMERS)
+_ACCEPTED = (Table.CONTENT, Table.MESSAGES, Table.ENTRIES, Table.DUE, Table.TIMERS)
 
 
 class Accepted:
@@ -30,6 +30,7 @@ class Accepted:
     def __init__(self, keyring: Keyring, acceptances: Sequence[Acceptance]) -> None:
         self._keyring = keyring
         self.pairs: dict[Table, Pairs] = {table: [] for table in _ACCEPTED}
+        self.hints: list[bytes] = []
         self.events: list[Event] = []
         self.adopted: dict[bytes, int] = {}
         for each in acceptances:
@@ -53,7 +54,7 @@ class Accepted:
             keys = entry_keys(entry)
             pairs[Table.ENTRIES] += entry_pairs(keyring, entry, keys.entry)
             pairs[Table.DUE].append((keys.due, revision_bytes(entry)))
-            pairs[Table.WAKE].append((keys.wake, b""))
+            self.hints.append(keys.wake)
             pairs[Table.TIMERS].append((keys.timer, b""))
 
     def accept(self, group: Group) -> int:
@@ -72,6 +73,7 @@ class Accepted:
         for table, pairs in self.pairs.items():
             if pairs:
                 group.put(table, pairs)
+        group.hint(came=self.hints)
         if self.adopted:
             group.delete(Table.LOOSE, list(self.adopted))
 
@@ -81,6 +83,7 @@ def claim(keys: EntryKeys, seen: bytes, row: bytes, group: Group) -> bool:
     if group.get(Table.DUE, keys.due) != seen:
         return False
     group.delete(Table.DUE, [keys.due])
+    group.hint(gone=[keys.wake])
     group.put(Table.CLAIMS, [(keys.entry, row)])
     return True
 
@@ -139,6 +142,8 @@ class Step:
             return False
         self._accepted.check(group)
         group.delete(table, [row])
+        if not before.held:
+            group.hint(gone=[keys.wake])
         group.delete(Table.TIMERS, [keys.timer])
         self._put(group)
         if self._after.waiting:
@@ -154,7 +159,7 @@ class Step:
             table, row = _place(after, keys)
             group.put(table, [(row, revision_bytes(after))])
             if not after.held:
-                group.put(Table.WAKE, [(keys.wake, b"")])
+                group.hint(came=[keys.wake])
             return
         delete_record(group, Table.ENTRIES, keys.entry)
         group.delete(Table.TIMERS, [keys.timer])

@@ -6,7 +6,7 @@ from typing import ClassVar
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.content import GRACE, check_whole, loose_value, read_loose, sealed_pages
 from mta.spool.lmdb.environment import Table
-from mta.spool.lmdb.keys import ENTRY_BYTES, LANE_BYTES, TENANT_BYTES, content_key, pieces, record_key
+from mta.spool.lmdb.keys import content_key, pieces, record_key
 from mta.spool.lmdb.log import log_key, log_pairs_behind
 from mta.spool.lmdb.operations import Operation
 from mta.spool.lmdb.steps import delete_record, encode, replace_record
@@ -152,20 +152,7 @@ class MendHints(Operation, frozen=True, array_like=True, tag=True):
 
     def prepare(self, keyring: Keyring) -> Callable[[Group], None]:  # noqa: ARG002 - nothing is sealed
         """Nothing is made ahead."""
-        return self._mend
-
-    def _mend(self, group: Group) -> None:
-        for key in self.stale:
-            tenant, lane = key[:TENANT_BYTES], key[-LANE_BYTES:]
-            head = group.keys_from(Table.DUE, lane, 1)
-            moved = None
-            if head:
-                second = int.from_bytes(head[0][LANE_BYTES:-ENTRY_BYTES], "big") // 1000
-                moved = tenant + second.to_bytes(8, "big") + lane
-            if moved != key:
-                group.delete(Table.WAKE, [key])
-                if moved is not None:
-                    group.put(Table.WAKE, [(moved, b"")])
+        return lambda group: group.hint(gone=self.stale)
 
 
 class DiscardEvents(Operation, frozen=True, array_like=True, tag=True):

@@ -35,6 +35,7 @@ _decode_claim = msgspec.msgpack.Decoder(Claim).decode
 _decode_record = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 
 _HINTS_LOOKED_AT = 256
+_HINTS_PASSED = 8192  # of one tenant, by one look: those of lanes that it has found already, or that are empty
 _HINTS_MENDED = 500  # at a time: each is a record deleted and one put
 _Decoded = TypeVar("_Decoded")
 
@@ -140,16 +141,18 @@ class View:
         more = hints.first()
         while more:
             tenant = cursor_key(hints)[:TENANT_BYTES]
-            lanes: dict[bytes, Lane] = {}
-            while more and len(lanes) < limit and len(stale) < _HINTS_MENDED:
+            lanes, passed = dict[bytes, Lane](), 0
+            while more and len(lanes) < limit and passed < _HINTS_PASSED:
                 key = cursor_key(hints)
                 if not key.startswith(tenant) or key[TENANT_BYTES:-LANE_BYTES] > until:
                     break
-                lane, head_at = key[-LANE_BYTES:], _head_at(heads, key[-LANE_BYTES:])
+                lane, at = key[-LANE_BYTES:], head_at(heads, key[-LANE_BYTES:])
                 hinted_at = int.from_bytes(key[TENANT_BYTES:-LANE_BYTES], "big")
-                if lane in lanes or head_at is None or head_at // 1000 > hinted_at:
-                    stale.append(key)
-                if head_at is not None and head_at <= int(now * 1000) and lane not in lanes:
+                if lane in lanes or at is None or at // 1000 > hinted_at:
+                    passed += 1
+                    if len(stale) < _HINTS_MENDED:
+                        stale.append(key)
+                if at is not None and at <= int(now * 1000) and lane not in lanes:
                     try:
                         lanes[lane] = known.get(lane) or self._lane(heads, known)
                     except SealBroken as error:
@@ -209,7 +212,7 @@ class View:
             for _ in range(_HINTS_LOOKED_AT):
                 if not more or not cursor_key(hints).startswith(tenant):
                     break
-                at = _head_at(heads, cursor_key(hints)[-LANE_BYTES:])
+                at = head_at(heads, cursor_key(hints)[-LANE_BYTES:])
                 if at is not None and at > int(after * 1000):
                     first = at if first is None else min(first, at)
                     break
@@ -234,7 +237,7 @@ def _entry_of(row: lmdb.Cursor) -> bytes:
     return cursor_key(row)[-ENTRY_BYTES:]
 
 
-def _head_at(heads: lmdb.Cursor, lane: bytes) -> int | None:
+def head_at(heads: lmdb.Cursor, lane: bytes) -> int | None:
     """Put the cursor on a lane's head and return its due time in milliseconds; None if the lane is empty."""
     if not heads.set_range(lane):
         return None

@@ -240,6 +240,20 @@ async def test_a_successor_takes_over_what_was_in_flight(fix: Fixture) -> None:
     assert await successor.settle(job, OK)
 
 
+async def test_what_a_dead_process_had_in_flight_is_given_back_in_few_commits(fix: Fixture) -> None:
+    for n in range(30):
+        await fix.accept(f"a@x{n}.test")
+    assert len(await fix.jobs()) == 30
+    before = commits(fix)
+    assert await Fixture(fix.spool, fix.clock).queue.take_over() == 30
+    assert commits(fix) - before <= 3
+
+
+def commits(fix: Fixture) -> int:
+    assert isinstance(fix.spool, LmdbSpool)
+    return int(fix.spool._writer.environment.env.info()["last_txnid"])
+
+
 async def test_retry_and_drop_by_an_operator(fix: Fixture) -> None:
     message = await fix.accept("a@x.test")
     await fix.settle(await fix.job(), LATER)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mta.companion import Household
+from mta.logs import Settings
 from mta.spool.interface import Full, Refused, SpoolError, Unavailable, Uncertain
 from mta.spool.lmdb.apart import ProcessWriter
 from mta.spool.lmdb.spool import LmdbSpool
@@ -17,7 +18,7 @@ from mta.spool.sealing import Keyring
 from tests.contract.spool_contract import OpenSpool, SpoolContract, a_message
 from tests.unit.spool.test_lmdb_spool import KEYS, AtNow, opener
 
-HOUSEHOLD = Household("test", {"format": "text", "level": "info"})
+HOUSEHOLD = Household("test", Settings("text", "info"))
 
 
 def make(path: Path, *, reserve: int = 0) -> LmdbSpool:
