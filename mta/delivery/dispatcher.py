@@ -185,7 +185,7 @@ class Dispatcher:
 
     def _begin_to_place(self, lanes: Sequence[Lane]) -> set[Lane]:
         """Begin to look up as many as may be, of each tenant, and return which."""
-        looked_up = Counter(lane.tenant for lane in self._placing)
+        looked_up = Counter([lane.tenant for lane in self._placing])
         begun = set[Lane]()
         for lane in lanes:
             if len(self._placing) < LOOKUPS and looked_up[lane.tenant] < LOOKUPS_A_TENANT:
