@@ -1,28 +1,44 @@
-"""`scripts/bench`: how fast Fairlead accepts, relays and signs, beside Postfix in the same run.
+"""`scripts/bench`: how fast Fairlead accepts, relays, signs and takes HTTP, beside its rivals in the same run.
 
 Needs root, who alone can start a Postfix. A ratio is a report; the exit is 1 only where something failed.
 """
 
 import argparse
 import asyncio
+import itertools
 import signal
 import sys
 from datetime import UTC, datetime
+from typing import get_args
 
 import uvloop
 
-from tests.bench.contest import CONTESTS, OCTETS, Malfunction, contest
-from tests.bench.figures import Run, medians, save, table
+from tests.bench.contest import Bench, contest
+from tests.bench.figures import Cell
+from tests.bench.haraka import PACKAGE
+from tests.bench.orders import Load, Malfunction
+from tests.bench.report import Found, save
+from tests.bench.sending import sending
+from tests.bench.servers import Contest
 from tests.bench.sink import Sink
+
+_CONTESTS = (*get_args(Contest), "http", "client")
+_ALL = {"sessions": (1, 20, 200), "octets": (2_000, 50_000, 1_000_000), "destinations": (1, 1000)}
+_USUAL = {"sessions": (20,), "octets": (2_000,), "destinations": (1,)}
+_QUICK = 10  # times fewer messages
+_CLIENT_MESSAGES = 10_000
+_CLIENT_SECONDS = 60.0
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure Fairlead beside Postfix.")
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure Fairlead beside its rivals.")
+    parser.add_argument("--all", action="store_true", help="the whole matrix, with Haraka: some three hours")
+    parser.add_argument("--only", choices=_CONTESTS, nargs="+", default=_CONTESTS, help="these contests")
+    for name, values in _ALL.items():
+        parser.add_argument(f"--{name}", type=int, choices=values, nargs="+", help="these alone")
+    parser.add_argument("--connections", choices=("kept", "fresh"), nargs="+", default=("fresh", "kept"))
     parser.add_argument("--rounds", type=_positive, default=5, help="alternating runs of each kind (default: 5)")
-    parser.add_argument("--messages", type=_positive, default=3000, help="of one run (default: 3000)")
-    parser.add_argument("--sessions", type=_positive, default=20, help="of the load, at once (default: 20)")
-    parser.add_argument("--only", choices=CONTESTS, help="one contest alone")
-    parser.add_argument("--quick", action="store_true", help="one round of 300 messages, to see whether it works")
+    parser.add_argument("--quick", action="store_true", help="one round of few messages, to see whether it works")
     return parser.parse_args()
 
 
@@ -33,36 +49,71 @@ def _positive(text: str) -> int:
     return number
 
 
-async def _measure(contests: list[str], sessions: int, rounds: int, messages: int) -> list[Run]:
+def _cells(given: argparse.Namespace) -> list[Cell]:
+    axes = _ALL if given.all else _USUAL
+    contests = [each for each in get_args(Contest) if each in given.only]
+    return list(itertools.starmap(Cell, itertools.product(contests, *(vars(given)[x] or axes[x] for x in axes))))
+
+
+async def _measure(given: argparse.Namespace, found: Found) -> None:
+    """Measure all that is wanted; what was found so far is kept whatever happens."""
     this = asyncio.current_task()
     assert this is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     sink = Sink()
     await sink.start()
-    runs: list[Run] = []
-    for name in contests:
-        print(f"bench: {name}, {rounds} rounds of {messages} messages", file=sys.stderr)
-        runs += await contest(name, sink, sessions, rounds, messages)
+    rounds, shrink = (1, _QUICK) if given.quick else (given.rounds, 1)
+    async with Load() as load:
+        bench = Bench(load, sink, rounds, shrink, with_haraka=given.all)
+        if "client" in given.only:
+            print("bench: delivery/smtp alone", file=sys.stderr)
+            for connections in (1, 20) * rounds:
+                found.clients.setdefault(connections, []).append(await _client(sink, connections, shrink))
+        cells = _cells(given)
+        for number, cell in enumerate(cells, 1):
+            print(f"bench: {cell} ({number} of {len(cells)})", file=sys.stderr)
+            try:
+                found.runs.extend(await contest(bench, cell, [each == "kept" for each in given.connections]))
+            except (Malfunction, RuntimeError) as error:  # the other cells are worth having
+                found.failures.append(f"{cell}: {error}")
+        if "http" in given.only:
+            print("bench: http", file=sys.stderr)
+            found.posted.extend(await sending(bench))
     await sink.close()
-    return runs
+
+
+async def _client(sink: Sink, connections: int, shrink: int) -> float:
+    command = ["-m", "tests.bench.client", str(sink.address), str(connections), str(_CLIENT_MESSAGES // shrink)]
+    process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
+    try:
+        async with asyncio.timeout(_CLIENT_SECONDS):
+            said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise Malfunction("delivery/smtp alone has failed")
+    return float(said)
 
 
 def main() -> int:
     given = _arguments()
-    rounds, messages = (1, 300) if given.quick else (given.rounds, given.messages)
-    began = datetime.now(UTC)
-    try:
-        runs = uvloop.run(_measure([given.only] if given.only else list(CONTESTS), given.sessions, rounds, messages))
-    except (Malfunction, RuntimeError, OSError) as error:
-        print(f"bench: {error}", file=sys.stderr)
+    if given.all and not PACKAGE.exists():
+        print("bench: Haraka is not there: scripts/setup bench", file=sys.stderr)
         return 1
+    began, found = datetime.now(UTC), Found([], [], {}, [])
+    try:
+        uvloop.run(_measure(given, found))
+    except (Malfunction, RuntimeError, OSError) as error:
+        found.failures.append(str(error))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        return 130
-    found = list(medians(runs))
-    print(f"{given.sessions} sessions, bodies of {OCTETS} octets, medians of {rounds} runs of {messages} messages\n")
-    print(table(found))
-    print(f"bench: {save(runs, found, began)}", file=sys.stderr)
-    return 0
+        found.failures.append("interrupted")
+    print("\n\n".join(found.tables()))
+    for failure in found.failures:
+        print(f"bench: {failure}", file=sys.stderr)
+    print(f"bench: {save(found, began)}", file=sys.stderr)
+    return 1 if found.failures else 0
 
 
 if __name__ == "__main__":

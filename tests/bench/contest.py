@@ -1,156 +1,126 @@
-"""Contests: the same load on Fairlead and on Postfix in alternating runs, on this machine.
+"""Contests: the same mail through Fairlead and its rivals in alternating runs, on this machine.
 
-Each server has its default ways of making mail durable; Postfix is set up as gave its best. Load is
-smtp-source, the next hop our own cheap sink.
+Every message carries the number of its run and its own in its subject, so that the sink counts each once.
 """
 
-import asyncio
+import itertools
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import NamedTuple
+
+import dkim
 
 from mta.config import HostPort
 from tests.bench import cpu
-from tests.bench.figures import RIVAL, Run
+from tests.bench.figures import Cell, Run
+from tests.bench.orders import Load, Mail, Malfunction, Report
+from tests.bench.servers import Server, servers
 from tests.bench.sink import Sink
-from tests.interop.peers import disk_directory, postfix, signing_milter
-from tests.interop.processes import free_ports
-from tests.interop.relay import ROLES, Relay
 
-OCTETS = 2000  # of a body
-CONTESTS = ("hold", "relay", "signed")
-_DOMAIN = "bench.test"
-_WARM_UP = 200  # messages before the first run that counts
-_BUSY = 0.1  # of the machine, without load; above it figures are worth nothing
-_TIMEOUT = 120.0  # seconds for one run
-_TENANT = "bench"
+SECONDS = 4.0  # for accepting one run's messages; it ends there, however few they are
+_ARRIVING = 90.0  # seconds for those that have been accepted
+_BUSY = 0.1  # of the machine, without load; above it rates are worth nothing
+_WARM_UP = 15  # a fraction of a run: so many times less
+
+run_numbers = itertools.count(1)
 
 
-class Malfunction(Exception):
-    """A server or the load did not do its work, so that there is nothing to measure."""
+class Bench(NamedTuple):
+    """What all contests share: who makes the load, who takes the mail, and how much there is of it."""
+
+    load: Load
+    sink: Sink
+    rounds: int
+    shrink: int  # a run has so many times fewer messages than it should
+    with_haraka: bool
 
 
-class Server(NamedTuple):
-    """One who takes part, and the processes that do its work. What it relays is to be signed, or not."""
-
-    name: str
-    address: HostPort
-    signs: bool
-    processes: tuple[int, ...]
-
-
-async def contest(name: str, sink: Sink, sessions: int, rounds: int, messages: int) -> list[Run]:
-    """Hold one contest; Malfunction if it cannot be held."""
+async def contest(bench: Bench, cell: Cell, kinds: Sequence[bool]) -> list[Run]:
+    """Hold one contest, with kept (True) and fresh connections; Malfunction if it cannot be held."""
     runs: list[Run] = []
+    messages = max(1, cell.messages // bench.shrink)
     with ExitStack() as stack:
-        servers = [stack.enter_context(each) for each in _servers(name, sink.address)]
-        for server in servers:
-            await _run(name, server, sink, sessions, _WARM_UP, kept=True)
-        if (busy := cpu.busy_share(1)) > _BUSY:
-            print(f"bench: the machine is {busy:.0%} busy with other things: quote none of this", file=sys.stderr)
-        for number in range(rounds):
-            for kept in (False, True):
+        taking_part = servers(cell.contest, bench.sink.address, with_haraka=bench.with_haraka)
+        started = [stack.enter_context(each) for each in taking_part]
+        for server in started:
+            await _run(bench, cell, server, max(1, messages // _WARM_UP), kept=True)
+        warn_if_busy()
+        for number in range(bench.rounds):
+            for kept in kinds:
                 # whoever goes first finds the machine in another state than who comes after
-                for server in servers if number % 2 else reversed(servers):
-                    runs.append(await _run(name, server, sink, sessions, messages, kept=kept))
+                for server in started if number % 2 else reversed(started):
+                    runs.append(await _run(bench, cell, server, messages, kept=kept))
     return runs
 
 
-def _servers(name: str, sink: HostPort) -> list[AbstractContextManager[Server]]:
-    if name == "hold":
-        return [_fairlead(sink, holds=True), _postfix(sink, holds=True)]
-    if name == "relay":
-        return [_fairlead(sink), _postfix(sink)]
-    return [_fairlead(sink, signs=True), _postfix(sink), _postfix(sink, signs=True)]
-
-
-@contextmanager
-def _fairlead(sink: HostPort, *, holds: bool = False, signs: bool = False) -> Iterator[Server]:
-    """Run Fairlead as it is by default: all roles, or all but delivery where mail is to wait."""
-    smtp, http = (HostPort(host="127.0.0.1", port=port) for port in free_ports(2))
-    listener = {"address": str(smtp), "kind": "relay", "networks": ["127.0.0.0/8"], "tenant": _TENANT}
-    with disk_directory("bench") as directory:
-        settings = {
-            "hostname": "relay.test",
-            "state_dir": str(directory / "state"),
-            "listeners": [listener],
-            "http": {"address": str(http)},
-            "routes": [{"domains": ["*"], "relay": str(sink)}],
-        }
-        relay = Relay(directory, settings)
-        relay.tell("tenants", "create", _TENANT)
-        if signs:
-            relay.tell("domains", "add", _DOMAIN, "--tenant", _TENANT)
-            relay.tell("dkim", "create", _DOMAIN, "--selector", "s1", "--algorithm", "rsa2048")
-        roles = [each for each in ROLES if each != "delivery"] if holds else ROLES
-        with relay.serving(roles) as processes:
-            yield Server("Fairlead, signing" if signs else "Fairlead", smtp, signs, processes)
-
-
-@contextmanager
-def _postfix(sink: HostPort, *, holds: bool = False, signs: bool = False) -> Iterator[Server]:
-    """Run Postfix; where mail is to wait it is put on hold, which costs no delivery."""
-    next_hop = f"[{sink.host}]:{sink.port}"
-    settings = {
-        "relayhost": next_hop,
-        "smtp_dns_support_level": "disabled",
-        "default_destination_concurrency_limit": "50",
-        "initial_destination_concurrency": "20",
-        "default_destination_recipient_limit": "1",
-        "smtp_connection_cache_destinations": next_hop,
-        "smtpd_client_connection_count_limit": "0",
-        "smtpd_client_connection_rate_limit": "0",
-        "smtpd_client_message_rate_limit": "0",
-    }
-    if holds:
-        settings["smtpd_client_restrictions"] = "check_client_access static:HOLD"
-    with ExitStack() as stack:
-        processes = []
-        if signs:
-            milter = stack.enter_context(signing_milter(_DOMAIN))
-            settings["smtpd_milters"] = milter.address
-            processes.append(milter.pid)
-        address = HostPort(host="127.0.0.1", port=free_ports(1)[0])
-        processes.append(stack.enter_context(postfix(address, settings)).pid)
-        yield Server(f"{RIVAL} with OpenDKIM" if signs else RIVAL, address, signs, tuple(processes))
-
-
-async def _run(name: str, server: Server, sink: Sink, sessions: int, messages: int, *, kept: bool) -> Run:
+async def _run(bench: Bench, cell: Cell, server: Server, messages: int, *, kept: bool) -> Run:
     """Make one run: until the last message is accepted, and where it is relayed until it has arrived."""
-    sink.expect(messages)
-    machine, own = cpu.of_machine(), cpu.of_families(server.processes)
-    began = time.perf_counter()
-    await _load(server, sessions, messages, kept=kept)
-    accepted, relayed = time.perf_counter() - began, None
-    if name != "hold":
-        try:
-            relayed = await sink.reached(_TIMEOUT) - began
-        except TimeoutError:
-            raise Malfunction(f"{server.name}: {sink.count} of {messages} arrived in {_TIMEOUT:.0f} s") from None
-        if (b"DKIM-Signature:" in sink.last) != server.signs:
-            raise Malfunction(f"{server.name}: signed: {not server.signs}, wanted: {server.signs}")
-    machine, own = cpu.of_machine() - machine, cpu.of_families(server.processes) - own
-    return Run(name, "kept" if kept else "one a message", server.name, messages, accepted, relayed, machine, own)
-
-
-async def _load(server: Server, sessions: int, messages: int, *, kept: bool) -> None:
-    options = f"-s {sessions} -m {messages} -l {OCTETS} -f app@{_DOMAIN} -t to@away.test -M load.test".split()
-    process = await asyncio.create_subprocess_exec(
-        "smtp-source",
-        *options,
-        *["-d"] * kept,
-        f"inet:{server.address}",
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
+    run, sink = next(run_numbers), bench.sink
+    sink.expect(run)
+    order = Mail(
+        address=socket_address(server.address),
+        run=run,
+        sessions=cell.sessions,
+        kept=kept,
+        octets=cell.octets,
+        destinations=cell.destinations,
+        messages=messages,
+        seconds=SECONDS,
     )
+    machine, own, sinks = cpu.of_machine(), cpu.of_families(server.processes), time.process_time()
+    report = await bench.load.make(order)
+    relayed = None
+    if cell.contest != "hold":
+        relayed = await arrived(sink, server, report) - report.began
+    machine, own = cpu.of_machine() - machine, cpu.of_families(server.processes) - own
+    sinks = time.process_time() - sinks
+    if cell.contest != "hold":
+        look_at(sink.sample, server)
+    accepted = report.ended - report.began
+    return Run(
+        cell,
+        "kept" if kept else "fresh",
+        server.name,
+        report.accepted,
+        accepted,
+        relayed,
+        machine,
+        own,
+        report.cpu,
+        sinks,
+    )
+
+
+async def arrived(sink: Sink, server: Server, report: Report) -> float:
+    """Wait until every message has arrived, once; return when the last one did."""
     try:
-        async with asyncio.timeout(_TIMEOUT):
-            _, said = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        raise Malfunction(f"smtp-source to {server.name}: {said.decode(errors='replace').strip()}")
+        at = await sink.reached(report.accepted, _ARRIVING)
+    except TimeoutError:
+        missing = report.accepted - sink.count
+        raise Malfunction(f"{server.name}: {missing} of {report.accepted} did not arrive") from None
+    if sink.repeated or sink.count != report.accepted:
+        raise Malfunction(f"{server.name}: {sink.repeated} arrived twice, {sink.count} of {report.accepted} arrived")
+    return at
+
+
+def look_at(sample: Sequence[bytes], server: Server) -> None:
+    """Verify signatures, with a verifier that is none of the servers'."""
+    for content in sample:
+        signed = b"DKIM-Signature:" in content.partition(b"\r\n\r\n")[0]
+        if signed != bool(server.record):
+            raise Malfunction(f"{server.name}: signed: {signed}, wanted: {not signed}")
+        if signed and not dkim.verify(content, dnsfunc=lambda *_, **__: server.record.encode()):
+            raise Malfunction(f"{server.name}: a signature does not verify")
+
+
+def warn_if_busy() -> None:
+    """Say so if the machine has other things to do."""
+    if (busy := cpu.busy_share(1)) > _BUSY:
+        print(f"bench: the machine is {busy:.0%} busy with other things: quote ratios at most", file=sys.stderr)
+
+
+def socket_address(address: HostPort) -> tuple[str, int]:
+    """Write an address for sockets."""
+    return address.host, address.port

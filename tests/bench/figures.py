@@ -1,28 +1,46 @@
-"""What the benchmark found: single runs, their medians, a table, a file."""
+"""What the benchmark finds: single runs, and their medians."""
 
-import json
-import os
-import platform
-import subprocess
+import math
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from itertools import groupby
 from statistics import median
 from typing import NamedTuple
 
-from tests.interop.relay import ROOT
+from tests.bench.servers import RIVALS, Contest
 
-RIVAL = "Postfix"
-_COLUMNS = ("contest", "connections", "server", "accepted/s", "x", "relayed/s", "x", "CPU ms", "its own")
+_MESSAGES = {2_000: 3000, 50_000: 1000, 1_000_000: 200}  # of one run, by the octets of a body
+
+
+class Cell(NamedTuple):
+    """What is measured in one contest: how many sessions at once, bodies of how many octets, to how many domains."""
+
+    contest: Contest
+    sessions: int
+    octets: int
+    destinations: int
+
+    @property
+    def messages(self) -> int:
+        """How many a run has."""
+        return _MESSAGES[self.octets]
+
+    def __str__(self) -> str:
+        return f"{self.contest}, {self.sessions} sessions, {self.mail}"
+
+    @property
+    def mail(self) -> str:
+        """Say what mail it is."""
+        size = f"{self.octets // 1000} KB" if self.octets < 1_000_000 else f"{self.octets // 1_000_000} MB"
+        return size if self.destinations == 1 else f"{size} to {self.destinations:,}"
 
 
 class Run(NamedTuple):
     """One measured run: seconds until the last message was accepted, and until it had arrived (None: it is to wait).
 
-    Processor time in seconds, until both: `machine` is that of everything, load and sink included.
+    Processor time in seconds, until both: `machine` is that of everything, `own` the server's, `load` and `sink` ours.
     """
 
-    contest: str
+    cell: Cell
     connections: str
     server: str
     messages: int
@@ -30,10 +48,12 @@ class Run(NamedTuple):
     relayed: float | None
     machine: float
     own: float
+    load: float
+    sink: float
 
 
 class Rate(NamedTuple):
-    """Messages a second in several runs: the median, the extremes, and the median's ratio to RIVAL's."""
+    """Messages a second in several runs: the median, the extremes, and the median's ratio to the rival's."""
 
     median: float
     lowest: float
@@ -47,32 +67,39 @@ class Rate(NamedTuple):
 
 
 class Median(NamedTuple):
-    """The runs of one server in one contest; `_ms` is processor time a message."""
+    """The runs of one server in one cell. `_ms` is CPU time a message, `load` the share of a core that it took.
 
-    contest: str
+    `own_ratio` is how many times as much CPU time the rival takes.
+    """
+
+    cell: Cell
     connections: str
     server: str
     accepted: Rate
     relayed: Rate | None
     machine_ms: float
     own_ms: float
+    own_ratio: float
+    load: float
 
 
 def medians(runs: Sequence[Run]) -> Iterator[Median]:
-    """Sum runs up."""
-    groups: dict[tuple[str, str, str], list[Run]] = {}
-    for run in sorted(runs, key=lambda run: (run.contest, run.connections, run.server)):
-        groups.setdefault((run.contest, run.connections, run.server), []).append(run)
-    for (contest, connections, server), group in groups.items():
-        rival = groups[contest, connections, RIVAL]
+    """Sum runs up; ratios are to the rival in the same cell (RIVALS)."""
+    groups: dict[tuple[Cell, str, str], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: (run.cell, run.connections, run.server)):
+        groups.setdefault((run.cell, run.connections, run.server), []).append(run)
+    for (cell, connections, server), group in groups.items():
+        rival = groups[cell, connections, RIVALS[cell.contest]]
         yield Median(
-            contest,
+            cell,
             connections,
             server,
             accepted=_rate(_accepted(group), _accepted(rival)),
             relayed=_rate(_relayed(group), _relayed(rival)) if _relayed(group) else None,
             machine_ms=median(1000 * run.machine / run.messages for run in group),
-            own_ms=median(1000 * run.own / run.messages for run in group),
+            own_ms=(own := median(_own(group))),
+            own_ratio=median(_own(rival)) / own if own else math.inf,
+            load=median(run.load / run.accepted for run in group),
         )
 
 
@@ -84,50 +111,40 @@ def _relayed(runs: Sequence[Run]) -> list[float]:
     return [run.messages / run.relayed for run in runs if run.relayed is not None]
 
 
+def _own(runs: Sequence[Run]) -> list[float]:
+    return [1000 * run.own / run.messages for run in runs]
+
+
 def _rate(rates: Sequence[float], rival: Sequence[float]) -> Rate:
     return Rate(median(rates), min(rates), max(rates), median(rates) / median(rival))
 
 
-def table(found: Sequence[Median]) -> str:
-    """Write a Markdown table; x is the ratio to RIVAL."""
-    rows: list[tuple[str, ...]] = [_COLUMNS]
-    for each in found:
-        names = (each.contest, each.connections, each.server)
-        relayed = ("", "") if each.relayed is None else (each.relayed.text, f"{each.relayed.ratio:.2f}")
-        spent = (f"{each.machine_ms:.2f}", f"{each.own_ms:.2f}")
-        rows.append((*names, each.accepted.text, f"{each.accepted.ratio:.2f}", *relayed, *spent))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    rows.insert(1, tuple("-" * width for width in widths))
-    return "\n".join(f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows)
+class Posted(NamedTuple):
+    """One run of sending over HTTP while so many messages waited; `rate` 0 is as fast as may be, without latencies.
+
+    `accepted` in seconds, latencies from when a request was due in milliseconds, processor time in seconds. `late` is
+    the longest, in milliseconds, that the load itself let a due request lie.
+    """
+
+    waiting: int
+    rate: int
+    messages: int
+    accepted: float
+    p50: float
+    p99: float
+    p999: float
+    worst: float
+    machine: float
+    own: float
+    load: float
+    late: float
 
 
-def save(runs: Sequence[Run], found: Sequence[Median], at: datetime) -> Path:
-    """Write everything to a dated file below `.bench/`."""
-    path = ROOT / ".bench" / f"{at.astimezone(UTC):%Y-%m-%dT%H%M%SZ}.json"
-    path.parent.mkdir(exist_ok=True)
-    record = {
-        "at": at.astimezone(UTC).isoformat(),
-        "commit": _said("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
-        "machine": {"cpus": os.cpu_count(), "model": _cpu_model(), "kernel": platform.release()},
-        "versions": {"python": platform.python_version(), "postfix": _said("postconf", "-h", "mail_version")},
-        "medians": [_plain(each) for each in found],
-        "runs": [run._asdict() for run in runs],
-    }
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    return path
-
-
-def _plain(each: Median) -> dict[str, object]:
-    relayed = None if each.relayed is None else each.relayed._asdict()
-    return {**each._asdict(), "accepted": each.accepted._asdict(), "relayed": relayed}
-
-
-def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
-def _said(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+def posted_medians(runs: Sequence[Posted]) -> list[Posted]:
+    """Sum up, figure by figure; of the worst latencies and what the load let lie the worst."""
+    found = []
+    for _, equal in groupby(sorted(runs), key=lambda run: run[:2]):
+        group = list(equal)
+        middle = Posted(*map(median, zip(*group, strict=True)))
+        found.append(middle._replace(worst=max(run.worst for run in group), late=max(run.late for run in group)))
+    return found

@@ -1,6 +1,7 @@
-"""The cheapest next hop: an SMTP server that counts what it takes, keeps the last message and forgets the rest.
+"""The cheapest next hop: an SMTP server that counts each message of a run once, keeps a few and forgets the rest.
 
-As cheap as smtp-sink, and exact: a run of the benchmark ends when the last message has been counted.
+As cheap as smtp-sink, and exact: a run of the benchmark ends when its last message has been counted. As a tarpit it
+lets its clients wait for every reply.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ from typing import cast
 
 from mta.config import HostPort
 
+_SUBJECT = b"\nSubject: bench."
 _END = b"\r\n.\r\n"
 _EHLO = b"250-sink.test\r\n250-PIPELINING\r\n250-SIZE 0\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES\r\n"
 _REPLIES = {
@@ -17,19 +19,29 @@ _REPLIES = {
     b"DATA": b"354 go ahead\r\n",
     b"QUIT": b"221 2.0.0 bye\r\n",
 }
+_SAMPLED = 500  # of so many messages one is kept, the first of a run always
 
 
 class Sink:
     """Takes all mail at a port of the system's choice."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self.last = b""
         self.address = HostPort(host="127.0.0.1", port=0)
-        self._server: asyncio.Server | None = None
+        self.pause = 0.0  # seconds before each reply
+        self.sample: list[bytes] = []
+        self.repeated = 0
+        self.transports = set[asyncio.Transport]()
+        self.last_at = 0.0  # time.monotonic() of the last that was counted
+        self._run = b""
+        self._seen = set[bytes]()
         self._wanted = 0
         self._reached = asyncio.Event()
-        self._reached_at = 0.0
+        self._server: asyncio.Server | None = None
+
+    @property
+    def count(self) -> int:
+        """How many different messages of this run have come."""
+        return len(self._seen)
 
     async def start(self) -> None:
         """Listen."""
@@ -38,27 +50,41 @@ class Sink:
         self.address = HostPort(host=self.address.host, port=self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, and hang up."""
         if self._server is not None:
             self._server.close()
+        for each in list(self.transports):
+            each.abort()
+        await asyncio.sleep(0)  # that is when it is done
 
-    def expect(self, count: int) -> None:
-        """Count from zero up to `count`."""
-        self.count, self._wanted = 0, count
+    def expect(self, run: int) -> None:
+        """Count a run's messages, from zero; those of others no more."""
+        self._run = b"%d" % run
+        self._seen, self._wanted, self.sample, self.repeated = set(), 0, [], 0
+
+    async def reached(self, count: int, timeout: float) -> float:
+        """Wait for so many; return when the last one came. TimeoutError if no more come."""
+        self._wanted = count
         self._reached.clear()
-
-    async def reached(self, timeout: float) -> float:
-        """Wait for as many as were expected; return when the last one came, by time.perf_counter()."""
-        async with asyncio.timeout(timeout):
-            await self._reached.wait()
-        return self._reached_at
+        if self.count < count:
+            async with asyncio.timeout(timeout):
+                await self._reached.wait()
+        return self.last_at
 
     def take(self, content: bytes) -> None:
         """Count a message."""
-        self.count += 1
-        self.last = content
+        start = content.find(_SUBJECT) + len(_SUBJECT)
+        run, _, number = content[start : content.find(b"\r\n", start)].partition(b".")
+        if run != self._run:
+            return
+        if number in self._seen:
+            self.repeated += 1
+            return
+        if self.count % _SAMPLED == 0:
+            self.sample.append(content)
+        self._seen.add(number)
+        self.last_at = time.monotonic()
         if self.count == self._wanted:
-            self._reached_at = time.perf_counter()
             self._reached.set()
 
 
@@ -68,20 +94,26 @@ class _Session(asyncio.Protocol):
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._buffer = bytearray()
+        self._searched = 0  # octets of the buffer
         self._in_data = False
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none of asyncio's classes
+        self._sink.transports.add(self._transport)
         self._transport.write(b"220 sink.test ESMTP\r\n")
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._sink.transports.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer
         buffer += data
         replies = b""
-        while (end := buffer.find(_END if self._in_data else b"\r\n")) >= 0:
+        while (end := buffer.find(_END if self._in_data else b"\r\n", self._searched)) >= 0:
+            self._searched = 0
             if self._in_data:
-                self._sink.take(bytes(buffer[:end]))
+                self._sink.take(bytes(buffer[: end + 2]))
                 del buffer[: end + len(_END)]
                 replies += b"250 2.0.0 taken\r\n"
                 self._in_data = False
@@ -90,5 +122,12 @@ class _Session(asyncio.Protocol):
                 del buffer[: end + 2]
                 self._in_data = verb == b"DATA"
                 replies += _REPLIES.get(verb, b"250 2.0.0 ok\r\n")
-        if replies:
+        self._searched = max(0, len(buffer) - len(_END))
+        if replies and self._sink.pause:
+            asyncio.get_running_loop().call_later(self._sink.pause, self._reply, replies)
+        elif replies:
+            self._transport.write(replies)
+
+    def _reply(self, replies: bytes) -> None:
+        if not self._transport.is_closing():  # its client may have lost its patience
             self._transport.write(replies)

@@ -126,10 +126,11 @@ def make_certificate(directory: Path, hostname: str) -> None:
 
 
 class Milter(NamedTuple):
-    """An OpenDKIM that runs; `address` is for smtpd_milters."""
+    """An OpenDKIM that runs; `address` is for smtpd_milters, `record` the text that its key is published with."""
 
     address: str
     pid: int
+    record: str
 
 
 @contextmanager
@@ -153,7 +154,8 @@ def signing_milter(domain: str) -> Iterator[Milter]:
         log = directory / "log"
         with running(["opendkim", "-f", "-x", directory / "opendkim.conf"], log) as process:
             wait_until((directory / "socket").exists, process, log)
-            yield Milter(f"unix:{directory}/socket", process.pid)
+            record = "".join(re.findall(r'"([^"]*)"', (directory / "s1.txt").read_text()))
+            yield Milter(f"unix:{directory}/socket", process.pid, record)
 
 
 class Finding(NamedTuple):

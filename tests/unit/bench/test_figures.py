@@ -1,36 +1,97 @@
-"""Figures of the benchmark: medians of runs, and ratios to Postfix within the same contest."""
+"""Figures of the benchmark: medians of runs, ratios to the rival in the same cell, what is told of them."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from tests.bench.figures import Run, medians, table
+from tests.bench import report
+from tests.bench.figures import Cell, Posted, Run, medians, posted_medians
+from tests.bench.report import Found, lines
+from tests.bench.servers import Contest
 
 
-def runs(contest: str, server: str, *seconds: float, relayed: float | None = None) -> list[Run]:
-    return [Run(contest, "kept", server, 1000, each, relayed, machine=2.0, own=1.0) for each in seconds]
+def runs(contest: Contest, server: str, *seconds: float, relayed: float | None = None, sessions: int = 20) -> list[Run]:
+    cell = Cell(contest, sessions, 2000, 1)
+    return [
+        Run(cell, "kept", server, 1000, each, relayed, machine=2.0, own=1.0, load=each / 10, sink=0)
+        for each in seconds
+    ]  # fmt: skip
 
 
-def test_the_ratio_is_that_of_medians_within_a_contest() -> None:
+def posted(rate: int, *p99: float, accepted: float = 2.0, waiting: int = 0) -> list[Posted]:
+    return [Posted(waiting, rate, 1000, accepted, 1.0, each, each, each, 2.0, 1.0, 0.2, each / 10) for each in p99]
+
+
+def test_the_ratio_is_that_of_medians_within_a_cell() -> None:
     measured = [
         *runs("hold", "Postfix", 2.0, 1.0, 4.0),
         *runs("relay", "Postfix", 10.0, relayed=20.0),
+        *runs("hold", "Postfix", 1.0, sessions=1),
         *runs("hold", "Fairlead", 0.5, 0.4, 50.0),
         *runs("relay", "Fairlead", 2.0, relayed=5.0),
     ]
-    holding, rival, relaying, slower = medians(measured)
+    alone, holding, rival, relaying, slower = medians(measured)
+    assert (alone.cell.sessions, alone.accepted.ratio) == (1, 1)
     assert (holding.server, holding.accepted[:3], holding.relayed) == ("Fairlead", (2000, 20, 2500), None)
     assert holding.accepted.ratio == pytest.approx(4)
-    assert (holding.machine_ms, holding.own_ms) == (2, 1)
+    assert (holding.machine_ms, holding.own_ms, holding.load) == (2, 1, pytest.approx(0.1))
     assert (rival.accepted.median, rival.accepted.ratio) == (500, 1)
     assert (relaying.accepted, relaying.relayed) == ((500, 500, 500, 5), (200, 200, 200, 4))
     assert (slower.accepted, slower.relayed) == ((100, 100, 100, 1), (50, 50, 50, 1))
 
 
-def test_the_table_is_markdown_in_columns() -> None:
-    lines = table(
-        list(medians([*runs("hold", "Postfix", 0.5), *runs("relay", "Postfix", 0.5, relayed=1)]))
-    ).splitlines()
-    assert [line.count("|") for line in lines] == [10, 10, 10, 10]
-    assert len({len(line) for line in lines}) == 1
-    holding, relaying = ([cell.strip() for cell in line.split("|")][4:9] for line in lines[2:])
-    assert holding == ["2,000 (2,000 to 2,000)", "1.00", "", "", "2.00"]
-    assert relaying[2:4] == ["1,000 (1,000 to 1,000)", "1.00"]
+def test_signed_mail_is_measured_against_postfix_with_opendkim() -> None:
+    measured = [*runs("signed", "Fairlead", 1.0, relayed=1.0), *runs("signed", "Postfix with OpenDKIM", 4, relayed=6.0)]
+    ours, rival = medians([*measured, *[each._replace(own=3.0) for each in measured[1:]]])
+    assert (ours.own_ratio, rival.own_ratio) == (2, 1)
+    assert ours.relayed is not None
+    assert ours.relayed.ratio == pytest.approx(6)
+
+
+def test_medians_over_http_keep_the_worst() -> None:
+    as_fast, at_rate = posted_medians([*posted(500, 9.0, 3.0, 4.0), *posted(0, 0.0)])
+    assert as_fast.rate == 0
+    assert (at_rate.rate, at_rate.p99, at_rate.worst, at_rate.late) == (500, 4.0, 9.0, 0.9)
+
+
+def test_what_we_want_is_compared_with_what_was_found() -> None:
+    found = medians([
+        *runs("relay", "Fairlead", 1.0, relayed=1.0),
+        *runs("relay", "Postfix", 1.0, relayed=4.1),
+        *runs("relay", "Fairlead", 1.0, relayed=1.0, sessions=200),
+        *runs("relay", "Postfix", 1.0, relayed=1.0, sessions=200),
+    ])  # fmt: skip
+    over_http = [*posted(0, 0.0, accepted=0.5), *posted(500, 15.1, waiting=50_000)]
+    relayed, accepted, p99, client = lines(found, over_http, 61.0)
+    assert (relayed.wanted, relayed.found, relayed.reached) == (4, pytest.approx(4.1), True)
+    assert (accepted.found, accepted.reached) == (2000, False)
+    assert (p99.what, p99.reached) == ("HTTP, p99 at 500/s, 50,000 waiting", False)
+    assert not client.reached
+
+
+def test_tables_are_markdown_in_columns() -> None:
+    measured = [*runs("hold", "Postfix", 0.5), *runs("relay", "Postfix", 0.5, relayed=1)]
+    (mail,) = Found(measured, [], {}, []).tables()
+    table = mail.splitlines()
+    assert [line.count("|") for line in table] == [13, 13, 13, 13]
+    assert len({len(line) for line in table}) == 1
+    holding, relaying = ([cell.strip() for cell in line.split("|")][2:10] for line in table[2:])
+    assert holding == ["20 kept", "2 KB", "Postfix", "2,000 (2,000 to 2,000)", "1.00", "", "", "2.00"]
+    assert relaying[5:7] == ["1,000 (1,000 to 1,000)", "1.00"]
+    *_, wanted = Found([*measured, *runs("hold", "Fairlead", 0.05)], [], {}, []).tables()
+    row = [cell.strip() for cell in wanted.splitlines()[2].split("|")[1:-1]]
+    assert row == ["hold, kept: accepted, against Postfix", "≥ 5 ×", "10.0", "yes"]
+
+
+def test_the_file_holds_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    found = Found(runs("hold", "Postfix", 0.5, 1.0), posted(500, 3.0), {1: [30.0]}, ["hold: no"])
+    path = report.save(found, datetime(2026, 11, 26, 4, 5, 6, tzinfo=UTC))
+    record = json.loads(path.read_text())
+    assert path.name == "2026-11-26T040506Z.json"
+    assert [run["accepted"] for run in record["mail"]] == [0.5, 1.0]
+    assert record["mail"][0]["cell"] == {"contest": "hold", "sessions": 20, "octets": 2000, "destinations": 1}
+    assert record["failures"] == ["hold: no"]
+    assert (record["http"][0]["p99"], record["delivery_smtp_alone"]) == (3.0, {"1": [30.0]})
