@@ -23,7 +23,7 @@ from mta.queue.job import Job
 from mta.queue.lessons import Lessons
 from mta.queue.limits import Advice, Aim, Limits, Start
 from mta.queue.queue import Queue
-from mta.queue.scheduler import Scheduler
+from mta.queue.scheduler import LANES, LANES_KNOWN, Scheduler
 from mta.queue.turns import Turns
 from mta.spool.interface import Due, Spool, SpoolError, Unavailable, Uncertain
 from mta.spool.records import Lane, Wish
@@ -34,7 +34,7 @@ COLLECT_INTERVAL = 60.0  # seconds between looks for content that nothing refers
 LOOKUPS = 1000  # lanes at most whose site is looked up
 LOOKUPS_A_TENANT = 100  # of these
 WEIGHTS_INTERVAL = 10.0  # seconds after which a changed weight is known
-LOOKS_FREELY = 100  # lanes found, beyond which the next look waits, however often the bell is rung
+LOOKS_FREELY = 100  # lanes known and found, beyond which the next look waits, however often the bell is rung
 LOOK_PAUSE = 20e-6  # seconds, for each of these lanes: ten times what it takes to look at one
 KEEP_INTERVAL = 60.0  # seconds between the times at which is stored what was learned
 SETTLE_RETRY = 1.0  # seconds between attempts to store an outcome while the spool is sick
@@ -168,14 +168,22 @@ class Dispatcher:
 
     async def _look(self) -> None:
         """Learn which lanes have work due."""
-        lanes = await self._scheduler.due_lanes()
+        known, closed = len(self._turns.lanes), list(self._turns.passed_over())
+        if known > LANES_KNOWN:
+            for lane in closed[:LANES]:  # which will be found again
+                self._turns.idle(lane)
+                self._scheduler.forget(lane)
+        limit = max(LOOKS_FREELY, LANES - (known - len(closed)))
+        lanes = await self._scheduler.due_lanes(limit, self._turns.lanes)
         await self._weigh({lane.tenant for lane in lanes})
         await self._place(lanes)
-        self._look_at = self._clock.monotonic() + LOOK_PAUSE * max(0, len(lanes) - LOOKS_FREELY)
+        if LOOKS_FREELY < limit == len(lanes):
+            self._bell.set()  # there may be more
+        self._look_at = self._clock.monotonic() + LOOK_PAUSE * max(0, known + len(lanes) - LOOKS_FREELY)
 
     async def _place(self, lanes: Sequence[Lane]) -> None:
         """Let lanes have their turns where their mail goes; those whose site takes a while to look up, later."""
-        waiting = [each for each in lanes if each not in self._turns and each not in self._placing]
+        waiting = [each for each in lanes if each not in self._turns.lanes and each not in self._placing]
         while waiting and (begun := self._begin_to_place(waiting)):
             await asyncio.sleep(0)  # which is long enough for what is known already
             for each in begun:
@@ -204,7 +212,7 @@ class Dispatcher:
         """Look up weights: those of tenants with work, now and then anew."""
         if self._clock.monotonic() - self._weighed_at >= WEIGHTS_INTERVAL:
             self._weighed_at = self._clock.monotonic()
-            for each in tenants:
+            for each in {*tenants, *self._turns.tenants}:
                 self._weights[each] = await weight_of(self._spool, each)
         for each in tenants:
             if each not in self._weights:

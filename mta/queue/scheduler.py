@@ -12,7 +12,8 @@ from mta.queue.queue import Queue
 from mta.spool.interface import Due, Spool
 from mta.spool.records import Lane
 
-LANES = 4096
+LANES = 4096  # that can have turns
+LANES_KNOWN = 65_536  # with those whose sites have no room
 HEADS = 16_384  # read ahead and not claimed yet, of all lanes
 _FIRST_READ = 4  # entries of a lane; each later read is twice as large
 _LARGEST_READ = 64
@@ -35,9 +36,9 @@ class Scheduler:
         """The ids of entries in hand: read ahead, or claimed and not settled."""
         return self._taken
 
-    async def due_lanes(self) -> list[Lane]:
-        """List lanes with due work, tenants in turn."""
-        return await self._spool.lanes(self._clock.now(), LANES)
+    async def due_lanes(self, limit: int = LANES, skip: Collection[Lane] = ()) -> list[Lane]:
+        """List lanes with due work but those in `skip`, tenants in turn."""
+        return await self._spool.lanes(self._clock.now(), limit, skip)
 
     async def next_job(self, lane: Lane) -> Job | None:
         """Claim the next entry of a lane, durable on return; None when none is due."""

@@ -6,7 +6,7 @@ comes back after a pause starts where the others are now: it has the very next t
 it was away. Whoever is alone has everything.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Generic, TypeVar
 
@@ -38,6 +38,9 @@ class Shares(Generic[Member]):
 
     def __contains__(self, member: Member) -> bool:
         return member in self._waiting
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._waiting)
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -7,7 +7,7 @@ say; so a site that is full is shared by weight, and a connection is used again.
 in the process: it is granted while it keeps nobody waiting for long (`STAYS`, `Shares.may_go`).
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, KeysView
 from typing import Generic, Protocol, TypeVar
 
 from mta.queue.shares import Shares
@@ -70,8 +70,21 @@ class Turns(Generic[Site]):
         self._shares: Shares[str] = Shares(weight)  # of those with work at a site that may have room
         self._stays = 0  # since a slot went to whose turn it was
 
-    def __contains__(self, lane: Lane) -> bool:
-        return lane in self._site_of
+    @property
+    def lanes(self) -> KeysView[Lane]:
+        """All lanes with work."""
+        return self._site_of.keys()
+
+    @property
+    def tenants(self) -> KeysView[str]:
+        """All tenants with work."""
+        return self._tenants.keys()
+
+    def passed_over(self) -> Iterator[Lane]:
+        """The lanes whose sites had no room when their turn came, and have none yet."""
+        for place in self._places.values():
+            for tenant, message_class in place.passed_over:
+                yield from place.work[tenant].lanes[message_class]
 
     def at_work(self, site: Site) -> int:
         """Tell how many slots are at a site."""

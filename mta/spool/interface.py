@@ -119,8 +119,11 @@ class Spool(Protocol):
     def store_content(self) -> ContentWriter:
         """Begin content that is committed as it arrives (over 256 KiB)."""
 
-    async def lanes(self, now: float, limit: int) -> list[Lane]:
-        """List up to `limit` lanes that have work due at `now`, tenants in turn, each's longest waiting first."""
+    async def lanes(self, now: float, limit: int, skip: Collection[Lane] = ()) -> list[Lane]:
+        """List up to `limit` lanes that have work due at `now`, tenants in turn, each's longest waiting first.
+
+        Those in `skip` are passed over.
+        """
 
     async def heads(self, lane: Lane, now: float, limit: int, skip: Collection[str]) -> list[Due]:
         """Read up to `limit` entries of a lane due at `now`, neither claimed nor held, in due order.

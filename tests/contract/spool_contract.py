@@ -348,7 +348,8 @@ class SpoolContract:
         heads = await spool.heads(light, NOW, 10, ())
         assert [due.message.id for due in heads] == [early.message.id, late.message.id]
         assert [due.message.id for due in await spool.heads(light, NOW, 10, {heads[0].entry.id})] == [late.message.id]
-        assert len(await spool.lanes(NOW, 100)) == 21
+        assert len(every := await spool.lanes(NOW, 100)) == 21
+        assert await spool.lanes(NOW, 4, set(every[:18])) == every[18:]
         await spool.close()
 
     async def test_every_waiting_entry_is_found_however_hints_went_stale(self, open_spool: OpenSpool) -> None:

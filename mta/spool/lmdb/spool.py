@@ -142,10 +142,10 @@ class LmdbSpool:
 
     # The queue
 
-    async def lanes(self, now: float, limit: int) -> list[Lane]:
+    async def lanes(self, now: float, limit: int, skip: Collection[Lane] = ()) -> list[Lane]:
         """List lanes that have work due, tenants in turn; hints that turn out stale are put right first."""
         with self._view() as view:
-            found = view.due_lanes(now, limit, self._lanes)
+            found = view.due_lanes(now, limit, self._lanes, skip)
         await self._quarantine(Table.DUE, found.broken)
         if found.stale:
             await self._writer.perform(MendHints(found.stale))

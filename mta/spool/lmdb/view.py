@@ -131,7 +131,7 @@ class View:
                 have += len(plain)
         return b"".join(found)[:wanted]
 
-    def due_lanes(self, now: float, limit: int, known: dict[bytes, Lane]) -> "DueLanes":
+    def due_lanes(self, now: float, limit: int, known: dict[bytes, Lane], skip: Collection[Lane]) -> "DueLanes":
         """Find the lanes with due work, by tenant, and the rows that stand in the way.
 
         A hint needs mending when it is before its lane's head, or when it is not the lane's first.
@@ -146,7 +146,11 @@ class View:
                 key = cursor_key(hints)
                 if not key.startswith(tenant) or key[TENANT_BYTES:-LANE_BYTES] > until:
                     break
-                lane, at = key[-LANE_BYTES:], head_at(heads, key[-LANE_BYTES:])
+                lane = key[-LANE_BYTES:]
+                if skip and known.get(lane) in skip:
+                    more = hints.next()
+                    continue
+                at = head_at(heads, lane)
                 hinted_at = int.from_bytes(key[TENANT_BYTES:-LANE_BYTES], "big")
                 if lane in lanes or at is None or at // 1000 > hinted_at:
                     passed += 1

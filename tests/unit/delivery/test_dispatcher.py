@@ -245,6 +245,46 @@ async def test_domains_of_one_site_share_its_limit_and_tenants_share_the_site(be
     assert max(bench.peer.at_once) == 4
 
 
+async def test_lanes_whose_site_has_no_room_take_up_nobodys_place(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LANES", 4)
+    monkeypatch.setattr(module, "LOOKS_FREELY", 2)
+    domains = [f"d{number}.test" for number in range(20)]
+    bench.peer.sites = dict.fromkeys(domains, "full.test:25")
+    await bench.accept(*domains)
+    bench.start(per_site=1, poll=1.0)
+    await bench.until(lambda: len(bench.peer.begun) == 1)
+    await bench.accept("x.test")
+    for _ in range(10):
+        await bench.clock.advance(1.0)
+    await bench.until(lambda: "x.test" in bench.peer.begun)
+    bench.peer.let_go()
+    await bench.until(bench.empty)
+    assert max(bench.peer.at_once) == 2
+
+
+async def test_more_lanes_than_are_known_are_found_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("LANES", 4), ("LOOKS_FREELY", 2), ("LANES_KNOWN", 8)):
+        monkeypatch.setattr(module, name, value)
+    domains = [f"d{number}.test" for number in range(30)]
+    bench.peer.sites = dict.fromkeys(domains, "full.test:25")
+    await bench.accept(*domains)
+    bench.start(per_site=1, poll=1.0)
+    await bench.until(lambda: len(bench.peer.begun) == 1)
+    for _ in range(20):
+        await bench.clock.advance(1.0)
+    assert len(bench.dispatcher._turns.lanes) <= 12
+    await bench.accept("x.test", tenant="other")
+    for _ in range(10):
+        await bench.clock.advance(1.0)
+    await bench.until(lambda: "x.test" in bench.peer.begun)
+    bench.peer.let_go()
+    for _ in range(40):
+        await bench.clock.advance(1.0)
+    await bench.until(bench.empty)
+
+
 async def test_a_site_that_is_looked_up_for_long_holds_up_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOOKUPS_A_TENANT", 3)
     slow = [f"slow{number}.test" for number in range(5)]

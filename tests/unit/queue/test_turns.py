@@ -260,7 +260,7 @@ class Machine(RuleBasedStateMachine):
     def what_is_at_work_is_known(self) -> None:
         for site in range(3):
             assert self.turns.at_work(site) == self.slots.count(site)
-        assert all(lane in self.turns for lane in self.lanes)
+        assert set(self.turns.lanes) == set(self.lanes)
 
     def teardown(self) -> None:
         for lane in self.lanes:
