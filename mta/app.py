@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from socket import socket
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -30,6 +30,9 @@ from mta.ingress.server import Ingress
 from mta.queue.doorbell import Doorbell, DoorbellSocket
 from mta.queue.queue import Queue
 from mta.spool.lmdb.opening import open_keyring, open_spool
+
+if TYPE_CHECKING:
+    from mta.delivery.gate import SiteRow
 
 log = logging.getLogger(__name__)
 
@@ -212,7 +215,11 @@ class DeliveryRole:
 
     def commands(self) -> dict[str, Command]:
         """What delivery alone can be asked for."""
-        return {"recall": self.recall}
+        return {"recall": self.recall, "sites": self.sites}
+
+    async def sites(self) -> "list[SiteRow]":
+        """Show the sites that mail goes to."""
+        return self._dispatcher.sites()
 
     async def recall(self) -> int:
         """Break off what somebody has wished otherwise and has not sent its final dot; return how many attempts.

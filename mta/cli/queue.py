@@ -7,6 +7,7 @@ import click
 from mta.cli import queue_changes
 from mta.cli.output import Column, time_text
 from mta.cli.queue_meant import find, ids_or_where, type_standing, where_option
+from mta.cli.queue_top import top
 from mta.cli.session import Session, with_spool
 from mta.queue.selection import meant, select
 from mta.queue.where import Where, state_of
@@ -31,7 +32,7 @@ def queue() -> None:
     """
 
 
-for each in queue_changes.COMMANDS:
+for each in (*queue_changes.COMMANDS, top):
     queue.add_command(each)
 
 

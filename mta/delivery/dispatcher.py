@@ -17,7 +17,7 @@ import msgspec
 from mta.accounts.tenants import weight_of
 from mta.clock import Clock
 from mta.config import Delivery
-from mta.delivery.gate import Gate
+from mta.delivery.gate import Gate, SiteRow
 from mta.mail.result import Outcome, Verdict
 from mta.queue.job import Job
 from mta.queue.lessons import Lessons
@@ -105,6 +105,10 @@ class Dispatcher:
     def in_flight(self) -> int:
         """How many attempts are under way."""
         return len(self._workers)
+
+    def sites(self) -> list[SiteRow]:
+        """Show the sites that have work or taught something, the busiest first."""
+        return self._gate.rows(self._turns.at_work, Counter(map(self._turns.site_of, self._turns.lanes)))
 
     def ring(self) -> None:
         """Look again: there may be work."""

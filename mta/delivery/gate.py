@@ -1,13 +1,54 @@
 """Whether an attempt may start now, and when to ask again: the limits (mta.queue.limits), with a clock."""
 
 import math
+from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
+
+import msgspec
 
 from mta.clock import Clock
 from mta.mail.result import Outcome
-from mta.queue.limits import About, Advice, Aim, Limits, Start
+from mta.queue.limits import About, Advice, Aim, Limits, Row, Start
 
+SHOWN = 1000  # sites
 _HERE = ""  # the source, while there is one
+
+
+class SiteRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A site as operators see it: attempts in flight of the connections allowed, lanes with work due.
+
+    `rate` is messages a second, None: not limited. Durations are seconds: for how long it is dead or paused yet (0: it
+    is not), and since when it said its last `reply`.
+    """
+
+    site: str
+    in_flight: int
+    connections: int
+    lanes: int
+    rate: float | None = None
+    dead_for: float = 0.0
+    paused_for: float = 0.0
+    paused_because: str = ""
+    reply: str = ""
+    silent_for: float = 0.0
+
+    @classmethod
+    def of(cls, row: Row | None, site: str, in_flight: int, lanes: int, connections: int) -> "SiteRow":
+        """Make it of what the limits know; None: nothing yet, and so many connections are allowed."""
+        if row is None:
+            return cls(site=site, in_flight=in_flight, connections=connections, lanes=lanes)
+        return cls(
+            site=site,
+            in_flight=in_flight,
+            connections=row.connections,
+            lanes=lanes,
+            rate=row.rate,
+            dead_for=row.dead_for,
+            paused_for=row.paused_for,
+            paused_because=row.paused_because,
+            reply=row.reply,
+            silent_for=row.silent_for,
+        )
 
 
 class Gate:
@@ -37,6 +78,16 @@ class Gate:
     def ended(self, start: Start, outcome: Outcome | None) -> Advice:
         """Learn from an attempt; None: it came to nothing by our own doing."""
         return self._limits.ended(start, outcome, self._clock.monotonic())
+
+    def rows(self, at_work: Callable[[Aim], int], lanes: Mapping[Aim, int]) -> list[SiteRow]:
+        """Show the sites that have work, by `lanes`, or taught something, the busiest first."""
+        known = {row.site: row for row in self._limits.rows(self._clock.monotonic())}
+        rows = [
+            SiteRow.of(known.pop(aim.site, None), aim.site, at_work(aim), count, self._limits.first)
+            for aim, count in lanes.items()
+        ]
+        rows += [SiteRow.of(row, site, row.at_work, 0, self._limits.first) for site, row in known.items()]
+        return sorted(rows, key=lambda row: (-row.in_flight, -row.lanes, row.site))[:SHOWN]
 
     def next_look(self) -> float | None:
         """Return in how many seconds there is a site to look at again; None if there is none."""

@@ -172,13 +172,18 @@ class Limits:
             reasons=tuple(map(_reason, fired)),
         )
 
+    @property
+    def first(self) -> int:
+        """How many connections a site has at first."""
+        return min(FIRST, self._connections)
+
     def connections(self, about: About) -> int:
         """Return how many connections at most a site has, counting those that wait for an outcome to be stored.
 
         A dead one has room for its probe.
         """
         pace = self._paces.get((about.source, about.site))
-        return max(1, pace.window.size) if pace is not None else min(FIRST, self._connections)
+        return max(1, pace.window.size) if pace is not None else self.first
 
     def deliveries_per_connection(self, about: About, most: int) -> int:
         """Return after how many deliveries a connection is to be ended; `most`: by the configuration."""

@@ -75,6 +75,10 @@ class Turns(Generic[Site]):
         """All lanes with work."""
         return self._site_of.keys()
 
+    def site_of(self, lane: Lane) -> Site:
+        """Tell where a lane with work has its turns."""
+        return self._site_of[lane]
+
     @property
     def tenants(self) -> KeysView[str]:
         """All tenants with work."""

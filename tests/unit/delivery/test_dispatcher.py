@@ -17,13 +17,16 @@ from mta.lab.clock import FakeClock
 from mta.mail.envelope import Envelope, Recipient
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
-from mta.mail.result import Outcome, Result, Verdict
+from mta.mail.result import Outcome, Reach, Result, Scope, Verdict
+from mta.queue import shaping
 from mta.queue.job import Job
+from mta.queue.lessons import LEARNED, PAUSED
 from mta.queue.limits import Aim, Limits
 from mta.queue.queue import Queue
 from mta.queue.shaping import Shaping
 from mta.queue.submission import Submission
 from mta.queue.turns import STAYS
+from mta.queue.window import DEAD_FIRST, FIRST
 from mta.spool.interface import Settlement, Uncertain
 from mta.spool.lmdb import commit
 from mta.spool.lmdb.care import verify
@@ -34,8 +37,14 @@ from mta.spool.sealing import Keyring
 from tests.contract.spool_contract import a_message
 from tests.contract.stand_in import StandIn
 
+REFUSED = Result(Verdict.DEFERRED, Reply(451, "4.4.1", "nobody listens"), scope=Scope.HOST, remote=False)
 OK = Result(Verdict.DELIVERED, Reply(250, "2.0.0", "ok"))
 KEYRING = Keyring([os.urandom(32)])
+
+
+def deferred(text: str) -> Result:
+    """What a site says that wants it later."""
+    return Result(Verdict.DEFERRED, Reply(451, "4.7.1", text))
 
 
 class Peer:
@@ -45,12 +54,14 @@ class Peer:
         self.begun: list[str] = []
         self.tenants: list[str] = []
         self.sites: dict[str, str] = {}
+        self.hosts: tuple[str, ...] = ()
         self.asked: list[str] = []
         self.slow: set[str] = set()
         self.answer = asyncio.Event()
         self.at_once: list[int] = []
         self.go = asyncio.Semaphore(0)
         self.defects: set[str] = set()
+        self.says: dict[str, tuple[Result, Reach]] = {}  # by domain, instead of OK
         self.committed: list[str] = []
         self._under_way = 0
 
@@ -58,7 +69,7 @@ class Peer:
         self.asked.append(destination)
         if destination in self.slow:
             await self.answer.wait()
-        return Aim(self.sites.get(destination, destination))
+        return Aim(self.sites.get(destination, destination), self.hosts)
 
     async def attempt(self, job: Job) -> Outcome:
         self.begun.append(job.entry.domain)
@@ -69,10 +80,12 @@ class Peer:
         self._under_way -= 1
         if job.entry.domain in self.defects:
             raise ZeroDivisionError
+        result, reach = self.says.get(job.entry.domain, (OK, Reach.TRANSACTION))
         return Outcome(
-            results=(OK,) * len(job.recipients),
+            results=(result,) * len(job.recipients),
             started_at=0.0,
             ended_at=0.0,
+            reach=reach,
             site=self.sites.get(job.entry.domain, job.entry.domain),
         )
 
@@ -283,6 +296,113 @@ async def test_more_lanes_than_are_known_are_found_again(bench: Bench, monkeypat
     for _ in range(40):
         await bench.clock.advance(1.0)
     await bench.until(bench.empty)
+
+
+async def test_a_dead_site_is_left_alone_and_probed_while_others_go_on(bench: Bench) -> None:
+    bench.peer.says["dead.test"] = (REFUSED, Reach.HOST)
+    bench.peer.let_go()
+    await bench.accept(*["dead.test"] * 30)
+    bench.start(connections=20)
+    await bench.until(lambda: any(row.dead_for for row in bench.dispatcher.sites()))
+    tried = len(bench.peer.begun)
+    assert FIRST <= tried <= 2 * FIRST
+    await bench.accept("x.test")
+    await bench.until(lambda: "x.test" in bench.peer.begun)
+    assert len(bench.peer.begun) == tried + 1
+    await bench.clock.advance(DEAD_FIRST)
+    await bench.until(lambda: len(bench.peer.begun) == tried + 2)
+    await bench.clock.advance(DEAD_FIRST)
+    assert len(bench.peer.begun) == tried + 2
+    del bench.peer.says["dead.test"]
+    await bench.clock.advance(DEAD_FIRST)
+    await bench.clock.advance(DEAD_FIRST)  # for those that were deferred
+    await bench.until(bench.empty)
+
+
+async def test_what_a_provider_allows_is_kept_to(bench: Bench) -> None:
+    bench.shaping = shaping.parse(
+        "providers: [{name: p, mx: [p.test], connections: 2, messages: 10/1s}]\n", "shaping.yaml"
+    )
+    bench.peer.hosts = ("mx.p.test",)
+    bench.peer.let_go()
+    await bench.accept(*["x.test"] * 40)
+    bench.start()
+    await asyncio.sleep(0.05)
+    for _ in range(20):
+        before = len(bench.peer.begun)
+        await bench.clock.advance(0.1)
+        await bench.until(lambda before=before: len(bench.peer.begun) > before or before == 40)  # type: ignore[misc]
+        assert len(bench.peer.begun) <= 12 + 10 * bench.clock.monotonic()
+    assert max(bench.peer.at_once) <= 2
+    for _ in range(40):
+        await bench.clock.advance(0.1)
+        await asyncio.sleep(0.01)
+    await bench.until(bench.empty)
+
+
+RULES = """
+rules:
+  - {match: come back never, action: bounce}
+  - {match: wait for us, action: hold}
+  - {match: greylisted, action: greylist, lasts: 77}
+  - {match: too eager, action: pause, of: tenant, lasts: 100}
+"""
+
+
+async def test_rules_decide_what_a_reply_means(bench: Bench) -> None:
+    bench.shaping = shaping.parse(RULES, "shaping.yaml")
+    for name, text in (("bounce", "come back never"), ("hold", "wait for us"), ("grey", "greylisted")):
+        bench.peer.says[f"{name}.test"] = (deferred(text), Reach.TRANSACTION)
+    bench.peer.let_go()
+    await bench.accept("bounce.test", "hold.test", "grey.test")
+    bench.start()
+    await bench.until(lambda: len(bench.peer.committed) == 3)
+    waiting = {entry.domain: entry for entry, _ in await bench.waiting()}
+    assert set(waiting) == {"hold.test", "grey.test"}
+    assert waiting["hold.test"].held
+    assert waiting["grey.test"].due_at == bench.clock.now() + 77
+
+
+async def test_a_pause_of_a_tenant_at_a_site_is_of_nobody_else(bench: Bench) -> None:
+    bench.shaping = shaping.parse(RULES, "shaping.yaml")
+    bench.peer.says["x.test"] = (deferred("too eager"), Reach.TRANSACTION)
+    bench.peer.let_go()
+    await bench.accept("x.test", tenant="eager")
+    bench.start()
+    await bench.until(lambda: len(bench.peer.committed) == 1)
+    del bench.peer.says["x.test"]
+    await bench.accept("x.test", "y.test", tenant="eager")
+    await bench.accept("x.test", tenant="other")
+    await bench.until(lambda: len(bench.peer.begun) == 3)
+    assert list(zip(bench.peer.tenants, bench.peer.begun, strict=True))[1:] in (
+        [("eager", "y.test"), ("other", "x.test")],
+        [("other", "x.test"), ("eager", "y.test")],
+    )
+    await bench.clock.advance(100)
+    await bench.until(bench.empty)
+
+
+async def test_what_was_learned_survives_a_restart_and_is_forgotten_with_age(bench: Bench) -> None:
+    bench.peer.says["dead.test"] = (REFUSED, Reach.HOST)
+    bench.peer.says["x.test"] = (deferred("too eager"), Reach.TRANSACTION)
+    bench.shaping = shaping.parse(RULES, "shaping.yaml")
+    bench.peer.let_go()
+    await bench.accept("x.test", tenant="eager")
+    bench.start()
+    await bench.until(lambda: len(bench.peer.committed) == 1)
+    await bench.dispatcher.stop()
+    del bench.peer.says["x.test"]
+    bench.start()
+    await bench.accept("x.test", tenant="eager")
+    await bench.clock.advance(50)
+    await asyncio.sleep(0.05)
+    assert len(bench.peer.begun) == 1
+    assert [(row.site, bool(row.reply)) for row in bench.dispatcher.sites()] == [("x.test", False)]
+    await bench.clock.advance(60)
+    await bench.until(bench.empty)
+    await bench.dispatcher.stop()
+    assert len(await bench.spool.list_records(LEARNED)) == 1
+    assert await bench.spool.list_records(PAUSED) == []
 
 
 async def test_a_site_that_is_looked_up_for_long_holds_up_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
