@@ -7,8 +7,8 @@ from collections.abc import Callable
 import msgspec
 
 from mta.clock import Clock
-from mta.queue.limits import Limits, Paused
-from mta.queue.pace import Learned
+from mta.queue.learned import Learned, Paused
+from mta.queue.limits import Limits
 from mta.spool.interface import Spool
 from mta.spool.sealing import SealBroken
 

@@ -26,7 +26,8 @@ import msgspec
 
 from mta.mail.result import Outcome, Verdict
 from mta.queue.bucket import Buckets, Limit
-from mta.queue.pace import REMEMBERED, Learned, Pace
+from mta.queue.learned import Learned, Paused
+from mta.queue.pace import REMEMBERED, Pace
 from mta.queue.shaping import Provider, Rule, Shaping, line_of
 from mta.queue.window import FIRST, Begun
 
@@ -72,17 +73,6 @@ class Advice(msgspec.Struct, frozen=True):
     reasons: tuple[str, ...] = ()
 
 
-class Paused(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """A pause as it is stored and shown, until absolute seconds; for all sources or tenants where there is none."""
-
-    version: int = 1
-    source: str = ""
-    site: str
-    tenant: str = ""
-    until: float
-    reason: str = ""
-
-
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """A (source, site) as operators see it. `rate` is messages a second, None: not limited; durations are seconds."""
 
@@ -126,7 +116,7 @@ class Limits:
         self._paces: dict[tuple[str, str], Pace] = {}
         self._pauses: dict[_PauseKey, _Pause] = {}
         self._matched: dict[tuple[int, _PauseKey], deque[float]] = {}  # when a rule that counts was matched
-        rules = [*shaping.rules, *(rule for provider in shaping.providers for rule in provider.rules)]
+        rules = [*shaping.rules, *[rule for provider in shaping.providers for rule in provider.rules]]
         self._counted_for = max((rule.within for rule in rules if rule.after > 1), default=0.0)
         self._providers: dict[tuple[str, ...], Provider | None] = {}  # by hosts, as looked up before
         self._sweep_at = _SWEPT_AT
@@ -135,7 +125,7 @@ class Limits:
         """Return from when on an attempt may start: `now` if at once, inf if another at its site has to end first."""
         found = self._buckets.when(self._facts(about), now)
         if self._pauses:
-            found = max(found, *(self._pauses.get(key, _NO_PAUSE).until for key in _keys(about)))
+            found = max(found, *[self._pauses.get(key, _NO_PAUSE).until for key in _keys(about)])
         if (about.source, about.site) in self._paces:
             found = max(found, self._pace(about).when(now, dials=dials))
         return found

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Reach, Result, Scope, Verdict
-from mta.queue.pace import REMEMBERED, Learned, Pace, met, says_too_much
+from mta.queue.learned import Learned
+from mta.queue.pace import REMEMBERED, Pace, met, says_too_much
 from mta.queue.shaping import Provider
 from mta.queue.window import FIRST, Met
 
