@@ -177,8 +177,8 @@ class DeliveryRole:
         self._signatory = Signatory(household(config, "delivery"), config.dkim_key_file)
         self._resolver = Resolver(config.dns, parts.clock)
         signer = Signer(parts.spool, self._signatory, parts.clock)
-        self._attempts = Attempter(config, self._resolver, signer, parts.spool, parts.clock)
         limits = Limits(shaping.load(config.delivery.shaping or shaping.OURS), config.delivery.connections_per_site)
+        self._attempts = Attempter(config, self._resolver, signer, parts.spool, parts.clock, limits)
         self._dispatcher = Dispatcher(
             parts.spool, parts.queue, self._attempts, limits, config.delivery, parts.clock, poll=poll
         )

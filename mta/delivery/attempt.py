@@ -24,7 +24,7 @@ from mta.delivery.tls import TlsContexts
 from mta.delivery.trouble import Exchange, Fault, NoWay, Stage, Trouble
 from mta.mail.result import Outcome, Reach, Result, Verdict
 from mta.queue.job import Job
-from mta.queue.limits import Aim
+from mta.queue.limits import About, Aim, Limits
 from mta.spool.interface import SpoolError
 from mta.spool.records import Message
 
@@ -114,6 +114,7 @@ class Attempter:
         signer: Signer,
         content: Contents,
         clock: Clock,
+        limits: Limits,
         *,
         rng: Random | None = None,
     ) -> None:
@@ -127,6 +128,7 @@ class Attempter:
         self._content = content
         self._clock = clock
         self._rng = rng or Random()
+        self._limits = limits
         self._pool = Pool(config.delivery)
         self._held: dict[str, list[tuple[Site, Connection]]] = {}  # by entry, until its outcome is committed
         self._attempts: set[_Attempt] = set()
@@ -160,15 +162,19 @@ class Attempter:
     async def aim(self, destination: str) -> Aim:
         """Find the site of a lane's domain or relay; where there is none it is the domain's own name. Never raises."""
         found = await self._site(destination)
-        if isinstance(found, NoWay):
-            return Aim(destination)
-        # whom an operator has named is no mailbox provider
-        return Aim(found.name, () if found.routed else tuple(hop.host for hop in found.hops))
+        return Aim(destination) if isinstance(found, NoWay) else _aim(found)
 
     def settled(self, job: Job) -> None:
         """Let others have the connections of an attempt, now that its outcome is committed."""
         for site, connection in self._held.pop(job.entry.id, ()):
-            self._pool.give(site, connection)
+            self._pool.give(site, connection, self._deliveries(site))
+
+    def _deliveries(self, site: Site) -> int:
+        """Return after how many deliveries a connection has done its share."""
+        aim = _aim(site)
+        return self._limits.deliveries_per_connection(
+            About("", aim.site, "", aim.hosts), self._settings.deliveries_per_connection
+        )
 
     def recall(self, entry_ids: Collection[str]) -> int:
         """Break off the attempts for entries that have not sent their final dot; return how many.
@@ -198,7 +204,7 @@ class Attempter:
     async def close(self) -> None:
         """Take leave of all peers. Attempts must have ended."""
         for site, connection in [each for held in self._held.values() for each in held]:
-            self._pool.give(site, connection)
+            self._pool.give(site, connection, self._deliveries(site))
         await self._pool.close()
 
     async def _large_results(self, attempt: _Attempt) -> tuple[Result, ...]:
@@ -297,3 +303,8 @@ class Attempter:
     def _broken_off(self, attempt: _Attempt, why: Fault) -> tuple[Result, ...]:
         attempt.counted = attempt.past_dot
         return attempt.everyone(trouble.of_trouble(Trouble(Stage.MAIL, why)))
+
+
+def _aim(site: Site) -> Aim:
+    # whom an operator has named is no mailbox provider
+    return Aim(site.name, () if site.routed else tuple([hop.host for hop in site.hops]))

@@ -10,7 +10,20 @@ import pytest
 
 from mta.mail.envelope import Notify, Recipient
 from mta.mail.result import Reach, Scope, Verdict
-from tests.unit.delivery.peers import ACCEPT, CONTENT, EHLO, HOST, QUIT, Relay, ScriptedServer, config, job, route
+from mta.queue.shaping import parse
+from tests.unit.delivery.peers import (
+    ACCEPT,
+    CONTENT,
+    EHLO,
+    HOST,
+    QUIT,
+    DnsPeer,
+    Relay,
+    ScriptedServer,
+    config,
+    job,
+    route,
+)
 
 
 def told(outcome):
@@ -374,6 +387,18 @@ async def test_a_connection_is_kept_and_counted():
             outcomes = [await relay.attempt(job()) for _ in range(3)]
     assert server.problems == []
     assert [each.results[0].verdict for each in outcomes] == [Verdict.DELIVERED] * 3
+    assert len(server.heard) == 2
+
+
+async def test_a_provider_may_want_fewer_deliveries_on_a_connection():
+    rules = parse("providers: [{name: p, mx: [p.test], deliveries_per_connection: 1}]\n", "shaping.yaml")
+    async with (
+        ScriptedServer(EHLO + ACCEPT + QUIT, EHLO + ACCEPT + QUIT) as server,
+        DnsPeer({("rcpt.test", "MX"): ["10 mx.p.test."], ("mx.p.test", "A"): ["127.0.0.1"]}) as peer,
+        Relay(config(port=server.port, allow_private_targets=True), dns=peer.settings, shaping=rules) as relay,
+    ):
+        for _ in range(2):
+            assert (await relay.attempt(job())).results[0].verdict is Verdict.DELIVERED
     assert len(server.heard) == 2
 
 
