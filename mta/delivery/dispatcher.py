@@ -96,6 +96,7 @@ class Dispatcher:
         self._turns = Turns[Aim](lambda tenant: self._weights.get(tenant, 1), self._gate.room)
         self._placing: dict[Lane, asyncio.Task[None]] = {}  # of which it is looked up where they go
         self._look_at = clock.monotonic()  # not before
+        self._look_wide_at = self._look_at  # for lanes of tenants that have many already
         self._looked = True  # since the bell was rung
         self._stopping = asyncio.Event()
         self._owner = False
@@ -171,19 +172,36 @@ class Dispatcher:
                 self._collected_at = self._clock.monotonic()
 
     async def _look(self) -> None:
-        """Learn which lanes have work due."""
+        """Learn which lanes have work due; those of tenants that have many already, not as often."""
+        known, many = len(self._turns.lanes), set[str]()
+        if self._clock.monotonic() < self._look_wide_at:
+            many = {each for each in self._turns.tenants if self._turns.lanes_of(each) > LOOKS_FREELY}
+        if many:
+            looked_at = known - sum(map(self._turns.lanes_of, many)) + await self._look_for(LOOKS_FREELY, many)
+        else:
+            limit = self._room_for_lanes()
+            found = await self._look_for(limit, many)
+            if LOOKS_FREELY < limit == found:
+                self._bell.set()  # there may be more
+            looked_at = known + found
+            self._look_wide_at = self._clock.monotonic() + LOOK_PAUSE * max(0, looked_at - LOOKS_FREELY)
+        self._look_at = self._clock.monotonic() + LOOK_PAUSE * max(0, looked_at - LOOKS_FREELY)
+
+    async def _look_for(self, limit: int, but_of: Collection[str]) -> int:
+        """Look for lanes that are not known yet; return how many there were, of `limit` at most."""
+        lanes = await self._scheduler.due_lanes(limit, self._turns.lanes, but_of)
+        await self._weigh({lane.tenant for lane in lanes})
+        await self._place(lanes)
+        return len(lanes)
+
+    def _room_for_lanes(self) -> int:
+        """Tell how many lanes more may be known: of those whose sites have no room, some are forgotten if need be."""
         known, closed = len(self._turns.lanes), list(self._turns.passed_over())
         if known > LANES_KNOWN:
             for lane in closed[:LANES]:  # which will be found again
                 self._turns.idle(lane)
                 self._scheduler.forget(lane)
-        limit = max(LOOKS_FREELY, LANES - (known - len(closed)))
-        lanes = await self._scheduler.due_lanes(limit, self._turns.lanes)
-        await self._weigh({lane.tenant for lane in lanes})
-        await self._place(lanes)
-        if LOOKS_FREELY < limit == len(lanes):
-            self._bell.set()  # there may be more
-        self._look_at = self._clock.monotonic() + LOOK_PAUSE * max(0, known + len(lanes) - LOOKS_FREELY)
+        return max(LOOKS_FREELY, LANES - (known - len(closed)))
 
     async def _place(self, lanes: Sequence[Lane]) -> None:
         """Let lanes have their turns where their mail goes; those whose site takes a while to look up, later."""

@@ -36,9 +36,11 @@ class Scheduler:
         """The ids of entries in hand: read ahead, or claimed and not settled."""
         return self._taken
 
-    async def due_lanes(self, limit: int = LANES, skip: Collection[Lane] = ()) -> list[Lane]:
-        """List lanes with due work but those in `skip`, tenants in turn."""
-        return await self._spool.lanes(self._clock.now(), limit, skip)
+    async def due_lanes(
+        self, limit: int = LANES, skip: Collection[Lane] = (), but_of: Collection[str] = ()
+    ) -> list[Lane]:
+        """List lanes with due work, tenants in turn: but those in `skip`, and all of the tenants `but_of`."""
+        return await self._spool.lanes(self._clock.now(), limit, skip, but_of)
 
     async def next_job(self, lane: Lane) -> Job | None:
         """Claim the next entry of a lane, durable on return; None when none is due."""

@@ -79,6 +79,11 @@ class Turns(Generic[Site]):
         """Tell where a lane with work has its turns."""
         return self._site_of[lane]
 
+    def lanes_of(self, tenant: str) -> int:
+        """Tell how many lanes with work a tenant has."""
+        own = self._tenants.get(tenant)
+        return 0 if own is None else own.lanes
+
     @property
     def tenants(self) -> KeysView[str]:
         """All tenants with work."""

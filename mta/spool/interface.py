@@ -119,10 +119,12 @@ class Spool(Protocol):
     def store_content(self) -> ContentWriter:
         """Begin content that is committed as it arrives (over 256 KiB)."""
 
-    async def lanes(self, now: float, limit: int, skip: Collection[Lane] = ()) -> list[Lane]:
+    async def lanes(
+        self, now: float, limit: int, skip: Collection[Lane] = (), but_of: Collection[str] = ()
+    ) -> list[Lane]:
         """List up to `limit` lanes that have work due at `now`, tenants in turn, each's longest waiting first.
 
-        Those in `skip` are passed over.
+        Those in `skip` are passed over, and at no cost all of the tenants `but_of`.
         """
 
     async def heads(self, lane: Lane, now: float, limit: int, skip: Collection[str]) -> list[Due]:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from mta.config import HostPort
 from mta.spool.lmdb.environment import Environment
-from tests.bench.sink import Sink
 from tests.interop.relay import ROLES
+from tests.scale.arrivals import Arrivals
 from tests.scale.backlog import Shape, backlog, domain
 from tests.scale.installation import Installation, Load
 
@@ -160,7 +160,7 @@ class Flat:
         note = f"{1000 * min(full):.0f} and {1000 * min(empty):.0f} ms for a command that reads a record"
         tell(Figure("queue show", 1000 * (min(full) - min(empty)), "ms", 50, note=note))
 
-    async def _starts(self, silent: HostPort, sink: Sink, tell: Callable[[Figure], None]) -> None:
+    async def _starts(self, silent: HostPort, sink: Arrivals, tell: Callable[[Figure], None]) -> None:
         self._empty.send_to(silent)
         empty = await self._empty.start()
         await self._empty.kill()
@@ -170,10 +170,10 @@ class Flat:
             await asyncio.sleep(_UNDER_WAY)
             await end()
             self._full.send_to(sink.address)
-            sink.expect(1)
-            began = time.perf_counter()
+            sink.forget()
+            began = time.monotonic()
             starting = asyncio.create_task(self._full.start())
-            arrived_at = await sink.reached(_ARRIVAL)
+            arrived_at = await sink.first(_ARRIVAL)
             start = await starting
             await self._full.kill()
             tell(Figure(f"220 after {name}", start.greeting, "s", 2, note=f"empty {empty.greeting:.2f} s"))
@@ -192,9 +192,9 @@ async def _timed(installation: Installation, *command: str) -> float:
 
 
 @asynccontextmanager
-async def _receivers() -> AsyncIterator[tuple[HostPort, Sink]]:
+async def _receivers() -> AsyncIterator[tuple[HostPort, Arrivals]]:
     """Run next hops: one that takes connections and says nothing, one that takes all mail."""
-    sink = Sink()
+    sink = Arrivals()
     await sink.start()
     silent = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0, backlog=1024)
     try:

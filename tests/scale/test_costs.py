@@ -81,7 +81,7 @@ async def test_a_look_reads_no_more_with_a_backlog(tmp_path: Path, shape: Shape)
     now = time.time() + 1
     lane = Lane(TENANT, MessageClass.NORMAL, domain(shape, FEW // 2, random.Random(1)))
     looks: dict[str, Callable[[View], object]] = {
-        "lanes": lambda view: view.due_lanes(now, _LOOK, {}, ()),
+        "lanes": lambda view: view.due_lanes(now, _LOOK, {}, (), ()),
         "heads": lambda view: view.due_rows(lane, now, _LOOK, ()),
         "timers due": lambda view: view.timer_rows(now, _LOOK),
         "next timer": lambda view: view.next_timer_after(now),

@@ -38,6 +38,7 @@ from mta.spool.lmdb.keys import (
     kind_key,
     message_key,
     record_key,
+    tenant_key,
 )
 from mta.spool.lmdb.log import log_key
 from mta.spool.lmdb.operations import Accepting, Changing, Claiming, Settling, Wishing
@@ -142,10 +143,12 @@ class LmdbSpool:
 
     # The queue
 
-    async def lanes(self, now: float, limit: int, skip: Collection[Lane] = ()) -> list[Lane]:
+    async def lanes(
+        self, now: float, limit: int, skip: Collection[Lane] = (), but_of: Collection[str] = ()
+    ) -> list[Lane]:
         """List lanes that have work due, tenants in turn; hints that turn out stale are put right first."""
         with self._view() as view:
-            found = view.due_lanes(now, limit, self._lanes, skip)
+            found = view.due_lanes(now, limit, self._lanes, skip, {tenant_key(each) for each in but_of})
         await self._quarantine(Table.DUE, found.broken)
         if found.stale:
             await self._writer.perform(MendHints(found.stale))

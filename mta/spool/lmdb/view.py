@@ -131,7 +131,9 @@ class View:
                 have += len(plain)
         return b"".join(found)[:wanted]
 
-    def due_lanes(self, now: float, limit: int, known: dict[bytes, Lane], skip: Collection[Lane]) -> "DueLanes":
+    def due_lanes(
+        self, now: float, limit: int, known: dict[bytes, Lane], skip: Collection[Lane], but_of: Collection[bytes]
+    ) -> "DueLanes":
         """Find the lanes with due work, by tenant, and the rows that stand in the way.
 
         A hint needs mending when it is before its lane's head, or when it is not the lane's first.
@@ -142,6 +144,7 @@ class View:
         while more:
             tenant = cursor_key(hints)[:TENANT_BYTES]
             lanes, passed = dict[bytes, Lane](), 0
+            more = tenant not in but_of
             while more and len(lanes) < limit and passed < _HINTS_PASSED:
                 key = cursor_key(hints)
                 if not key.startswith(tenant) or key[TENANT_BYTES:-LANE_BYTES] > until:
