@@ -5,6 +5,7 @@ import random
 import re
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from statistics import quantiles
@@ -54,12 +55,16 @@ async def waits(directory: Path, flood: Flood | None, entries: int, messages: in
         if flood is not None:
             async with backlog(directory / "state", random.Random(1)) as spool:
                 await spool.fill(entries, Shape.ONE if flood is Flood.SITE else Shape.DOMAINS)
-        with relay.serving():
-            await arrivals.first(_LATE) if flood is not None else None
-            accepted = await _send(smtp, messages)
-            async with asyncio.timeout(_LATE):
-                while len(came := dict(_light(arrivals))) < messages:
-                    await asyncio.sleep(0.05)
+        with ExitStack() as started:
+            await asyncio.to_thread(started.enter_context, relay.serving())
+            try:
+                await arrivals.first(_LATE) if flood is not None else None
+                accepted = await _send(smtp, messages)
+                async with asyncio.timeout(_LATE):
+                    while len(came := dict(_light(arrivals))) < messages:
+                        await asyncio.sleep(0.05)
+            finally:
+                await asyncio.to_thread(started.close)  # while the receiver still answers
         assert flood is None or len(arrivals.came) < entries + messages, "the flood was over before the end"
     finally:
         await dns.close()
