@@ -38,7 +38,7 @@ def missing() -> str:
 class Disk:
     """One file system. `plug` mounts it, `cut` is the power cut, `unplug` unmounts."""
 
-    def __init__(self, folder: Path, megabytes: int = 256) -> None:
+    def __init__(self, folder: Path, megabytes: int = 1024) -> None:
         self.root = folder / "disk"
         self._image = folder.resolve() / "disk.img"
         self._plugged = False
