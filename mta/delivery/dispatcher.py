@@ -24,6 +24,7 @@ from mta.spool.records import Lane
 log = logging.getLogger(__name__)
 
 COLLECT_INTERVAL = 60.0  # seconds between looks for content that nothing refers to
+LANES_A_SLOT = 20  # known, of which each has a delivery to make at least
 LOOKUPS = 1000  # lanes at most whose site is looked up
 LOOKUPS_A_TENANT = 100  # of these
 WEIGHTS_INTERVAL = 10.0  # seconds after which a changed weight is known
@@ -86,7 +87,7 @@ class Dispatcher:
         self._placing: dict[Lane, asyncio.Task[None]] = {}  # of which it is looked up where they go
         self._look_at = clock.monotonic()  # not before
         self._look_wide_at = self._look_at  # for lanes of tenants that have many already
-        self._looked = True  # since the bell was rung
+        self._owed_at: float | None = None  # when to look for what was not looked for at the bell
         self._stopping = asyncio.Event()
         self._owner = False
         self._collected_at = clock.monotonic()
@@ -136,9 +137,10 @@ class Dispatcher:
     async def _turn(self) -> None:
         if await self._queue.run_timers():
             self._bell.set()  # there may be more
-        self._looked = self._clock.monotonic() >= self._look_at
-        if self._looked:
+        if self._clock.monotonic() >= self._look_at:
             await self._look()
+        else:
+            self._owed_at = self._look_at
         await self._staff()
         if self._clock.monotonic() - self._collected_at >= COLLECT_INTERVAL:
             if await self._spool.collect(self._clock.now()):
@@ -149,22 +151,26 @@ class Dispatcher:
     async def _look(self) -> None:
         """Learn which lanes have work due; those of tenants that have many already, not as often."""
         known, now = len(self._turns.lanes), self._clock.monotonic()
-        wanted = self._lanes_wanted(known) if now >= self._look_wide_at else 0
-        if wanted > 0:
+        wanted = self._lanes_wanted(known)
+        self._owed_at = self._look_wide_at if wanted > 0 and now < self._look_wide_at else None
+        if wanted > 0 and self._owed_at is None:
             found = await self._look_for(wanted, ())
             self._look_wide_at = self._clock.monotonic() + LOOK_PAUSE * max(0, known + found - LOOKS_FREELY)
             if found == wanted:
                 self._bell.set()  # there may be more
         else:
-            many = {each for each in self._turns.tenants if self._turns.lanes_of(each) > LOOKS_FREELY}
-            known -= sum(map(self._turns.lanes_of, many))
-            found = await self._look_for(LOOKS_FREELY, many)
-        self._look_at = self._clock.monotonic() + LOOK_PAUSE * max(0, known + found - LOOKS_FREELY)
+            await self._look_for(LOOKS_FREELY, self._have_many())
+        passed = len(self._turns.lanes) - sum(map(self._turns.lanes_of, self._have_many()))
+        self._look_at = self._clock.monotonic() + LOOK_PAUSE * max(0, passed - LOOKS_FREELY)
+
+    def _have_many(self) -> set[str]:
+        return {each for each in self._turns.tenants if self._turns.lanes_of(each) > LOOKS_FREELY}
 
     def _lanes_wanted(self, known: int) -> int:
-        """Tell how many lanes more should be known: LANES whose sites have room, but not too many in all."""
+        """Tell how many lanes more should be known: enough whose sites have room, but not too many in all."""
         closed = sum(1 for _ in self._turns.passed_over())
-        return min(LANES - (known - closed), LANES_KNOWN - known)
+        enough = min(LANES, LANES_A_SLOT * self._settings.connections)
+        return min(enough - (known - closed), LANES_KNOWN - known)
 
     async def _look_for(self, limit: int, but_of: Collection[str]) -> int:
         """Look for lanes that are not known yet; return how many there were, of `limit` at most."""
@@ -351,4 +357,4 @@ class Dispatcher:
         """Work out how long there is nothing new to do; work held back by limits comes with the bell."""
         at = await self._scheduler.next_at(looked_at)
         pause = self._poll if at is None else min(self._poll, max(0.0, at - self._clock.now()))
-        return pause if self._looked else min(pause, max(0.0, self._look_at - self._clock.monotonic()))
+        return pause if self._owed_at is None else min(pause, max(0.0, self._owed_at - self._clock.monotonic()))

@@ -308,20 +308,35 @@ async def test_whoever_comes_to_a_flood_has_one_of_the_next_slots(bench: Bench) 
     assert bench.peer.tenants.count("light") == 2
 
 
-async def test_with_many_lanes_the_bell_is_not_heeded_at_once_but_heeded(
+async def test_with_many_lanes_the_bell_is_heeded_at_once_for_others_only(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def known(domain: str) -> bool:
+        return domain in [lane.domain for lane in bench.dispatcher._turns.lanes]
+
     monkeypatch.setattr(module, "LOOKS_FREELY", 2)
     monkeypatch.setattr(module, "LOOK_PAUSE", 10.0)
     await bench.accept(*[f"d{number}.test" for number in range(4)])
-    bench.start()
-    await bench.until(lambda: len(bench.peer.begun) == 4)
+    bench.start(connections=1)
+    await bench.until(lambda: len(bench.peer.begun) == 1)
     await bench.accept("late.test")
+    await bench.accept("other.test", tenant="other")
+    await bench.until(lambda: known("other.test"))
     await bench.clock.advance(19.0)
     await asyncio.sleep(0.05)
-    assert "late.test" not in bench.peer.begun
+    assert not known("late.test")
     await bench.clock.advance(1.0)
-    await bench.until(lambda: "late.test" in bench.peer.begun)
+    await bench.until(lambda: known("late.test"))
+
+
+async def test_no_more_lanes_are_known_than_slots_need(bench: Bench) -> None:
+    await bench.accept(*[f"d{number}.test" for number in range(300)])
+    bench.start(connections=1)
+    await bench.until(lambda: len(bench.peer.begun) == 1)
+    await asyncio.sleep(0.05)
+    assert len(bench.dispatcher._turns.lanes) <= 2 * module.LOOKS_FREELY
+    bench.peer.let_go()
+    await bench.until(bench.empty)
 
 
 async def test_a_lane_alone_keeps_its_workers(bench: Bench) -> None:
