@@ -150,14 +150,12 @@ class Dispatcher:
 
     async def _look(self) -> None:
         """Learn which lanes have work due; those of tenants that have many already, not as often."""
-        known, now = len(self._turns.lanes), self._clock.monotonic()
+        known, now = len(self._turns.lanes) + len(self._placing), self._clock.monotonic()
         wanted = self._lanes_wanted(known)
         self._owed_at = self._look_wide_at if wanted > 0 and now < self._look_wide_at else None
         if wanted > 0 and self._owed_at is None:
             found = await self._look_for(wanted, ())
             self._look_wide_at = self._clock.monotonic() + LOOK_PAUSE * max(0, known + found - LOOKS_FREELY)
-            if found == wanted:
-                self._bell.set()  # there may be more
         else:
             await self._look_for(LOOKS_FREELY, self._have_many())
         passed = len(self._turns.lanes) - sum(map(self._turns.lanes_of, self._have_many()))
@@ -173,21 +171,29 @@ class Dispatcher:
         return min(enough - (known - closed), LANES_KNOWN - known)
 
     async def _look_for(self, limit: int, but_of: Collection[str]) -> int:
-        """Look for lanes that are not known yet; return how many there were, of `limit` at most."""
-        lanes = await self._scheduler.due_lanes(limit, self._turns.lanes, but_of)
+        """Look for lanes that are not known yet; return how many have their turns now or when it is known where."""
+        known = self._turns.lanes | self._placing.keys() if self._placing else self._turns.lanes
+        lanes = await self._scheduler.due_lanes(limit, known, but_of)
         await self._weigh({lane.tenant for lane in lanes})
-        await self._place(lanes)
-        return len(lanes)
+        placed = await self._place(lanes)
+        if placed == limit:
+            self._bell.set()  # there may be more
+        return placed
 
-    async def _place(self, lanes: Sequence[Lane]) -> None:
-        """Let lanes have their turns where their mail goes; those whose site takes a while to look up, later."""
+    async def _place(self, lanes: Sequence[Lane]) -> int:
+        """Let lanes have their turns where their mail goes; those whose site takes a while to look up, later.
+
+        Return how many: the others have to be looked for again when some of these lookups are over.
+        """
         waiting = [each for each in lanes if each not in self._turns.lanes and each not in self._placing]
+        found = len(waiting)
         while waiting and (begun := self._begin_to_place(waiting)):
             await asyncio.sleep(0)  # which is long enough for what is known already
             for each in begun:
                 if each in self._placing:
                     self._placing[each].add_done_callback(lambda _: self._bell.set())
             waiting = [each for each in waiting if each not in begun]
+        return found - len(waiting)
 
     def _begin_to_place(self, lanes: Sequence[Lane]) -> set[Lane]:
         """Begin to look up as many as may be, of each tenant, and return which."""

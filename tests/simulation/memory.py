@@ -1,0 +1,306 @@
+"""A spool in memory: what mta.spool.interface promises, but for what outlives the process (tests/contract).
+
+It is for the simulation, where a commit takes simulated time. What is asked is done at once and answered when the
+commit is over: who is killed meanwhile has done it and does not know.
+"""
+
+import asyncio
+from bisect import bisect_right, insort
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from itertools import islice, zip_longest
+
+import msgspec
+
+from mta.mail.event import Event
+from mta.spool.interface import (
+    Acceptance,
+    Change,
+    Due,
+    Refused,
+    Settlement,
+    Space,
+    SpoolError,
+    Unavailable,
+)
+from mta.spool.records import Claim, Entry, Lane, Message, Segment, Wish
+
+PAGE = 4000
+
+
+class Stored:
+    """What is stored, for all who have the spool open."""
+
+    def __init__(self, heard: Callable[[Event], None] = lambda _: None) -> None:
+        """`heard` is told every event, in commit order."""
+        self.heard = heard
+        self.messages: dict[str, Message] = {}
+        self.entries: dict[str, Entry] = {}
+        self.of_message: dict[str, dict[str, None]] = defaultdict(dict)
+        self.claims: dict[str, Claim] = {}
+        self.due: dict[Lane, list[tuple[float, str]]] = {}
+        self.due_in_all: list[tuple[float, str]] = []
+        self.timers: list[tuple[float, str]] = []
+        self.contents: dict[bytes, bytes] = {}
+        self.loose: dict[bytes, float] = {}  # content that nothing refers to yet, and from when on it may be collected
+        self.records: dict[tuple[str, str], bytes] = {}
+        self.log: list[tuple[int, Event]] = []
+        self.position = 0
+        self.epoch = 0
+
+    def accept(self, acceptances: Sequence[Acceptance]) -> int:
+        taken = [each.content for acceptance in acceptances for each in acceptance.message.segments]
+        if max(Counter(taken).values(), default=0) > 1 or not all(each in self.loose for each in taken):
+            raise Refused("content belongs to one message")
+        for each in acceptances:
+            message = each.message
+            if each.content:
+                segment = Segment(message.id.encode(), len(each.content), b"")
+                self.contents[segment.content] = each.content
+                message = msgspec.structs.replace(message, segments=(*message.segments, segment))
+            if each.entries:
+                self.messages[message.id] = message
+            for entry in each.entries:
+                self._put(entry)
+            self.tell(each.events)
+        for content in taken:
+            del self.loose[content]
+        return self.position
+
+    def tell(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self.position += 1
+            self.log.append((self.position, event))
+            self.heard(event)
+
+    def as_read(self, entry: Entry) -> bool:
+        """Whether an entry is as somebody read it."""
+        stored = self.entries.get(entry.id)
+        return stored is not None and stored.revision == entry.revision and stored.held is entry.held
+
+    def claim(self, entry: Entry, claim: Claim) -> bool:
+        if not self.as_read(entry) or entry.held or entry.id in self.claims:
+            return False
+        self._out_of_lane(self.entries[entry.id])
+        self.claims[entry.id] = claim
+        return True
+
+    def settle(self, settlement: Settlement) -> bool:
+        entry = settlement.entry
+        if self.claims.get(entry.id) != settlement.claim:
+            return False
+        del self.claims[entry.id]
+        self._step(entry, settlement.events, settlement.acceptances)
+        return True
+
+    def change(self, change: Change) -> bool:
+        before = change.before
+        if not self.as_read(before) or before.id in self.claims:
+            return False
+        self._out_of_lane(before)
+        self._step(change.after, change.events, change.acceptances)
+        return True
+
+    def _step(self, after: Entry, events: Sequence[Event], acceptances: Sequence[Acceptance]) -> None:
+        self.timers.remove((self.entries.pop(after.id).timer_at, after.id))
+        self.accept(acceptances)
+        self.tell(events)
+        if after.waiting:
+            self._put(msgspec.structs.replace(after, revision=after.revision + 1))
+            return
+        of_message = self.of_message[after.message]
+        del of_message[after.id]
+        if not of_message:
+            del self.of_message[after.message]
+            for segment in self.messages.pop(after.message).segments:
+                del self.contents[segment.content]
+
+    def _put(self, entry: Entry) -> None:
+        self.entries[entry.id] = entry
+        self.of_message[entry.message][entry.id] = None
+        insort(self.timers, (entry.timer_at, entry.id))
+        if not entry.held:
+            insort(self.due.setdefault(entry.lane, []), (entry.due_at, entry.id))
+            insort(self.due_in_all, (entry.due_at, entry.id))
+
+    def _out_of_lane(self, entry: Entry) -> None:
+        if entry.held:
+            return
+        row = (entry.due_at, entry.id)
+        self.due[entry.lane].remove(row)
+        if not self.due[entry.lane]:
+            del self.due[entry.lane]
+        self.due_in_all.remove(row)
+
+
+class MemoryContentWriter:
+    """Content in the making; nothing refers to it until it is accepted."""
+
+    def __init__(self, stored: Stored, name: bytes, until: float) -> None:
+        self._stored = stored
+        self._name = name
+        stored.contents[name], stored.loose[name] = b"", until
+
+    async def write(self, data: bytes) -> None:
+        self._stored.contents[self._name] += data
+
+    async def finish(self) -> Segment:
+        return Segment(self._name, len(self._stored.contents[self._name]), b"")
+
+    async def abort(self) -> None:
+        self._stored.loose[self._name] = 0.0
+
+
+class MemorySpool:
+    """One process's hold on what is stored."""
+
+    def __init__(self, stored: Stored, now: Callable[[], float], commit: float = 0.0) -> None:
+        """A commit takes `commit` seconds of the loop's time."""
+        self._stored = stored
+        self._now = now
+        self._commit = commit
+        self._closed = False
+
+    async def _committed(self) -> None:
+        await asyncio.sleep(self._commit)
+
+    async def accept(self, acceptances: Sequence[Acceptance]) -> int:
+        if self._closed:
+            raise Unavailable("closed")
+        position = self._stored.accept(acceptances)
+        await self._committed()
+        return position
+
+    async def accept_each(self, acceptances: Sequence[Acceptance]) -> list[int | SpoolError]:
+        results: list[int | SpoolError] = []
+        for each in acceptances:
+            try:
+                results.append(await self.accept([each]))
+            except SpoolError as error:
+                results.append(error)
+        return results
+
+    def store_content(self) -> MemoryContentWriter:
+        name = f"stored {len(self._stored.contents)}".encode()
+        return MemoryContentWriter(self._stored, name, self._now() + 3600)
+
+    async def lanes(
+        self, now: float, limit: int, skip: Collection[Lane] = (), but_of: Collection[str] = ()
+    ) -> list[Lane]:
+        by_tenant: dict[str, list[tuple[float, Lane]]] = defaultdict(list)
+        for lane, rows in self._stored.due.items():
+            if rows[0][0] <= now and lane not in skip and lane.tenant not in but_of:
+                by_tenant[lane.tenant].append((rows[0][0], lane))
+        in_turn = zip_longest(*[sorted(lanes) for lanes in by_tenant.values()])
+        return [each[1] for turn in in_turn for each in turn if each is not None][:limit]
+
+    async def heads(self, lane: Lane, now: float, limit: int, skip: Collection[str]) -> list[Due]:
+        rows = self._stored.due.get(lane, [])
+        found = (self._due(entry_id) for due_at, entry_id in rows if due_at <= now and entry_id not in skip)
+        return list(islice(found, limit))
+
+    def _due(self, entry_id: str) -> Due:
+        entry = self._stored.entries[entry_id]
+        return Due(entry, self._stored.messages[entry.message])
+
+    async def next_due_at(self, after: float) -> float | None:
+        return _first_after(self._stored.due_in_all, after)
+
+    async def claim(self, entry: Entry, claim: Claim) -> bool:
+        done = self._stored.claim(entry, claim)
+        await self._committed()
+        return done
+
+    async def wish(self, entry_id: str, claim: Claim, wish: Wish) -> bool:
+        if self._stored.claims.get(entry_id) != claim:
+            return False
+        self._stored.claims[entry_id] = msgspec.structs.replace(claim, wish=wish)
+        await self._committed()
+        return True
+
+    async def claims(self) -> list[tuple[Due, Claim]]:
+        return [(self._due(entry_id), claim) for entry_id, claim in self._stored.claims.items()]
+
+    async def settle(self, settlement: Settlement) -> bool:
+        done = self._stored.settle(settlement)
+        await self._committed()
+        return done
+
+    async def change(self, change: Change) -> bool:
+        done = self._stored.change(change)
+        await self._committed()
+        return done
+
+    async def timers(self, now: float, limit: int) -> list[Due]:
+        come = self._stored.timers[: bisect_right(self._stored.timers, (now, "~"))]
+        return [self._due(entry_id) for _, entry_id in come if entry_id not in self._stored.claims][:limit]
+
+    async def next_timer_at(self, after: float) -> float | None:
+        return _first_after(self._stored.timers, after)
+
+    async def content(self, message: Message, limit: int | None = None) -> bytes:
+        return b"".join(self._stored.contents[each.content] for each in message.segments)[:limit]
+
+    async def message(self, message_id: str) -> Message | None:
+        return self._stored.messages.get(message_id)
+
+    async def entry(self, entry_id: str) -> Entry | None:
+        return self._stored.entries.get(entry_id)
+
+    async def entries(self, message_id: str) -> list[tuple[Entry, Claim | None]]:
+        of_message = self._stored.of_message.get(message_id, {})
+        return [(self._stored.entries[each], self._stored.claims.get(each)) for each in of_message]
+
+    async def walk_entries(self) -> AsyncIterator[tuple[Entry, Claim | None]]:
+        for entry in list(self._stored.entries.values()):
+            yield entry, self._stored.claims.get(entry.id)
+
+    async def next_epoch(self) -> int:
+        self._stored.epoch += 1
+        return self._stored.epoch
+
+    async def events_after(self, position: int, limit: int) -> list[tuple[int, Event]]:
+        return [each for each in self._stored.log if each[0] > position][:limit]
+
+    async def discard_events(self, position: int) -> None:
+        self._stored.log = [each for each in self._stored.log if each[0] > position]
+
+    async def log_end(self) -> int:
+        return self._stored.position
+
+    async def get_record(self, kind: str, name: str) -> bytes | None:
+        return self._stored.records.get((kind, name))
+
+    async def put_record(self, kind: str, name: str, value: bytes, *, replace: bool) -> bool:
+        if (kind, name) in self._stored.records and not replace:
+            return False
+        self._stored.records[kind, name] = value
+        return True
+
+    async def delete_record(self, kind: str, name: str) -> bool:
+        return self._stored.records.pop((kind, name), None) is not None
+
+    async def list_records(self, kind: str) -> list[tuple[str, bytes]]:
+        return sorted((name, value) for (of, name), value in self._stored.records.items() if of == kind)
+
+    async def collect(self, now: float) -> int:
+        stored = self._stored
+        gone = [name for name, until in stored.loose.items() if until < now]
+        pages = sum(-(-len(stored.contents.pop(name)) // PAGE) for name in gone)
+        for name in gone:
+            del stored.loose[name]
+        return pages
+
+    def space(self) -> Space:
+        return Space(free=1 << 40, reserve=0, used=0)
+
+    def healthy(self) -> bool:
+        return True
+
+    async def close(self) -> None:
+        self._closed = True
+
+
+def _first_after(rows: list[tuple[float, str]], after: float) -> float | None:
+    number = bisect_right(rows, (after, "~"))
+    return rows[number][0] if number < len(rows) else None
