@@ -134,8 +134,6 @@ class Dispatcher:
             log.warning("deliveries=taken-over given_back=%d reason=owner-died-in-flight", given_back)
 
     async def _turn(self) -> None:
-        if await self._queue.run_timers():
-            self._bell.set()  # there may be more
         self._looked = self._clock.monotonic() >= self._look_at
         if self._looked:
             await self._look()
