@@ -14,7 +14,7 @@ from mta.ingress.questions import Abandon, Accept, Authenticate, StartTls, Store
 from mta.ingress.session import Session
 from mta.mail.reply import Reply
 
-NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
+NOW = 1_795_222_923.0  # 2026-11-21T01:02:03Z
 REPLY_LINES = re.compile(rb"(?:[2-5][0-9]{2}[ -][ -~]{0,506}\r\n)*")
 LISTENERS = {
     "relay": {"kind": "relay", "networks": ["127.0.0.0/8"], "tenant": "alice"},

@@ -20,7 +20,7 @@ from mta.ingress.questions import Accept, Authenticate, StartTls
 from mta.ingress.session import Session
 from mta.mail.reply import Reply
 
-NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
+NOW = 1_795_222_923.0  # 2026-11-21T01:02:03Z
 DIALOGS = sorted((Path(__file__).parents[2] / "dialogs").glob("*.smtp"))
 assert DIALOGS
 

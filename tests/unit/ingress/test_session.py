@@ -17,7 +17,7 @@ from mta.mail.reply import Reply
 
 LOOPBACK = client_at("127.0.0.1")
 REMOTE = client_at("192.0.2.1")
-NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
+NOW = 1_795_222_923.0  # 2026-11-21T01:02:03Z
 QUEUED = Reply(250, "2.0.0", "OK queued as x")
 MAIL = b"MAIL FROM:<a@alice.test>\r\nRCPT TO:<b@remote.test>\r\nDATA\r\n"
 
