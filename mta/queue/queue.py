@@ -7,8 +7,8 @@ and the DSNs that report it. What becomes of an entry is decided in transitions.
 import asyncio
 import logging
 import random as _random
-from collections.abc import Callable, Collection, Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -30,7 +30,9 @@ from mta.spool.records import Claim, Entry, Message, Timer, Wish
 
 log = logging.getLogger(__name__)
 
-TIMERS_AT_ONCE = 100  # in one commit or a few; each may have a DSN to write
+TIMERS_AT_ONCE = 128  # read together; each may have a DSN to write
+_TIMERS_A_TURN = 16  # of the event loop, which then has others to see to
+_Done = TypeVar("_Done")
 _TRIES = 5  # to change an entry that others change meanwhile
 
 
@@ -170,6 +172,14 @@ class Queue:
         """Do what is due by the entries' own timers: delay notices and expiry. Return how many were done."""
         now = self._observe()
         due = await self._spool.timers(now, TIMERS_AT_ONCE)
+        under_way: list[asyncio.Task[int]] = []
+        for first in range(0, len(due), _TIMERS_A_TURN):
+            # PERF: the next reports are written while those before are stored; both at once took 60 % longer
+            under_way.append(asyncio.create_task(self._run_several(due[first : first + _TIMERS_A_TURN], now)))
+            await asyncio.sleep(0)
+        return sum(await _together(under_way))
+
+    async def _run_several(self, due: Sequence[Due], now: float) -> int:
         return (await _together([self._run_timer(each, now) for each in due])).count(True)
 
     async def _run_timer(self, due: Due, now: float) -> bool:
@@ -279,13 +289,13 @@ class Queue:
             self._ring()
 
 
-async def _together(changes: Sequence[Coroutine[Any, Any, bool]]) -> list[bool]:
+async def _together(changes: Sequence[Awaitable[_Done]]) -> list[_Done]:
     """Make changes that have nothing to do with each other, in few commits; raise what went wrong when all are done.
 
     PERF: one after the other, 200 claims of a process that was killed were 200 commits, 0.6 to 1.6 s before the first
     delivery on a busy disk; together 0.1 to 0.4 s (alternating runs).
     """
-    done: list[bool] = []
+    done: list[_Done] = []
     for each in await asyncio.gather(*changes, return_exceptions=True):
         if isinstance(each, BaseException):
             raise each
