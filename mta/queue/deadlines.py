@@ -64,7 +64,7 @@ class Deadlines:
         looked_at = self._clock.now()
         done = await self._queue.run_timers()
         broken_off = self._break_off(lambda job: self._queue.overdue(job.message, job.entry))
-        if broken_off:  # they expire with their outcome
+        if broken_off:  # they expire when their outcome is stored
             log.info("deadlines=over attempts_broken_off=%d", broken_off)
         if done:  # there may be more
             return 0.0

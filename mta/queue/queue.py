@@ -138,10 +138,6 @@ class Queue:
         while owned is not None:
             wish = owned.wish
             step = transition if wish is None else transitions.fulfilled(message, transition, wish, now)
-            if step.after.waiting and now >= step.after.expires_at:
-                self._observe()
-                if self.overdue(message, step.after):
-                    step = transitions.ran_out(message, step, now)
             step, dsns = await self._reports(message, step, now)
             if await self._spool.settle(
                 Settlement(message=message, entry=step.after, claim=owned, events=step.events, acceptances=dsns)

@@ -181,14 +181,6 @@ def expired(message: Message, entry: Entry, now: float) -> Transition:
     return _ended(entry, State.EXPIRED, telling, _asked({DsnKind.EXPIRED: failed}))
 
 
-def ran_out(message: Message, transition: Transition, now: float) -> Transition:
-    """End those whom an attempt left waiting: their time was over meanwhile."""
-    then = expired(message, transition.after, now)
-    return Transition(
-        after=then.after, events=transition.events + then.events, reports={**transition.reports, **then.reports}
-    )
-
-
 def wished(message: Message, entry: Entry, wish: Wish, now: float) -> Transition:
     """Do what somebody wants of an entry that nobody has in hand. Nobody is told by DSN.
 
