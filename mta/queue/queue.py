@@ -200,7 +200,7 @@ class Queue:
         return self._jumps.expired(
             accepted_at=message.accepted_at,
             expires_at=entry.expires_at,
-            last_attempt_at=0.0 if message.firm else entry.last_attempt_at,
+            last_attempt_at=entry.last_attempt_at,
             held=message.firm or entry.held,
         )
 

@@ -108,7 +108,10 @@ async def test_not_passed_on_to_who_keeps_no_deadlines(story: Story) -> None:
 async def test_held_for_an_hour(story: Story) -> None:
     now = story.clock.now()
     envelope = Envelope(
-        sender="s@origin.test", recipients=(Recipient("ok@rcpt.test"),), release_at=now + HOUR, deliver_by=now + HOUR + 60
+        sender="s@origin.test",
+        recipients=(Recipient("ok@rcpt.test"),),
+        release_at=now + HOUR,
+        deliver_by=now + HOUR + 60,
     )
     await story.parts.queue.accept(
         Submission(

@@ -1,4 +1,4 @@
-"""Deadlines: whatever an entry does when its time is over, it ends within seconds, once, and goes out to nobody after."""
+"""Deadlines: whatever an entry does when its time is over, it ends within seconds, once, and goes to nobody after."""
 
 import asyncio
 import os
@@ -211,6 +211,8 @@ async def test_a_deadline_over_before_the_start_waits_for_the_clock_and_gets_no_
         await world.pass_by(10.0)
         assert await world.ended() == {}
     assert world.late == []
+    ((entry, _),) = [each async for each in world.spool.walk_entries()]
+    assert entry.revision < SETTLED / 30  # looked at now and then, not over and over
     await world.pass_by(90.0)
     (end,) = (await world.until(lambda ends: len(ends) == 1)).values()
     assert end.type is EventType.EXPIRED
