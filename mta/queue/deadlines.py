@@ -15,6 +15,7 @@ from mta.spool.interface import Spool, SpoolError, Unavailable
 
 log = logging.getLogger(__name__)
 
+_SOON = 1.0  # seconds
 type_break_off = Callable[[Callable[[Job], bool]], int]
 
 
@@ -49,13 +50,13 @@ class Deadlines:
         """Keep deadlines until stopped. Durable state alone says what is to be done, so this can die at any point."""
         while not self._stopping.is_set():
             self._bell.clear()
-            heeds = self._bell
             try:
                 pause = await self._turn()
             except SpoolError as error:
                 log.error("deadlines=waiting error=%s", error)
-                heeds, pause = self._stopping, self._poll  # whoever rings cannot help
-            await self._clock.wait(heeds, pause)
+                pause = self._poll
+            # whoever rings, for each message, is not worth a look if there will be one in a second
+            await self._clock.wait(self._bell if pause > _SOON else self._stopping, pause)
 
     async def _turn(self) -> float:
         """Do what is due, and return the seconds until there is more."""

@@ -170,7 +170,7 @@ class Queue:
         due = await self._spool.timers(now, TIMERS_AT_ONCE)
         under_way: list[asyncio.Task[int]] = []
         for first in range(0, len(due), _TIMERS_A_TURN):
-            # PERF: the next reports are written while those before are stored; both at once took 60 % longer
+            # The next reports are written while those before are stored.
             under_way.append(asyncio.create_task(self._run_several(due[first : first + _TIMERS_A_TURN], now)))
             await asyncio.sleep(0)
         return sum(await _together(under_way))

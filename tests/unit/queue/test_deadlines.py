@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ from mta.spool.interface import Due
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Origin, Wish
 from mta.spool.sealing import Keyring
+from tests.contract.stand_in import StandIn
 
 LATE = 5.0  # seconds that an end may come after its deadline
 SLOTS = 3
@@ -234,4 +236,21 @@ async def test_a_clock_that_jumps_moves_the_deadline_with_it(tmp_path: Path) -> 
     await world.clock.advance(4.0)
     await world.queue.run_timers()
     assert len(await world.ended()) == 1
+    await world.spool.close()
+
+
+async def test_a_sick_spool_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    world = World(tmp_path)
+    await world.accept(Plan("defers", 10.0, 0, held=True, sender=""))
+    spool = StandIn(world.spool)
+    spool.healthy = lambda: False  # type: ignore[attr-defined]
+    running = asyncio.create_task(Deadlines(spool, world.queue, world.break_off, world.clock).run())
+    await world.pass_by(20.0)
+    assert await world.ended() == {}
+    assert "deadlines=waiting error=the spool is sick" in caplog.text
+    spool.healthy = lambda: True  # type: ignore[attr-defined]
+    await world.pass_by(1.0)
+    await world.until(lambda ends: len(ends) == 1)
+    running.cancel()
+    await asyncio.wait((running,))
     await world.spool.close()
