@@ -164,6 +164,7 @@ class DeliveryRole:
         from mta.delivery.resolver import Resolver  # noqa: PLC0415
         from mta.delivery.signatory import Signatory  # noqa: PLC0415
         from mta.delivery.signing import Signer  # noqa: PLC0415
+        from mta.queue.deadlines import Deadlines  # noqa: PLC0415
 
         config = parts.config
         self._parts = parts
@@ -174,27 +175,35 @@ class DeliveryRole:
         signer = Signer(parts.spool, self._signatory, parts.clock)
         self._attempts = Attempter(config, self._resolver, signer, parts.spool, parts.clock)
         self._dispatcher = Dispatcher(parts.spool, parts.queue, self._attempts, config.delivery, parts.clock, poll=poll)
+        self._deadlines = Deadlines(parts.spool, parts.queue, self._attempts.break_off, parts.clock, poll=poll)
         self._bell: DoorbellSocket | None = None
-        self._running: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Begin to deliver."""
         del sockets
-        self._bell = DoorbellSocket(self._parts.config.doorbell, self._dispatcher.ring)
-        self._running = asyncio.create_task(self._dispatcher.run(), name="dispatcher")
-        self._running.add_done_callback(_ended)
+        self._bell = DoorbellSocket(self._parts.config.doorbell, self._ring)
+        for name, running in (("dispatcher", self._dispatcher.run()), ("deadlines", self._deadlines.run())):
+            task = asyncio.create_task(running, name=name)
+            task.add_done_callback(_ended)
+            self._running.append(task)
+
+    def _ring(self) -> None:
+        self._dispatcher.ring()
+        self._deadlines.ring()
 
     async def drain(self, seconds: float) -> None:
         """Claim nothing more; attempts that have not sent their final dot by then are broken off."""
+        self._deadlines.stop()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._dispatcher.stop())
             group.create_task(self._attempts.drain(seconds))
 
     async def close(self) -> None:
         """Close connections."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait((self._running,))
+        for each in self._running:
+            each.cancel()
+            await asyncio.wait((each,))
         await self._attempts.close()
         await self._resolver.close()
         await self._signatory.close()

@@ -321,6 +321,7 @@ class Limits(_Section):
     session: Seconds = 3600.0
     buffered: Annotated[Octets, Field(ge=1 << 20)] = 256 * (1 << 20)
     received: Count = 30
+    hold: Annotated[Seconds, Field(ge=1, lt=1_000_000_000)] = 30 * 86400.0
 
 
 class Roles(_Section):

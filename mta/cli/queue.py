@@ -101,6 +101,10 @@ def _message_record(message: Message) -> dict[str, object]:
         "class": message.message_class.name.lower(),
         "size": message.size,
         "accepted_at": message.accepted_at,
+        "release_at": message.release_at,
+        "deliver_by": message.deliver_by or None,
+        "by_mode": message.by_mode or None,
+        "priority": message.priority,
         "expires_at": message.expires_at,
         "header_message_id": message.header_message_id or None,
         "sign_domain": message.sign_domain or None,
@@ -125,6 +129,11 @@ def _message_text(message: Message, found: Sequence[type_standing]) -> str:
         f"from      {message.sender or '<>'}",
         f"accepted  {time_text(message.accepted_at)}, expires {time_text(message.expires_at)}",
     ]
+    if message.release_at > message.accepted_at:
+        lines.append(f"released  {time_text(message.release_at)}")
+    if message.deliver_by:
+        mode = f" (DELIVERBY {message.by_mode})" if message.by_mode else ""
+        lines.append(f"deadline  {time_text(message.deliver_by)}{mode}")
     for due, claim in found:
         entry = due.entry
         state = {"in_flight": "in flight", "held": "held"}.get(state_of(entry, claim), f"due {time_text(entry.due_at)}")

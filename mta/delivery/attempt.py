@@ -6,7 +6,7 @@ without a trace; after it the reply decides, and only its absence makes a duplic
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from random import Random
 from typing import Protocol
 
@@ -174,6 +174,13 @@ class Attempter:
             attempt.break_off(Fault.RECALLED)
         return len(recalled)
 
+    def break_off(self, overdue: Callable[[Job], bool]) -> int:
+        """Break off the attempts whose time is over and that have not sent their final dot, as `recall` does."""
+        late = [each for each in self._attempts if not each.past_dot and overdue(each.job)]
+        for attempt in late:
+            attempt.break_off(Fault.OUT_OF_TIME)
+        return len(late)
+
     async def drain(self, seconds: float, after_dot: float = AFTER_DOT) -> None:
         """Bring the attempts under way to an end and begin no more.
 
@@ -248,10 +255,11 @@ class Attempter:
         try:
             if attempt.letter is None:
                 attempt.letter = await self._letter(attempt)
-            lacks = attempt.letter.unfit(connection.offered)
+            now = self._clock.now()
+            lacks = attempt.letter.unfit(connection.offered, now)
             if lacks is not None:
                 return Exchange(trouble=Trouble(Stage.MAIL, lacks, f"{connection.target}: {lacks}"))
-            return await connection.transact(attempt.letter)
+            return await connection.transact(attempt.letter, now)
         finally:
             # Not to the pool yet: whoever takes it from there sends MAIL, and a crash could repeat both (promise 2).
             self._held.setdefault(attempt.job.entry.id, []).append((site, connection))

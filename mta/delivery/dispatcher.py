@@ -135,8 +135,6 @@ class Dispatcher:
             log.warning("deliveries=taken-over given_back=%d reason=owner-died-in-flight", given_back)
 
     async def _turn(self) -> None:
-        if await self._queue.run_timers():
-            self._bell.set()  # there may be more
         if self._clock.monotonic() >= self._look_at:
             await self._look()
         else:

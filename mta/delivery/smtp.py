@@ -50,11 +50,11 @@ class Connection:
         """Whether another transaction may begin."""
         return self.wire.fault is None
 
-    async def transact(self, letter: Letter) -> Exchange:
+    async def transact(self, letter: Letter, now: float) -> Exchange:
         """Send a message, at most once. Never raises for what a peer does."""
-        said = Exchange(dsn=self.offered.dsn)
+        said = Exchange(dsn=self.offered.dsn, deliver_by=self.offered.deliver_by is not None)
         self.transactions += 1
-        commands = letter.commands(self.offered)
+        commands = letter.commands(self.offered, now)
         try:
             if self.offered.pipelining:
                 await self._pipelined(commands, said)

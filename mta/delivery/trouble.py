@@ -52,9 +52,11 @@ class Fault(StrEnum):
     OURS = "our own failure"
     BROKEN_OFF = "broken off"
     RECALLED = "recalled"
+    OUT_OF_TIME = "out of time"
     MOVED = "site changed"
     NEEDS_8BITMIME = "8BITMIME not offered"
     NEEDS_SMTPUTF8 = "SMTPUTF8 not offered"
+    NEEDS_DELIVERBY = "DELIVERBY not offered, or not for so short a time"
     TOO_BIG = "message too big"
     BAD_CONTENT = "content not fit for SMTP"
     BAD_ENVELOPE = "envelope not fit for SMTP"
@@ -84,6 +86,9 @@ _FAULTS: dict[Fault, tuple[Reply, Verdict, Scope]] = {
     Fault.BROKEN_OFF: (Reply(451, "4.3.2", "shutting down"), Verdict.DEFERRED, Scope.US),
     Fault.MOVED: (MOVED_REPLY, Verdict.DEFERRED, Scope.US),
     Fault.RECALLED: (Reply(451, "4.3.0", "broken off on an operator's word"), Verdict.DEFERRED, Scope.US),
+    Fault.OUT_OF_TIME: (Reply(451, "4.4.7", "broken off at its deadline"), Verdict.DEFERRED, Scope.US),
+    # Not for another host of the site (_UNFIT) to do better: RFC 2852 7
+    Fault.NEEDS_DELIVERBY: (Reply(554, "5.3.3", "DELIVERBY"), Verdict.FAILED, Scope.MESSAGE),
     Fault.NEEDS_8BITMIME: (Reply(554, "5.6.3", "8-bit content"), Verdict.FAILED, Scope.MESSAGE),
     Fault.NEEDS_SMTPUTF8: (Reply(550, "5.6.7", "internationalised addresses or fields"), Verdict.FAILED, Scope.MESSAGE),
     Fault.TOO_BIG: (Reply(552, "5.3.4", "message too big"), Verdict.FAILED, Scope.MESSAGE),
@@ -127,6 +132,7 @@ class Exchange(msgspec.Struct, kw_only=True):
     final: Reply | None = None
     trouble: Trouble | None = None
     dsn: bool = False
+    deliver_by: bool = False
 
     @property
     def elsewhere(self) -> bool:
@@ -181,7 +187,7 @@ def _rest(said: Exchange) -> Result:
     """Judge for the recipients that were not refused by name."""
     if said.final is not None:
         if said.final.positive:
-            return Result(Verdict.DELIVERED, _clipped(said.final), relayed=not said.dsn)
+            return Result(Verdict.DELIVERED, _clipped(said.final), relayed=not said.dsn, timed=said.deliver_by)
         return _judge(Stage.DOT, said.final)
     closing = next((reply for reply in said.rcpts if reply.code == UNAVAILABLE), None)
     if closing is not None:

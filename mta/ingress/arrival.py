@@ -26,7 +26,7 @@ from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
 from mta.queue.submission import Receipt, Submission
 from mta.spool.interface import ContentWriter, Full, Refused, Spool, SpoolError
-from mta.spool.records import Origin, Segment
+from mta.spool.records import MessageClass, Origin, Segment
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +210,18 @@ class Arrival:
             header_message_id=self._header_message_id,
             client=self._from.client,
             note=self._note,
+            message_class=_class_of(envelope.priority),
         )
+
+
+def _class_of(priority: int) -> MessageClass:
+    """Round a priority up to one that there is (RFC 6710 5): -1 is bulk, 0 normal, 9 high.
+
+    Nobody is refused the higher ones: who may send at all is known to the operator, and competes with its tenant's own.
+    """
+    if priority == 0:
+        return MessageClass.NORMAL
+    return MessageClass.HIGH if priority > 0 else MessageClass.BULK
 
 
 class Whole(NamedTuple):

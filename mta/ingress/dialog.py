@@ -14,6 +14,7 @@ from mta.ingress.access import Client, Identity
 from mta.ingress.body import Body, Budget
 from mta.ingress.parameters import MailFrom, parse_mail, parse_rcpt
 from mta.ingress.questions import Authenticate, StartTls
+from mta.ingress.timing import NO_TIMING, SHORTEST, longest_hold, timing_of
 from mta.ingress.trace import Trace
 from mta.mail.envelope import Envelope, Recipient
 from mta.mail.reply import Reply
@@ -28,7 +29,16 @@ type_outcome = Reply | Authenticate | StartTls
 class Dialog:
     """The state that commands read and change."""
 
-    def __init__(self, listener: Listener, limits: Limits, hostname: str, client: Client, budget: Budget) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        limits: Limits,
+        hostname: str,
+        client: Client,
+        budget: Budget,
+        *,
+        now: Callable[[], float],
+    ) -> None:
         self.tls = ""  # version and cipher
         self.failures = 0  # logins that went wrong
         self._listener = listener
@@ -37,6 +47,7 @@ class Dialog:
         self._client = client
         self._literal = client.literal
         self._budget = budget
+        self._now = now
         self.forget_client()
 
     def forget_client(self) -> None:
@@ -51,6 +62,7 @@ class Dialog:
         """End the mail transaction, if there is one."""
         self.body: Body | None = None
         self._mail: MailFrom | None = None
+        self._timing = NO_TIMING
         self._recipients: dict[str, Recipient] = {}
         self.held = 0  # octets that the recipients take, for the budget
 
@@ -75,6 +87,11 @@ class Dialog:
             smtputf8=mail.smtputf8,
             ret=mail.ret,
             envid=mail.envid,
+            deliver_by=self._timing.deliver_by,
+            by_mode=mail.by_mode,
+            release_at=self._timing.release_at,
+            hold=mail.hold,
+            priority=mail.priority,
         )
 
     def obey(self, verb: str, argument: str) -> type_outcome:
@@ -109,11 +126,18 @@ class Dialog:
 
     def _extensions(self) -> list[str]:
         offered = ["PIPELINING", f"SIZE {self._limits.size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN"]
+        offered += [f"DELIVERBY {SHORTEST}", "MT-PRIORITY"]
+        if self._submits:  # RFC 4865 4.2: never elsewhere
+            offered.append(f"FUTURERELEASE {longest_hold(self._now(), self._limits.hold)}")
         if self._listener.tls == "starttls" and not self.tls:
             offered.append("STARTTLS")
-        if self._listener.kind == "submission" and self._may_log_in:
+        if self._submits and self._may_log_in:
             offered.append(f"AUTH {' '.join(auth.MECHANISMS)}")
         return offered
+
+    @property
+    def _submits(self) -> bool:
+        return self._listener.kind == "submission"
 
     @property
     def _may_log_in(self) -> bool:
@@ -140,7 +164,7 @@ class Dialog:
         return self.respond(self.exchange, initial) if initial else self.exchange.prompt
 
     def _auth_forbidden(self) -> Reply | None:
-        if self._listener.kind != "submission":
+        if not self._submits:
             return replies.AUTH_NOT_OFFERED
         if not self._may_log_in:
             return replies.AUTH_NEEDS_TLS
@@ -152,17 +176,20 @@ class Dialog:
     def _mail_from(self, argument: str) -> Reply:
         if not self._helo:
             return replies.HELO_FIRST
-        if self._listener.kind == "submission" and self.identity is None:
+        if self._submits and self.identity is None:
             needs_tls = self._listener.tls == "starttls" and not self.tls
             return replies.STARTTLS_FIRST if needs_tls else replies.AUTH_FIRST
         if self._mail is not None:
             return replies.NESTED_MAIL
         if self._budget.exhausted:
             return replies.NO_BUFFERS
-        parsed = parse_mail(argument, self._limits.size)
+        parsed = parse_mail(argument, self._limits.size, holds=self._submits)
         if isinstance(parsed, Reply):
             return parsed
-        self._mail = parsed
+        timing = timing_of(parsed, self._now(), self._limits.hold)
+        if isinstance(timing, Reply):
+            return timing
+        self._mail, self._timing = parsed, timing
         return replies.SENDER_OK
 
     def _rcpt_to(self, argument: str) -> Reply:

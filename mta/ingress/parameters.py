@@ -1,4 +1,4 @@
-"""MAIL and RCPT: paths and ESMTP parameters, by RFC (RFC 5321 4.1.2; 1870, 3461, 4954, 6152, 6531).
+"""MAIL and RCPT: paths and ESMTP parameters, by RFC (RFC 5321 4.1.2; 1870, 2852, 3461, 4865, 4954, 6152, 6531, 6710).
 
 Values are kept as they came: ENVID and ORCPT are xtext, whose case and escapes belong to the client.
 A wrong command is answered by the reply that says what is wrong with it.
@@ -27,16 +27,25 @@ _ORCPT_OCTETS = re.compile(_ORCPT.pattern.replace("7[0-9A-E]", "7[0-9A-E]|[89A-F
 _ORCPT_UTF8 = re.compile(r"(?i:utf-8);(?:[!-*,-<>-~\u00a0-\U0010ffff]|\\x\{[0-9A-F]{2,6}\})+")  # RFC 6533 3
 _ENVID_LIMIT = 100  # characters, RFC 3461 4.4
 _ORCPT_LIMIT = 500  # characters, RFC 3461 4.2
+_BY = re.compile(r"([+-]?[0-9]{1,9});([NRnr][Tt]?)")  # RFC 2852 4
+_HOLD_FOR = re.compile(r"[1-9][0-9]{0,8}")  # RFC 4865 3
+_HOLD_UNTIL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z")  # of RFC 3339 5.6
+_PRIORITY = re.compile(r"-?[1-9]|0")  # RFC 6710 7
 _NOTIFY = {"SUCCESS": Notify.SUCCESS, "FAILURE": Notify.FAILURE, "DELAY": Notify.DELAY}
 
 BAD_MAIL = Reply(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]")
 BAD_RCPT = Reply(501, "5.5.4", "Syntax: RCPT TO:<address> [parameters]")
-_MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH"})
+_MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH", "BY", "MT-PRIORITY"})
+_HOLD_PARAMETERS = frozenset({"HOLDFOR", "HOLDUNTIL"})
 _RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
 
 
 class MailFrom(msgspec.Struct, frozen=True):
-    """A MAIL command. `address` is "" for the null reverse-path; `size` is 0 if it was not declared."""
+    """A MAIL command. `address` is "" for the null reverse-path; `size` is 0 if it was not declared.
+
+    `by_seconds` is from now, with a `by_mode`: R or N, and T. `hold` is `for;SECONDS` or `until;DATE-TIME`, as a DSN
+    tells it (RFC 4865 5.1.2).
+    """
 
     address: str
     size: int = 0
@@ -44,6 +53,10 @@ class MailFrom(msgspec.Struct, frozen=True):
     smtputf8: bool = False
     ret: str = ""
     envid: str = ""
+    by_seconds: int = 0
+    by_mode: str = ""
+    hold: str = ""
+    priority: int = 0
 
 
 class _Wrong(ValueError):
@@ -55,14 +68,14 @@ class _Wrong(ValueError):
 
 
 @lru_cache(maxsize=256)  # the few senders of an application repeat
-def parse_mail(argument: str, size_limit: int) -> MailFrom | Reply:
-    """Read what follows `MAIL `; the reply that refuses it if it is wrong."""
+def parse_mail(argument: str, size_limit: int, *, holds: bool) -> MailFrom | Reply:
+    """Read what follows `MAIL `; the reply that refuses it if it is wrong. `holds` tells of FUTURERELEASE."""
     found = _FROM.fullmatch(argument.rstrip(" "))
     if found is None:
         return BAD_MAIL
     path, parameters = found.groups()
     try:
-        given = _mail_parameters(parameters, size_limit) if parameters else MailFrom("")
+        given = _mail_parameters(parameters, size_limit, holds=holds) if parameters else MailFrom("")
         if not path:
             return given
         address = _mailbox(path, "5.1.7", utf8=given.smtputf8)
@@ -119,8 +132,8 @@ def _parameters(text: str, known: frozenset[str]) -> dict[str, str]:
     return found
 
 
-def _mail_parameters(text: str, size_limit: int) -> MailFrom:
-    given = _parameters(text, _MAIL_PARAMETERS)
+def _mail_parameters(text: str, size_limit: int, *, holds: bool) -> MailFrom:
+    given = _parameters(text, _MAIL_PARAMETERS | _HOLD_PARAMETERS if holds else _MAIL_PARAMETERS)
     size, body, ret = given.get("SIZE", "0"), given.get("BODY", "7BIT").upper(), given.get("RET", "").upper()
     if not _SIZE.fullmatch(size):
         raise _malformed("SIZE")
@@ -138,7 +151,46 @@ def _mail_parameters(text: str, size_limit: int) -> MailFrom:
     # Who first submitted it is of no use to us: accepted and ignored, as RFC 4954 5 allows.
     if "AUTH" in given and not _XTEXT.fullmatch(given["AUTH"]):
         raise _malformed("AUTH")
-    return MailFrom("", int(size), body == "8BITMIME", "SMTPUTF8" in given, ret, envid)
+    by_seconds, by_mode = _by(given["BY"]) if "BY" in given else (0, "")
+    priority = given.get("MT-PRIORITY", "0")
+    if not _PRIORITY.fullmatch(priority):
+        raise _malformed("MT-PRIORITY")
+    return MailFrom(
+        "",
+        int(size),
+        body == "8BITMIME",
+        "SMTPUTF8" in given,
+        ret,
+        envid,
+        by_seconds,
+        by_mode,
+        _hold(given),
+        int(priority),
+    )
+
+
+def _by(value: str) -> tuple[int, str]:
+    """Read BY (RFC 2852 4)."""
+    found = _BY.fullmatch(value)
+    if found is None:
+        raise _malformed("BY")
+    return int(found[1]), found[2].upper()
+
+
+def _hold(given: dict[str, str]) -> str:
+    """Read HOLDFOR or HOLDUNTIL, of which there is one at most (RFC 4865 4.2)."""
+    if given.keys() >= _HOLD_PARAMETERS:
+        raise _Wrong(Reply(501, "5.5.4", "HOLDFOR and HOLDUNTIL exclude each other"))
+    if "HOLDFOR" in given:
+        if not _HOLD_FOR.fullmatch(given["HOLDFOR"]):
+            raise _malformed("HOLDFOR")
+        return f"for;{given['HOLDFOR']}"
+    if "HOLDUNTIL" in given:
+        until = given["HOLDUNTIL"].upper()
+        if not _HOLD_UNTIL.fullmatch(until):
+            raise _malformed("HOLDUNTIL")
+        return f"until;{until}"
+    return ""
 
 
 def _rcpt_parameters(text: str, *, utf8: bool) -> tuple[Notify, str]:

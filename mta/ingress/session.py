@@ -7,6 +7,7 @@ dialog, cut anywhere, runs without a socket. Whether a client may use the listen
 has a session (access.admits).
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 from mta.config import Limits, Listener
@@ -31,8 +32,17 @@ _wire = lru_cache(maxsize=256)(Reply.wire)
 class Session:
     """One connection, from the greeting to the last reply."""
 
-    def __init__(self, listener: Listener, limits: Limits, hostname: str, client: Client, budget: Budget) -> None:
-        self.dialog = Dialog(listener, limits, hostname, client, budget)
+    def __init__(
+        self,
+        listener: Listener,
+        limits: Limits,
+        hostname: str,
+        client: Client,
+        budget: Budget,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        self.dialog = Dialog(listener, limits, hostname, client, budget, now=now)
         self.question: Question | None = None
         self.closed = False  # after take_output nothing more will be said
         self.abrupt = False  # closed while the client may still be sending

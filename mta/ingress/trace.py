@@ -26,10 +26,11 @@ def received_field(trace: Trace, hostname: str, message_id: str, envelope: Envel
     """Write the Received field (RFC 5321 4.4). It names a recipient only if there is no other: they may be blind."""
     client = f" ({trace.literal})" if trace.literal else ""
     tls = f"\r\n\t({trace.tls})" if trace.tls else ""
+    priority = f"\r\n\tPRIORITY {envelope.priority}" if envelope.priority else ""  # RFC 6710 4.1
     only = f"\r\n\tfor <{envelope.recipients[0].address}>" if len(envelope.recipients) == 1 else ""
     return (
         f"Received: from {trace.helo}{client}\r\n"
-        f"\tby {hostname} (Fairlead) with {trace.protocol} id {message_id}{tls}{only};\r\n"
+        f"\tby {hostname} (Fairlead) with {trace.protocol} id {message_id}{tls}{only}{priority};\r\n"
         f"\t{headers.format_date(now)}\r\n"
     ).encode()
 

@@ -1,4 +1,4 @@
-"""MAIL and RCPT with their parameters, read by RFC 5321 4.1.1.2, RFC 3461, RFC 6152 and RFC 6531; pure.
+"""MAIL and RCPT with their parameters, read by RFC 5321 4.1.1.2, RFC 2852, RFC 3461, RFC 6152 and RFC 6531; pure.
 
 aiosmtpd's own reading folds parameters to upper case, which breaks the xtext of ENVID and ORCPT, and
 refuses those of DSN.
@@ -13,6 +13,7 @@ from mta.mail.address import AddressError, parse_mailbox
 from mta.mail.envelope import Envelope, Notify, Recipient
 
 _PATH = re.compile(r'<((?:"(?:[^"\\]|\\.)*"|[^<>"\s])*)>(?: +(.*))?')
+_BY = re.compile(r"[+-]?[0-9]{1,9};[NR]T?")
 _NOTIFY = {"NEVER": Notify.NEVER, "SUCCESS": Notify.SUCCESS, "FAILURE": Notify.FAILURE, "DELAY": Notify.DELAY}
 
 
@@ -23,6 +24,7 @@ class Extension(StrEnum):
     EIGHT_BIT = "8BITMIME"
     SMTPUTF8 = "SMTPUTF8"
     DSN = "DSN"
+    DELIVERBY = "DELIVERBY"
 
 
 class Refused(Exception):
@@ -46,8 +48,9 @@ def read_mail(arg: str | None, offered: AbstractSet[Extension], size_limit: int)
     smtputf8 = Extension.SMTPUTF8 in offered and given.pop("SMTPUTF8", None) is not None
     ret = given.pop("RET", "").upper() if Extension.DSN in offered else ""
     envid = given.pop("ENVID", "") if Extension.DSN in offered else ""
+    by = given.pop("BY", "0;N").upper() if Extension.DELIVERBY in offered else "0;N"
     _nothing_left(given)
-    if body not in ("7BIT", "8BITMIME") or ret not in ("", "FULL", "HDRS"):
+    if body not in ("7BIT", "8BITMIME") or ret not in ("", "FULL", "HDRS") or not _BY.fullmatch(by):
         raise Refused("501 5.5.4 malformed parameter")
     if not address.isascii() and not smtputf8:
         raise Refused("553 5.6.7 the address needs SMTPUTF8")

@@ -39,6 +39,11 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
     `ret` is "", "FULL" or "HDRS"; `envid` is xtext as it came. `eight_bit` is BODY=8BITMIME (or 8-bit
     content seen), `smtputf8` the parameter of RFC 6531.
+
+    `deliver_by` is a deadline in absolute seconds, 0 for none: what has not been delivered by then expires. With a
+    `by_mode` it is that of RFC 2852 (R or N, and T), and with N only tells of a delay. `release_at` is when it may go
+    out at the earliest, before `deliver_by`; `hold` is how that was asked for (`for;60`, RFC 4865 5.1.2). `priority` is
+    that of RFC 6710, -9 to 9.
     """
 
     sender: str
@@ -47,3 +52,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     smtputf8: bool = False
     ret: str = ""
     envid: str = ""
+    deliver_by: float = 0
+    by_mode: str = ""
+    release_at: float = 0
+    hold: str = ""
+    priority: int = 0

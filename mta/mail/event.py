@@ -61,6 +61,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     categories: tuple[str, ...] = ()
     custom_args: dict[str, str] = msgspec.field(default_factory=dict)
     note: str = ""
+    deliver_by: float = 0  # ints, of which most events have to store one octet each
+    release_at: float = 0
+    priority: int = 0
 
 
 def event_id(message_id: str, entry_number: int, number: int) -> str:

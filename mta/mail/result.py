@@ -29,7 +29,8 @@ class Result(msgspec.Struct, frozen=True):
     """The verdict for one recipient and the reply that gave it.
 
     `remote` tells whether `reply` was spoken by the next hop (False: it is our own words, as for a DNS
-    failure). `relayed` means delivered to a next hop that does not do DSN (RFC 3461 5.2.3).
+    failure). `relayed` means delivered to a next hop that does not do DSN (RFC 3461 5.2.3), `timed` to one that
+    keeps deadlines (RFC 2852).
     """
 
     verdict: Verdict
@@ -37,6 +38,7 @@ class Result(msgspec.Struct, frozen=True):
     scope: Scope = Scope.RECIPIENT
     remote: bool = True
     relayed: bool = False
+    timed: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

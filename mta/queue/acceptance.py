@@ -29,7 +29,10 @@ def acceptance(submission: Submission, now: float, lifetimes: Lifetimes) -> Acce
     """Make what the spool stores of a submission: one entry for 50 recipients of one domain at most."""
     envelope = submission.envelope
     groups = _groups(envelope.recipients)
-    expires_at = now + lifetimes.expiry
+    release_at = max(now, envelope.release_at)
+    expires_at = release_at + lifetimes.expiry
+    if envelope.deliver_by and not envelope.by_mode.startswith("N"):
+        expires_at = min(expires_at, envelope.deliver_by)  # RFC 2852 4: never later than without it
     message = Message(
         id=submission.id,
         tenant=submission.tenant,
@@ -37,7 +40,7 @@ def acceptance(submission: Submission, now: float, lifetimes: Lifetimes) -> Acce
         origin=submission.origin,
         message_class=submission.message_class,
         accepted_at=now,
-        release_at=now,
+        release_at=release_at,
         expires_at=expires_at,
         segments=submission.stored,
         entries=len(groups),
@@ -50,6 +53,10 @@ def acceptance(submission: Submission, now: float, lifetimes: Lifetimes) -> Acce
         request=submission.request,
         categories=submission.categories,
         custom_args=submission.custom_args,
+        deliver_by=envelope.deliver_by,
+        by_mode=envelope.by_mode,
+        hold=envelope.hold,
+        priority=envelope.priority,
     )
     entries = tuple(
         _entry(message, number, domain, recipients, lifetimes)
@@ -76,10 +83,11 @@ def _groups(recipients: tuple[Recipient, ...]) -> list[tuple[str, tuple[Recipien
 def _entry(
     message: Message, number: int, domain: str, recipients: tuple[Recipient, ...], lifetimes: Lifetimes
 ) -> Entry:
+    notice_at = message.release_at + lifetimes.delay_notice
+    if message.by_mode.startswith("N") and message.deliver_by > message.accepted_at:
+        notice_at = message.deliver_by  # RFC 2852 4.1.3; one that was over before is told of already
     tells_delay = (
-        bool(message.sender)
-        and lifetimes.delay_notice < lifetimes.expiry
-        and any(each.wants(Notify.DELAY) for each in recipients)
+        bool(message.sender) and notice_at < message.expires_at and any(each.wants(Notify.DELAY) for each in recipients)
     )
     return Entry(
         message=message.id,
@@ -90,7 +98,7 @@ def _entry(
         recipients=tuple(RecipientState(each) for each in recipients),
         due_at=message.release_at,
         expires_at=message.expires_at,
-        timer_at=message.release_at + lifetimes.delay_notice if tells_delay else message.expires_at,
+        timer_at=notice_at if tells_delay else message.expires_at,
         timer=Timer.DELAY_NOTICE if tells_delay else Timer.EXPIRY,
     )
 
@@ -114,4 +122,7 @@ def _accepted(submission: Submission, message: Message, now: float) -> Event:
         categories=submission.categories,
         custom_args=submission.custom_args,
         note=submission.note,
+        deliver_by=message.deliver_by,
+        release_at=message.release_at if message.release_at > now else 0,
+        priority=message.priority,
     )

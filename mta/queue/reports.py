@@ -9,7 +9,7 @@ from mta.mail.ids import new_message_id
 from mta.queue.submission import Submission
 from mta.queue.transitions import Reported
 from mta.spool.interface import Spool, SpoolError
-from mta.spool.records import Entry, Message, Origin
+from mta.spool.records import Entry, Message, MessageClass, Origin
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ async def report(
             envid=message.envid,
             ret=message.ret,
             retry_until=message.expires_at if kind is DsnKind.DELAYED else 0.0,
+            deliver_by=message.deliver_by if message.by_mode else 0.0,
+            hold=message.hold,
         ),
         FULL_LIMIT,
     )
@@ -48,7 +50,9 @@ async def report(
             recipients=(sender,),
             eight_bit=not content.isascii(),
             smtputf8=not message.sender.isascii(),
+            priority=message.priority,  # RFC 6710 4.6
         ),
+        message_class=message.message_class if message.priority else MessageClass.NORMAL,
         origin=Origin.DSN,
         content=content,
         note=f"{kind.value} report of {message.id}",

@@ -52,14 +52,18 @@ class WallJumps(msgspec.Struct):
         del self.jumps[:-64]
         return jumped
 
-    def expired(self, *, released_at: float, expires_at: float, last_attempt_at: float, held: bool) -> bool:
+    def over(self, accepted_at: float, expires_at: float) -> bool:
+        """Tell whether a deadline is over by the wall clock, without the jumps seen since."""
+        return self.wall - self.since(accepted_at) >= expires_at
+
+    def expired(self, *, accepted_at: float, expires_at: float, last_attempt_at: float, held: bool) -> bool:
         """Tell whether a deadline is over by the wall clock and by evidence."""
-        if self.wall - self.since(released_at) < expires_at:
+        if not self.over(accepted_at, expires_at):
             return False
         if expires_at > self.started_at or last_attempt_at >= self.started_at:
             return True
         return held and self.running >= SETTLED and self.wall >= expires_at
 
-    def since(self, released_at: float) -> float:
+    def since(self, accepted_at: float) -> float:
         """Add up the seconds by which the wall clock has jumped since then."""
-        return sum(size for before, size in self.jumps if before >= released_at)
+        return sum(size for before, size in self.jumps if before >= accepted_at)

@@ -108,5 +108,4 @@ class Scheduler:
 
     async def next_at(self, after: float) -> float | None:
         """Return when there will be something to do that was not there at `after`; None if nothing is foreseen."""
-        times = [await self._spool.next_due_at(after), await self._spool.next_timer_at(after)]
-        return min((each for each in times if each is not None), default=None)
+        return await self._spool.next_due_at(after)

@@ -10,7 +10,7 @@ import msgspec
 
 from mta.config import Retry
 from mta.mail.dsn import DsnKind
-from mta.mail.envelope import Notify
+from mta.mail.envelope import Notify, Recipient
 from mta.mail.event import Event, EventType, event_id
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Verdict
@@ -19,6 +19,7 @@ from mta.queue.retry import retry_interval
 from mta.spool.records import Entry, Message, RecipientState, State, Timer, Wish
 
 EXPIRED_REPLY = Reply(550, "4.4.7", "delivery time expired")
+OUT_OF_TIME_REPLY = Reply(550, "5.4.7", "delivery time expired")  # RFC 2852 4.1.3
 DELAYED_REPLY = Reply(450, "4.4.7", "delivery is delayed")
 
 
@@ -115,7 +116,7 @@ def attempted(job: Job, outcome: Outcome, now: float, retry: Retry, random: Call
         )
         if state is State.BOUNCED and each.recipient.wants(Notify.FAILURE):
             failed.append(Reported(each, result.reply, result.remote))
-        if state is State.DELIVERED and result.relayed and each.recipient.wants(Notify.SUCCESS):
+        if state is State.DELIVERED and _tells_relayed(job.message, result, each.recipient, now):
             relayed.append(Reported(each, result.reply, result.remote))
     last = _worst(outcome.results)
     after = msgspec.structs.replace(
@@ -136,6 +137,16 @@ def attempted(job: Job, outcome: Outcome, now: float, retry: Retry, random: Call
     )
 
 
+def _tells_relayed(message: Message, result: Result, recipient: Recipient, now: float) -> bool:
+    """Tell whether the sender hears that a next hop took it (RFC 3461 5.2.3, RFC 2852 4.1.4)."""
+    if result.relayed and recipient.wants(Notify.SUCCESS):
+        return True
+    if recipient.notify == Notify.NEVER:
+        return False
+    untimed = message.by_mode.startswith("N") and not result.timed and now < message.deliver_by
+    return untimed or message.by_mode.endswith("T")
+
+
 def _waiting(entry: Entry) -> list[int]:
     """The waiting recipients by position: one address can stand there twice."""
     return [number for number, each in enumerate(entry.recipients) if each.state is State.QUEUED]
@@ -152,6 +163,7 @@ def _worst(results: Iterable[Result]) -> Result | None:
 
 def expired(message: Message, entry: Entry, now: float) -> Transition:
     """End the waiting recipients: their time is over."""
+    said = OUT_OF_TIME_REPLY if message.firm else EXPIRED_REPLY
     telling = _Telling(message, entry, now)
     failed: list[Reported] = []
     for each in entry.waiting:
@@ -161,11 +173,11 @@ def expired(message: Message, entry: Entry, now: float) -> Transition:
             attempt=entry.attempts,
             relay=entry.last_relay,
             reply=entry.last_reply,
-            status=EXPIRED_REPLY.enhanced,
+            status=said.enhanced,
         )
         if each.recipient.wants(Notify.FAILURE):
-            text = f"{EXPIRED_REPLY.text}; last reply: {entry.last_reply}" if entry.last_reply else EXPIRED_REPLY.text
-            failed.append(Reported(each, EXPIRED_REPLY._replace(text=text), remote=False))
+            text = f"{said.text}; last reply: {entry.last_reply}" if entry.last_reply else said.text
+            failed.append(Reported(each, said._replace(text=text), remote=False))
     return _ended(entry, State.EXPIRED, telling, _asked({DsnKind.EXPIRED: failed}))
 
 
@@ -251,7 +263,7 @@ def _ended(entry: Entry, state: State, telling: _Telling, reports: dict[DsnKind,
 
 
 def delay_noticed(entry: Entry) -> Transition:
-    """Move on from the delay notice to the deadline, naming those who want to be told (RFC 3461 4.1)."""
+    """Move on from the delay notice to the entry's end, naming those who want to be told (RFC 3461 4.1)."""
     delayed = [
         Reported(each, DELAYED_REPLY._replace(text=entry.last_reply or DELAYED_REPLY.text), remote=False)
         for each in entry.waiting

@@ -51,7 +51,8 @@ class Segment(msgspec.Struct, frozen=True, array_like=True):
 class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """What is known of a message beside its recipients. Lives until its last entry has ended.
 
-    `entries` is how many it began with. `release_at` is when its lifetime starts (acceptance or send time).
+    `entries` is how many it began with. `release_at` is when its lifetime starts (acceptance or send time). What
+    `deliver_by`, `by_mode`, `hold` and `priority` mean, the envelope says.
     """
 
     version: int = 1
@@ -74,6 +75,15 @@ class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     request: str = ""
     categories: tuple[str, ...] = ()
     custom_args: dict[str, str] = msgspec.field(default_factory=dict)
+    deliver_by: float = 0  # an int, of which most messages have to store one octet
+    by_mode: str = ""
+    hold: str = ""
+    priority: int = 0
+
+    @property
+    def firm(self) -> bool:
+        """Whether it ends at a deadline that its sender set: no attempt is made after that."""
+        return 0 < self.deliver_by <= self.expires_at and not self.by_mode.startswith("N")
 
     @property
     def size(self) -> int:

@@ -33,7 +33,7 @@ _CONTENT = b"Subject: bench\r\n\r\n" + (b"x" * 74 + b"\r\n") * (OCTETS // 76)
 
 async def _deliver(connection: Connection, messages: int) -> None:
     for _ in repeat(None, messages):
-        said = await connection.transact(letter.write(_MESSAGE, _RECIPIENTS, b"", _CONTENT))
+        said = await connection.transact(letter.write(_MESSAGE, _RECIPIENTS, b"", _CONTENT), 0.0)
         if trouble.verdicts(said, len(_RECIPIENTS))[0].verdict is not Verdict.DELIVERED:
             raise RuntimeError(f"not delivered: {said}")
 

@@ -14,6 +14,7 @@ from mta.ingress.questions import Abandon, Accept, Authenticate, StartTls, Store
 from mta.ingress.session import Session
 from mta.mail.reply import Reply
 
+NOW = 1_795_222_923.0  # 2026-11-21T01:02:03Z
 REPLY_LINES = re.compile(rb"(?:[2-5][0-9]{2}[ -][ -~]{0,506}\r\n)*")
 LISTENERS = {
     "relay": {"kind": "relay", "networks": ["127.0.0.0/8"], "tenant": "alice"},
@@ -34,6 +35,11 @@ WORDS = [
         b" ORCPT=rfc822;a+40b",
         b" RET=HDRS",
         b" ENVID=x",
+        b" BY=60;R",
+        b" BY=-5;NT",
+        b" HOLDFOR=60",
+        b" HOLDUNTIL=2027-01-15T08:00:30Z",
+        b" MT-PRIORITY=-9",
     ),
     *(
         b"client.test",
@@ -65,7 +71,7 @@ class Shell:
         self.listener = Listener.model_validate(settings)
         self.budget = Budget(30_000)
         limits = Limits.model_validate({"recipients": 3, "size": 20_000, "commands": 60, "errors": 8})
-        self.session = Session(self.listener, limits, "mx.test", client_at("127.0.0.1"), self.budget)
+        self.session = Session(self.listener, limits, "mx.test", client_at("127.0.0.1"), self.budget, now=lambda: NOW)
         self.answers = answers
         self.logged_in = False
         self.tls = False

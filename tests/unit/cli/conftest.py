@@ -73,13 +73,13 @@ class Relay:
 
         return asyncio.run(run())
 
-    def accept(self, *recipients: str, sender: str = "joe@acme.test", tenant: str = "acme") -> str:
-        """Put a message into the queue; return its id."""
+    def accept(self, *recipients: str, sender: str = "joe@acme.test", tenant: str = "acme", **times: Any) -> str:
+        """Put a message into the queue; return its id. `times` are of the envelope."""
         message_id = new_message_id()
         submission = Submission(
             id=message_id,
             tenant=tenant,
-            envelope=Envelope(sender=sender, recipients=tuple(map(Recipient, recipients))),
+            envelope=Envelope(sender=sender, recipients=tuple(map(Recipient, recipients)), **times),
             origin=Origin.RELAY,
             content=b"Subject: x\r\n\r\nx\r\n",
         )

@@ -46,6 +46,21 @@ def test_a_message_and_one_of_its_entries_in_detail(relay: Any) -> None:
     assert (shown["entry"], shown["class"], shown["wish"]) == (f"{message}.2", "normal", None)
 
 
+def test_a_deadline_and_a_release_are_shown(relay: Any) -> None:
+    message = relay.accept("a@one.test", release_at=4e9, deliver_by=4e9 + 60, by_mode="RT", priority=-3)
+    shown = relay.run("queue", "show", message, "--json").record
+    assert (shown["release_at"], shown["deliver_by"], shown["expires_at"]) == (4e9, 4e9 + 60, 4e9 + 60)
+    assert (shown["by_mode"], shown["priority"]) == ("RT", -3)
+    text = relay.run("queue", "show", message).out.splitlines()
+    assert "released  2096-10-02T07:06:40Z" in text
+    assert "deadline  2096-10-02T07:07:40Z (DELIVERBY RT)" in text
+    accepted = relay.run("events", "--json", "--message", message).record
+    assert (accepted["deliver_by"], accepted["release_at"], accepted["priority"]) == (4e9 + 60, 4e9, -3)
+    plain = relay.run("queue", "show", relay.accept("a@one.test")).out
+    assert "deadline" not in plain
+    assert "released" not in plain
+
+
 def test_the_list_can_be_narrowed(relay: Any) -> None:
     first, second = relay.accept("a@one.test", "c@two.test"), relay.accept("b@one.test", sender="")
     listed = relay.run("queue", "list", "--where", "domain=one.test", "--json").records

@@ -8,6 +8,7 @@ import aiosmtpd.smtp
 import msgspec
 import pytest
 
+from mta.clock import SystemClock
 from mta.mail.envelope import Notify, Recipient
 from mta.mail.result import Scope, Verdict
 from tests.unit.delivery.peers import ACCEPT, CONTENT, EHLO, HOST, QUIT, Relay, ScriptedServer, config, job, route
@@ -580,6 +581,36 @@ async def test_no_attempt_is_recalled_past_its_dot():
         assert relay.attempter.recall({"m" * 22 + ".1"}) == 0
         server._release.set()
         assert (await task).results[0].verdict is Verdict.DELIVERED
+
+
+async def test_an_attempt_out_of_time_is_broken_off_before_its_dot():
+    server, relay, task = await _under_way(EHLO + "C: MAIL\nC: RCPT\nC: DATA\nX: hang", b"DATA")
+    async with server, relay:
+        assert relay.attempter.break_off(lambda job: job.entry.number == 2) == 0
+        assert relay.attempter.break_off(lambda job: job.entry.number == 1) == 1
+        outcome = await task
+    assert (told(outcome), outcome.counted) == ([(Verdict.DEFERRED, 451, "4.4.7")], False)
+
+
+async def test_no_attempt_is_out_of_time_past_its_dot():
+    script = EHLO + ACCEPT.replace("S: 250 2.0.0", "X: hang\nS: 250 2.0.0") + QUIT
+    server, relay, task = await _under_way(script, b"\r\n.\r\n")
+    async with server, relay:
+        assert relay.attempter.break_off(lambda _: True) == 0
+        server._release.set()
+        assert (await task).results[0].verdict is Verdict.DELIVERED
+
+
+async def test_a_deadline_that_must_be_kept_goes_to_nobody_who_does_not():
+    made = job()
+    late = msgspec.structs.replace(made.message, deliver_by=SystemClock().now() + 60, by_mode="R")
+    async with (
+        ScriptedServer(EHLO + QUIT) as server,
+        Relay(config(routes=[route(server.port)])) as relay,
+    ):
+        outcome = await relay.attempt(msgspec.structs.replace(made, message=late))
+    assert told(outcome) == [(Verdict.FAILED, 554, "5.3.3")]
+    assert b"MAIL" not in b"".join(server.heard)
 
 
 async def test_drain_breaks_off_what_is_being_signed_for_a_kept_connection():

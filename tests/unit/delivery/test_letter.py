@@ -2,12 +2,14 @@
 
 import re
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mta.delivery.letter import Extensions, extensions, write
 from mta.delivery.trouble import Fault, Trouble
+from mta.mail.envelope import Notify, Recipient
 from tests.unit.delivery.peers import job
 
 MADE = job()
@@ -59,3 +61,54 @@ def test_size_is_that_of_the_message_not_of_its_dots():
 )
 def test_extensions(offered, expected):
     assert extensions(offered) == expected
+
+
+BY = {"deliverby": "30", "dsn": ""}
+
+
+@pytest.mark.parametrize(
+    ("message", "offered", "lacks", "parameters"),
+    [
+        ({"deliver_by": 1060.9, "by_mode": "R"}, BY, None, b" BY=60;R"),
+        ({"deliver_by": 1030.0, "by_mode": "RT"}, BY, None, b" BY=30;RT"),
+        ({"deliver_by": 1029.9, "by_mode": "R"}, BY, Fault.NEEDS_DELIVERBY, None),
+        ({"deliver_by": 1060.0, "by_mode": "R"}, {}, Fault.NEEDS_DELIVERBY, None),
+        ({"deliver_by": 1000.5, "by_mode": "R"}, {"deliverby": ""}, Fault.OUT_OF_TIME, None),
+        ({"deliver_by": 1001.0, "by_mode": "R"}, {"deliverby": "x,30"}, None, b" BY=1;R"),
+        ({"deliver_by": 1001.0, "by_mode": "R"}, {"deliverby": "1,30"}, None, b" BY=1;R"),
+        ({"deliver_by": 1001.0, "by_mode": "N"}, BY, None, b" BY=1;N"),
+        ({"deliver_by": 990.0, "by_mode": "NT"}, BY, None, b" BY=-10;NT"),
+        ({"deliver_by": 1.0, "by_mode": "N"}, {}, None, b""),
+        ({"deliver_by": -2e9, "by_mode": "N"}, BY, None, b" BY=-999999999;N"),
+        ({"deliver_by": 1060.0}, BY, None, b" BY=60;R"),  # ours: whoever can keep it, shall
+        ({"deliver_by": 1029.0}, BY, None, b""),
+        ({"deliver_by": 1060.0}, {}, None, b""),
+        ({}, BY, None, b""),
+        ({"priority": -3}, {"mt-priority": "MIXER"}, None, b" MT-PRIORITY=-3"),
+        ({}, {"mt-priority": ""}, None, b" MT-PRIORITY=0"),
+        ({"priority": 9}, {}, None, b""),
+    ],
+)
+def test_what_is_passed_on_of_deadline_and_priority(message, offered, lacks, parameters):
+    made = write(msgspec.structs.replace(MADE.message, **message), MADE.recipients, b"", b"S: s\r\n\r\n")
+    assert made.unfit(extensions(offered), 1000.0) is lacks
+    if parameters is not None:
+        mail, *_ = made.commands(extensions(offered), 1000.0)
+        assert mail == b"MAIL FROM:<" + MADE.message.sender.encode() + b">" + parameters + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("deliver_by", "offered", "notify", "expected"),
+    [
+        (1060.0, {"dsn": ""}, Notify.UNSET, b" NOTIFY=FAILURE,DELAY"),
+        (1060.0, {"dsn": ""}, Notify.SUCCESS, b" NOTIFY=SUCCESS,DELAY"),
+        (1060.0, {"dsn": ""}, Notify.NEVER, b" NOTIFY=NEVER"),
+        (1000.0, {"dsn": ""}, Notify.UNSET, b""),
+        (1060.0, BY, Notify.UNSET, b""),
+        (1060.0, {}, Notify.UNSET, b""),
+    ],
+)
+def test_a_next_hop_that_keeps_no_deadlines_is_asked_to_tell_of_delays(deliver_by, offered, notify, expected):
+    message = msgspec.structs.replace(MADE.message, deliver_by=deliver_by, by_mode="N")
+    made = write(message, (Recipient("b@x.test", notify=int(notify)),), b"", b"S: s\r\n\r\n")
+    assert made.commands(extensions(offered), 1000.0)[1] == b"RCPT TO:<b@x.test>" + expected + b"\r\n"

@@ -203,10 +203,10 @@ class Peer:
         self.say(line + b"\r\n")
         return await self.reply()
 
-    async def begin(self, sender: bytes = b"a@alice.test", *recipients: bytes) -> None:
+    async def begin(self, sender: bytes = b"a@alice.test", *recipients: bytes, mail: bytes = b"") -> None:
         """Come to where content is expected."""
         to = recipients or (b"b@remote.test",)
-        group = [b"MAIL FROM:<%s>" % sender, *[b"RCPT TO:<%s>" % each for each in to], b"DATA"]
+        group = [b"MAIL FROM:<%s> %s" % (sender, mail), *[b"RCPT TO:<%s>" % each for each in to], b"DATA"]
         self.say(b"\r\n".join(group) + b"\r\n")
         for _ in group[:-1]:
             assert (await self.reply()).startswith(b"250 2.1.")

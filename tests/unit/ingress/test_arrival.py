@@ -5,7 +5,9 @@ import re
 import pytest
 
 from mta.mail import headers
+from mta.mail.envelope import Envelope
 from mta.spool.interface import Full, Refused, Unavailable, Uncertain
+from tests.unit.ingress.conftest import NOW
 
 LOGIN = b"AUTH PLAIN AGFsaWNlAHNlY3JldA=="
 BODY = b"\r\nhello\r\n..dots\r\n\xfc\r\n"
@@ -13,12 +15,14 @@ PLAIN = b"From: a@alice.test\r\nSubject: x\r\n"
 DATED = b"Date: Fri, 20 Nov 2026 00:00:00 +0100\r\nMessage-ID: <1@alice.test>\r\n"
 
 
-async def send(door, content: bytes, *recipients: bytes, number: int = 0, sender: bytes = b"a@alice.test") -> bytes:
-    """Send content with dots stuffed; log in where that is needed. Return the reply to it."""
+async def send(
+    door, content: bytes, *recipients: bytes, number: int = 0, sender: bytes = b"a@alice.test", mail: bytes = b""
+) -> bytes:
+    """Send content with dots stuffed; log in where that is needed. Return the reply to it. `mail` are parameters."""
     peer = await door.greeted(number)
     if door.ingress.bound[number][0].kind == "submission":
         assert (await peer.ask(LOGIN)).startswith(b"235")
-    await peer.begin(sender, *recipients)
+    await peer.begin(sender, *recipients, mail=mail)
     peer.say((b"\r\n" + content).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n")
     return await peer.reply()
 
@@ -247,3 +251,24 @@ async def test_reports_cannot_be_sent_to_another_tenant(serve, make_listener):
 async def test_a_relay_may_pass_on_what_others_sent(serve):
     door = await serve()
     assert (await send(door, PLAIN + BODY, sender=b"boss@bob.test")).startswith(b"250")
+
+
+@pytest.mark.parametrize(
+    ("priority", "message_class"), [(-9, "BULK"), (-1, "BULK"), (0, "NORMAL"), (1, "HIGH"), (9, "HIGH")]
+)
+async def test_a_priority_is_a_class_and_stands_in_the_trace(serve, priority: int, message_class: str):
+    door = await serve()
+    assert (await send(door, PLAIN + BODY, mail=b"MT-PRIORITY=%d" % priority)).startswith(b"250")
+    (message,) = door.queue.accepted
+    assert (message.envelope.priority, message.message_class.name) == (priority, message_class)
+    assert (b"\r\n\tPRIORITY %d;" % priority in message.content) is (priority != 0)
+
+
+async def test_times_are_counted_from_mail(serve, make_listener):
+    door = await serve(make_listener("submission"))
+    await send(door, DATED + PLAIN + BODY, mail=b"HOLDFOR=60 BY=90;rt")
+    envelope = door.queue.accepted[0].envelope
+    assert (envelope.release_at, envelope.hold) == (NOW + 60, "for;60")
+    assert (envelope.deliver_by, envelope.by_mode) == (NOW + 90, "RT")
+    await send(door, DATED + PLAIN)
+    assert door.queue.accepted[1].envelope == Envelope(sender=envelope.sender, recipients=envelope.recipients)

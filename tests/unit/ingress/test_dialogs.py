@@ -20,6 +20,7 @@ from mta.ingress.questions import Accept, Authenticate, StartTls
 from mta.ingress.session import Session
 from mta.mail.reply import Reply
 
+NOW = 1_795_222_923.0  # 2026-11-21T01:02:03Z
 DIALOGS = sorted((Path(__file__).parents[2] / "dialogs").glob("*.smtp"))
 assert DIALOGS
 
@@ -91,7 +92,7 @@ def octets(session: Session, data: bytes, accepted: list[bytes]) -> Iterator[byt
 def test_octet_by_octet(dialog: Dialog, make_listener):
     limits = Limits.model_validate(dialog.settings("limits"))
     listener = make_listener(**dialog.settings("listener"))
-    session = Session(listener, limits, "mx.fairlead.test", client_at("127.0.0.1"), Budget(1 << 20))
+    session = Session(listener, limits, "mx.fairlead.test", client_at("127.0.0.1"), Budget(1 << 20), now=lambda: NOW)
     session.greet()
     accepted: list[bytes] = []
     output = session.take_output()

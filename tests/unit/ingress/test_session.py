@@ -17,6 +17,7 @@ from mta.mail.reply import Reply
 
 LOOPBACK = client_at("127.0.0.1")
 REMOTE = client_at("192.0.2.1")
+NOW = 1_795_222_923.0  # 2026-11-21T01:02:03Z
 QUEUED = Reply(250, "2.0.0", "OK queued as x")
 MAIL = b"MAIL FROM:<a@alice.test>\r\nRCPT TO:<b@remote.test>\r\nDATA\r\n"
 
@@ -32,7 +33,7 @@ def submission(tls: str = "none") -> Listener:
 
 def new_session(listener: Listener | None = None, client: Client = LOOPBACK, **limits: object) -> Session:
     budget = Budget(1_000_000)
-    session = Session(listener or relay(), Limits.model_validate(limits), "mx.test", client, budget)
+    session = Session(listener or relay(), Limits.model_validate(limits), "mx.test", client, budget, now=lambda: NOW)
     session.greet()
     assert session.take_output() == b"220 mx.test ESMTP Fairlead\r\n"
     return session
@@ -283,7 +284,7 @@ def test_a_message_over_the_size_is_refused_at_its_end_and_the_session_goes_on()
 
 def test_octets_held_by_all_sessions_are_bounded():
     budget = Budget(100_000)
-    sessions = [Session(relay(), Limits(), "mx.test", LOOPBACK, budget) for _ in range(3)]
+    sessions = [Session(relay(), Limits(), "mx.test", LOOPBACK, budget, now=lambda: NOW) for _ in range(3)]
     for session in sessions:
         say(session, b"EHLO x\r\n" + MAIL)
     each = budget.used // 3  # for its recipient
@@ -590,7 +591,7 @@ def test_progress_is_made_by_commands_and_content_not_by_single_octets():
 
 def test_recipients_count_against_the_octets_of_the_process():
     budget = Budget(100_000)
-    session = Session(relay(), Limits(), "mx.test", LOOPBACK, budget)
+    session = Session(relay(), Limits(), "mx.test", LOOPBACK, budget, now=lambda: NOW)
     session.receive(b"EHLO c.test\r\nMAIL FROM:<a@alice.test>\r\n")
     session.take_output()
     wanted = [b"RCPT TO:<%d@remote.test> ORCPT=rfc822;%s\r\n" % (n, b"x" * 400) for n in range(200)]

@@ -43,6 +43,8 @@ def test_rcpt_with_every_parameter_keeps_xtext_as_it_is() -> None:
         ("FROM:<a@b.test> BODY=8BITMIME", ALL - {Extension.EIGHT_BIT}, "555 5.5.4"),
         ("FROM:<a@b.test> RET=FULL", ALL - {Extension.DSN}, "555 5.5.4"),
         ("FROM:<a@b.test> ENVID=x", ALL - {Extension.DSN}, "555 5.5.4"),
+        ("FROM:<a@b.test> BY=5;R", ALL - {Extension.DELIVERBY}, "555 5.5.4"),
+        ("FROM:<a@b.test> BY=5", ALL, "501 5.5.4"),
     ],
 )
 def test_mail_that_cannot_be_taken(arg: str | None, offered: frozenset[Extension], reply: str) -> None:

@@ -152,9 +152,9 @@ async def test_ehlo_offers_what_there_is_and_starttls_only_once(tmp_path: Path) 
     async with running(tmp_path, size=1000) as lab:
         async with wire(lab) as client:
             offered = (await client.talk("EHLO c.test"))[0].split("|")
-            assert [line[:4] for line in offered] == ["250-"] * 6 + ["250 "]
+            assert [line[:4] for line in offered] == ["250-"] * 7 + ["250 "]
             assert {line[4:] for line in offered} == {
-                "mx1.lab.test", "SIZE 1000", "8BITMIME", "DSN", "PIPELINING", "SMTPUTF8", "STARTTLS",
+                "mx1.lab.test", "SIZE 1000", "8BITMIME", "DELIVERBY", "DSN", "PIPELINING", "SMTPUTF8", "STARTTLS",
             }  # fmt: skip
         async with lab.client(start_tls=True) as client:
             await client.ehlo()

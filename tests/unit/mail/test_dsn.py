@@ -338,3 +338,17 @@ def test_nothing_from_outside_breaks_the_structure(texts, content, ret, kind, li
     assert len(groups) == 3
     names = re.compile(r"(?:[A-Z][A-Za-z-]+: [^\r\n]*(?:\r\n [^\r\n]+)*(?:\r\n|\Z))+")
     assert all(names.fullmatch(group.removesuffix("\r\n")) for group in groups if group)
+
+
+@pytest.mark.parametrize(("reply", "status"), [("550 5.4.7 time", "5.4.7"), ("550 4.4.7 time", "4.4.7"), ("", "4.4.7")])
+def test_expired_says_whose_time_was_over(reply, status):
+    dsn = build_dsn(msgspec.structs.replace(told(reply=reply), kind=DsnKind.EXPIRED), 1000)
+    assert status_groups(parsed(dsn)[2])[1]["Status"] == status
+
+
+def test_what_was_asked_for_comes_back():
+    asked = report(deliver_by=1_700_000_060.0, hold="for;30\r\nX: y")
+    group = status_groups(parsed(build_dsn(asked, 1000))[2])[0]
+    assert parsedate_to_datetime(group["Deliver-By-Date"]).timestamp() == 1_700_000_060
+    assert group["Future-Release-Request"] == "for;30?X: y"
+    assert "Deliver-By-Date" not in status_groups(parsed(build_dsn(report(), 1000))[2])[0]

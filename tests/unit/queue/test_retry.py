@@ -37,42 +37,42 @@ def jumps(at: float = 0.0) -> WallJumps:
 def test_time_that_passed_expires() -> None:
     clock = jumps()
     assert clock.observe(72 * HOUR, 72 * HOUR) == 0
-    assert clock.expired(released_at=0, expires_at=72 * HOUR, last_attempt_at=0, held=False)
+    assert clock.expired(accepted_at=0, expires_at=72 * HOUR, last_attempt_at=0, held=False)
 
 
 def test_a_jump_expires_nothing_that_was_waiting() -> None:
     clock = jumps()
     clock.observe(HOUR, HOUR)
     assert clock.observe(73 * HOUR, HOUR + 1) > 71 * HOUR
-    assert not clock.expired(released_at=0, expires_at=72 * HOUR, last_attempt_at=72.5 * HOUR, held=False)
+    assert not clock.expired(accepted_at=0, expires_at=72 * HOUR, last_attempt_at=72.5 * HOUR, held=False)
     clock.observe(145 * HOUR, 73 * HOUR)
-    assert clock.expired(released_at=0, expires_at=72 * HOUR, last_attempt_at=144 * HOUR, held=False)
+    assert clock.expired(accepted_at=0, expires_at=72 * HOUR, last_attempt_at=144 * HOUR, held=False)
 
 
 def test_a_jump_right_after_acceptance_expires_nothing() -> None:
     clock = jumps(1000.0)
     clock.observe(1000.9 + 72 * HOUR, 0.9)
-    assert not clock.expired(released_at=1000.5, expires_at=1000.5 + 72 * HOUR, last_attempt_at=0.0, held=False)
+    assert not clock.expired(accepted_at=1000.5, expires_at=1000.5 + 72 * HOUR, last_attempt_at=0.0, held=False)
 
 
 def test_what_came_after_a_jump_has_its_own_time() -> None:
     clock = jumps()
     clock.observe(100 * HOUR, 1.0)
     clock.observe(173 * HOUR, 1.0 + 73 * HOUR)
-    assert clock.expired(released_at=101 * HOUR, expires_at=173 * HOUR, last_attempt_at=0, held=False)
+    assert clock.expired(accepted_at=101 * HOUR, expires_at=173 * HOUR, last_attempt_at=0, held=False)
 
 
 def test_a_deadline_over_before_the_start_needs_an_attempt_since() -> None:
     clock = jumps(100 * HOUR)
     clock.observe(100 * HOUR + 1, 1)
-    assert not clock.expired(released_at=0, expires_at=72 * HOUR, last_attempt_at=70 * HOUR, held=False)
-    assert clock.expired(released_at=0, expires_at=72 * HOUR, last_attempt_at=100 * HOUR + 1, held=False)
+    assert not clock.expired(accepted_at=0, expires_at=72 * HOUR, last_attempt_at=70 * HOUR, held=False)
+    assert clock.expired(accepted_at=0, expires_at=72 * HOUR, last_attempt_at=100 * HOUR + 1, held=False)
 
 
 def test_what_is_held_gets_no_attempt_and_expires_when_the_clock_has_stood_its_ground() -> None:
     clock = jumps(100 * HOUR)
     clock.observe(100 * HOUR + SETTLED - 1, SETTLED - 1)
-    late = {"released_at": 0, "expires_at": 72 * HOUR, "last_attempt_at": 70 * HOUR}
+    late = {"accepted_at": 0, "expires_at": 72 * HOUR, "last_attempt_at": 70 * HOUR}
     assert not clock.expired(**late, held=True)
     clock.observe(100 * HOUR + SETTLED, SETTLED)
     assert clock.expired(**late, held=True)
@@ -83,7 +83,7 @@ def test_a_clock_that_was_put_right_after_the_start_expires_nothing_held() -> No
     clock = jumps(100 * HOUR)
     clock.observe(10 * HOUR, 30.0)
     clock.observe(10 * HOUR + SETTLED, 30.0 + SETTLED)
-    assert not clock.expired(released_at=0, expires_at=72 * HOUR, last_attempt_at=0, held=True)
+    assert not clock.expired(accepted_at=0, expires_at=72 * HOUR, last_attempt_at=0, held=True)
 
 
 def test_slow_drift_is_no_jump() -> None:

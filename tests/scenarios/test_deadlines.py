@@ -1,0 +1,126 @@
+"""Stories of mail that has to be there in time, or not before: BY, HOLDFOR and their reports."""
+
+import asyncio
+
+from mta.config import HostPort
+from mta.lab.commands import Extension
+from mta.lab.mx import MxSettings
+from mta.mail.envelope import Envelope, Recipient
+from mta.mail.event import Event
+from mta.mail.ids import new_message_id
+from mta.queue.submission import Submission
+from mta.spool.records import Origin, Wish
+from tests.scenarios.conftest import HOUR, Story
+
+
+def ends(events: list[Event]) -> list[tuple[str, float, str]]:
+    return [(each.type.value, each.delay, each.status) for each in events if each.type in ("expired", "delivered")]
+
+
+async def test_returned_at_its_deadline(story: Story) -> None:
+    message = await story.send("tempfail-99@rcpt.test", mail_options=["BY=60;R"])
+    await story.count("deferred", 1)
+    await story.clock.advance(30)
+    await story.count("deferred", 2)
+    await story.clock.advance(29)
+    assert len(await story.events()) == 3
+    await story.clock.advance(2)
+    await story.count("delivered", 1)  # the report
+    events = await story.told(
+        "accepted", *["deferred tempfail-99@rcpt.test"] * 2, "expired tempfail-99@rcpt.test",
+        "dsn_sent tempfail-99@rcpt.test", "accepted", "delivered sender@origin.test",
+    )  # fmt: skip
+    (kind, delay, status), _ = ends(events)
+    assert (kind, status) == ("expired", "5.4.7")
+    assert 60 <= delay <= 65
+    assert events[0].deliver_by == events[0].at + 60
+    (dsn,) = await story.arrived(1)
+    for part in (b"Action: failed", b"Status: 5.4.7", b"Deliver-By-Date: ", b"last reply: 451", message.encode()):
+        assert part in dsn.content
+    assert await story.waiting() == 0
+
+
+async def test_returned_at_its_deadline_while_held(story: Story) -> None:
+    message = await story.send("tempfail-99@rcpt.test", mail_options=["BY=60;R"])
+    await story.count("deferred", 1)
+    await story.wish(message, Wish(held=True))
+    await story.clock.advance(61)
+    await story.count("expired", 1)
+
+
+async def test_broken_off_at_its_deadline(story: Story) -> None:
+    mute = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        mute.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.3", story.lab.mx_port)
+    story.lab.zone.set("mute.test", "MX", "10 mute.lab.test.")
+    story.lab.zone.set("mute.lab.test", "A", "127.0.0.3")
+    async with server:
+        await story.send("a@mute.test", sender="", mail_options=["BY=60;R"])
+        await asyncio.wait_for(mute.wait(), 10)
+        await story.clock.advance(61)
+        await story.count("deferred", 1)
+    await story.clock.advance(HOUR)  # the safety poll of these tests
+    events = await story.told("accepted", "deferred a@mute.test", "expired a@mute.test")
+    assert events[1].status == "4.4.7"
+    assert events[1].at - events[0].at <= 65
+
+
+async def test_told_of_a_delay_and_delivered_after_it(story: Story) -> None:
+    await story.send("tempfail-2@rcpt.test", mail_options=["BY=60;N"])
+    await story.count("deferred", 1)
+    await story.clock.advance(30)
+    await story.count("deferred", 2)
+    await story.clock.advance(31)
+    await story.arrived(1)
+    await story.clock.advance(300)
+    events = await story.told(
+        "accepted", *["deferred tempfail-2@rcpt.test"] * 2, "dsn_sent tempfail-2@rcpt.test", "accepted",
+        "delivered sender@origin.test", "delivered tempfail-2@rcpt.test",
+    )  # fmt: skip
+    delivered = next(each for each in events if each.type == "delivered" and each.recipient != "sender@origin.test")
+    assert 330 <= delivered.delay <= 365
+    notice, _ = await story.arrived(2)
+    for part in (b"Action: delayed", b"Status: 4.4.7", b"Deliver-By-Date: "):
+        assert part in notice.content
+
+
+async def test_not_passed_on_to_who_keeps_no_deadlines(story: Story) -> None:
+    plain = frozenset(Extension) - {Extension.DELIVERBY}
+    where = HostPort(host="127.0.0.2", port=story.lab.mx_port)
+    await story.lab.start_mx(MxSettings(address=where, hostname="plain.lab.test", extensions=plain))
+    story.lab.zone.set("plain.test", "MX", "10 plain.lab.test.")
+    await story.send("ok@plain.test", mail_options=["BY=60;R"])
+    events = await story.told(
+        "accepted", "bounced ok@plain.test", "dsn_sent ok@plain.test", "accepted", "delivered sender@origin.test"
+    )
+    assert events[1].status == "5.3.3"
+    await story.send("ok@plain.test", mail_options=["BY=60;N"])
+    report, message = sorted(await story.arrived(3), key=lambda each: each.envelope.sender)[1:]
+    assert b"Action: relayed" in report.content
+    assert [each.notify for each in message.envelope.recipients] == [12]  # failure and delay
+
+
+async def test_held_for_an_hour(story: Story) -> None:
+    now = story.clock.now()
+    envelope = Envelope(
+        sender="s@origin.test",
+        recipients=(Recipient("ok@rcpt.test"),),
+        release_at=now + HOUR,
+        deliver_by=now + HOUR + 60,
+    )
+    await story.parts.queue.accept(
+        Submission(
+            id=new_message_id(), tenant="lab", envelope=envelope, origin=Origin.HTTP, content=b"Subject: s\r\n\r\n"
+        )
+    )
+    await story.clock.advance(HOUR - 1)
+    assert [each.type.value for each in await story.events()] == ["accepted"]
+    await story.clock.advance(2)
+    accepted, delivered = await story.told("accepted", "delivered ok@rcpt.test")
+    assert accepted.release_at == accepted.at + HOUR
+    assert HOUR <= delivered.delay <= HOUR + 2
