@@ -16,14 +16,14 @@ from mta.spool.interface import Spool, SpoolError, Unavailable
 log = logging.getLogger(__name__)
 
 _SOON = 1.0  # seconds
-type_break_off = Callable[[Callable[[Job], bool]], int]
+BreakOff = Callable[[Callable[[Job], bool]], int]
 
 
 class Deadlines:
     """Expires entries within seconds of their deadline, wherever they wait, and sends delay notices."""
 
     def __init__(
-        self, spool: Spool, queue: Queue, break_off: type_break_off, clock: Clock, *, poll: float = 1.0
+        self, spool: Spool, queue: Queue, break_off: BreakOff, clock: Clock, *, poll: float = 1.0
     ) -> None:
         """Use `break_off` to end those attempts of which it is told True, unless they are past their final dot.
 

@@ -143,6 +143,8 @@ class Queue:
                 Settlement(message=message, entry=step.after, claim=owned, events=step.events, acceptances=dsns)
             ):
                 self._tell(step.events, dsns)
+                if step.after.waiting and step.after.timer_at <= self._clock.now():
+                    self._ring()  # its timer came while it was in flight
                 return True
             owned = await self._as_it_is(entry_id, owned)
         return False
@@ -238,11 +240,17 @@ class Queue:
         return Answer.BUSY
 
     async def retry(self, due: Due, claim: Claim | None, reason: str) -> Answer:
-        """Make an entry due now; one in flight is being tried, and left alone. A held one stays held."""
+        """Make an entry due now; one in flight is being tried, and left alone.
+
+        A held one stays held, and one that is not released yet waits for that: its sender said so.
+        """
         if claim is not None:
             return Answer.IN_FLIGHT
         now = self._clock.now()
-        if not await self._change(due, transitions.due_now(due.message, due.entry, now, reason), now):
+        transition = transitions.due_now(due.message, due.entry, now, reason)
+        if not transition.events:
+            return Answer.UNCHANGED
+        if not await self._change(due, transition, now):
             return Answer.BUSY
         self._ring()
         return Answer.DONE

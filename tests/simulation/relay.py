@@ -7,6 +7,7 @@ never happen is looked for where it would: at the receivers, at the spool and in
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from mta.mail.event import ENDS, Event, EventType
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Scope, Verdict
+from mta.queue.deadlines import Deadlines
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.submission import Submission
@@ -60,9 +62,10 @@ class Receivers:
         self._defers = {name: rng.choice([0, 0, 0.05, 0.5, 1]) for name in names}
         self._refuses = {name: rng.choice([0, 0, 0.05, 0.5]) for name in names}
         self._at_work: Counter[str] = Counter()
+        self._before_dot: dict[str, tuple[Job, asyncio.Event]] = {}
         self._deferred: Counter[str] = Counter()  # how often an entry was
         self.not_before: dict[str, float] = {}  # of entries that were deferred
-        self.ended_at: dict[str, float] = {}  # the last attempts
+        self.ended_at: dict[str, float] = {}  # the last attempts that came to their final dot
         self.said_ok: Counter[str] = Counter()  # of entries
         self.attempts = 0
         self.wrong: Wrong | None = None
@@ -76,9 +79,19 @@ class Receivers:
         self.attempts += 1
         self._at_work[site] += 1
         self.wrong = self.wrong or self._look(job, site)
+        seconds = self._seconds[site] * self._rng.uniform(0.5, 1.5)
+        dot = seconds * self._rng.random()
+        broken_off = asyncio.Event()
+        self._before_dot[job.entry.id] = job, broken_off
         try:
-            await asyncio.sleep(self._seconds[site] * self._rng.uniform(0.5, 1.5))
+            async with asyncio.timeout(dot):
+                await broken_off.wait()
+            return Outcome(results=(LATER,) * len(job.recipients), started_at=0, ended_at=0, site=site, counted=False)
+        except TimeoutError:
+            del self._before_dot[job.entry.id]
+            await asyncio.sleep(seconds - dot)
         finally:
+            self._before_dot.pop(job.entry.id, None)
             self._at_work[site] -= 1
         now = self.ended_at[job.entry.id] = VirtualClock().now()
         results = tuple(self._result(site) for _ in job.recipients)
@@ -103,8 +116,8 @@ class Receivers:
         early = max(entry.due_at, self.not_before.get(entry.id, 0.0)) - now
         if early > 0 or entry.held:
             return Wrong(f"early: {entry.id} is due in {early:.3f} s" + ", and held" * entry.held)
-        if now > entry.expires_at + SLACK:
-            return Wrong(f"deadline: {entry.id} is attempted after it")
+        if now > entry.expires_at or now < job.message.release_at:
+            return Wrong(f"{'early' if now < job.message.release_at else 'deadline'}: {entry.id} is attempted")
         if site != self.sites[entry.domain]:
             return Wrong(f"sites: {entry.domain} goes to {site}")
         return None
@@ -113,6 +126,13 @@ class Receivers:
         if self._rng.random() < self._defers[site]:
             return LATER
         return NEVER if self._rng.random() < self._refuses[site] else OK
+
+    def break_off(self, overdue: Callable[[Job], bool]) -> int:
+        """End those attempts before their final dot that are overdue."""
+        late = [broken_off for job, broken_off in self._before_dot.values() if overdue(job)]
+        for broken_off in late:
+            broken_off.set()
+        return len(late)
 
     def settled(self, job: Job) -> None:
         pass
@@ -186,11 +206,13 @@ class World:
         """Start the delivery process."""
         queue = Queue(self._spool, self._clock, "relay.test", self._retry, self._ring, self._rng.random)
         self._dispatcher = Dispatcher(self._spool, queue, self.receivers, self._settings, self._clock, poll=NO_POLL)
-        return Process(self._dispatcher.run())
+        self._deadlines = Deadlines(self._spool, queue, self.receivers.break_off, self._clock, poll=NO_POLL)
+        return Process(self._dispatcher.run(), self._deadlines.run())
 
     def _ring(self) -> None:
         if self._dispatcher is not None:
             self._dispatcher.ring()
+            self._deadlines.ring()
 
     async def _crash(self, process: Process) -> None:
         """End the delivery process at once, and come back."""
@@ -211,7 +233,13 @@ class World:
             submission = Submission(
                 id=new_message_id(),
                 tenant=rng.choice(self._tenants),
-                envelope=Envelope(sender=rng.choice(["", f"a{number}@{domains[0]}"]), recipients=tuple(recipients)),
+                envelope=Envelope(
+                    sender=rng.choice(["", f"a{number}@{domains[0]}"]),
+                    recipients=tuple(recipients),
+                    release_at=rng.choice([0.0, 0.0, self._clock.now() + rng.uniform(0, 7200)]),
+                    deliver_by=rng.choice([0.0, 0.0, self._clock.now() + rng.uniform(10, 2 * LIFETIME)]),
+                    by_mode="R",
+                ),
                 origin=Origin.RELAY,
                 content=b"Subject: s\r\n\r\nbody\r\n",
                 message_class=rng.choice(list(MessageClass)),
@@ -245,7 +273,9 @@ class World:
 
     def _hear(self, event: Event) -> None:
         if event.type is EventType.ACCEPTED:
-            self._waiting |= {(event.message, each): event.at + LIFETIME for each in event.recipients}
+            deadline = max(event.at, event.release_at) + LIFETIME
+            deadline = min(deadline, event.deliver_by or deadline)
+            self._waiting |= {(event.message, each): deadline for each in event.recipients}
         elif event.type in ENDS:
             deadline = self._waiting.pop((event.message, event.recipient), None)
             if deadline is None:

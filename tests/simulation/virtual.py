@@ -68,13 +68,13 @@ _process: ContextVar["Process | None"] = ContextVar("process", default=None)
 
 
 class Process:
-    """What runs in a simulated process: a coroutine and all tasks that it begins. It can be killed."""
+    """What runs in a simulated process: some coroutines and all tasks that they begin. It can be killed."""
 
-    def __init__(self, main: Coroutine[Any, Any, None]) -> None:
+    def __init__(self, *running: Coroutine[Any, Any, None]) -> None:
         self.tasks: set[asyncio.Task[Any]] = set()
         inside = _process.set(self)
         try:
-            self._main = asyncio.create_task(main)
+            self._running = [asyncio.create_task(each) for each in running]
         finally:
             _process.reset(inside)
 
