@@ -13,25 +13,30 @@ import logging
 import os
 import signal
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from socket import socket
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from mta.clock import Clock
 from mta.companion import household
 from mta.config import Config
-from mta.control import Command, ControlError, ask
+from mta.control import Command, ControlError, Question, ask, socket_path
 from mta.events.mover import Mover
+from mta.events.reader import LogReader
 from mta.ingress.access import Accounts
 from mta.ingress.server import Ingress
+from mta.queue.desk import Desk
 from mta.queue.doorbell import Doorbell, DoorbellSocket
+from mta.queue.explanation import Asked, Gate, Says
 from mta.queue.queue import Queue
 from mta.spool.lmdb.opening import open_keyring, open_spool
 
 log = logging.getLogger(__name__)
+
+Commands = Mapping[str, Command | Question[Any]]
 
 STATUS_TIMEOUT = 1.0  # seconds that /readyz waits for delivery's word
 
@@ -83,7 +88,7 @@ class Role(Protocol):
     def detail(self) -> dict[str, str | int | float]:
         """Say how it goes."""
 
-    def commands(self) -> dict[str, Command]:
+    def commands(self) -> Commands:
         """Name what it answers on its control socket beside what every role does."""
 
 
@@ -115,7 +120,7 @@ class IngressRole:
         """Say how it goes."""
         return {}
 
-    def commands(self) -> dict[str, Command]:
+    def commands(self) -> Commands:
         """Nothing of its own."""
         return {}
 
@@ -127,8 +132,10 @@ class HttpRole:
         from relay_http.app import create_app  # noqa: PLC0415 - see the module's text
         from relay_http.server import HttpServer  # noqa: PLC0415
 
-        delivery = parts.config.run_dir / "delivery.sock"
-        app = create_app(parts.config, parts.queue, parts.spool, parts.clock, lambda: ask_status(delivery))
+        delivery = socket_path(parts.config.run_dir, "delivery")
+        log_reader = LogReader(parts.spool, parts.config.segment_dir, parts.keyring)
+        desk = Desk(parts.spool, parts.queue, parts.clock, log_reader, delivery)
+        app = create_app(parts.config, parts.queue, parts.spool, parts.clock, lambda: ask_status(delivery), desk)
         self._server = HttpServer(parts.config, app)
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
@@ -149,7 +156,7 @@ class HttpRole:
         """Say how it goes."""
         return {}
 
-    def commands(self) -> dict[str, Command]:
+    def commands(self) -> Commands:
         """Nothing of its own."""
         return {}
 
@@ -205,9 +212,20 @@ class DeliveryRole:
         """Say how it goes."""
         return {"in_flight": self._dispatcher.in_flight, "signing": self._signatory.trouble or "ok"}
 
-    def commands(self) -> dict[str, Command]:
+    def commands(self) -> Commands:
         """What delivery alone can be asked for."""
-        return {"recall": self.recall}
+        return {"recall": self.recall, "explain": Question(Asked, self.explain)}
+
+    async def explain(self, asked: Asked) -> Says:
+        """Say what holds the lanes of entries, and since when those in flight are being tried."""
+        lanes = tuple(self._dispatcher.lane_state(lane) for _, lane in asked.entries)
+        begun = self._attempts.begun_at({entry for entry, _ in asked.entries})
+        begun_at = tuple(begun.get(entry, 0.0) for entry, _ in asked.entries)
+        if self._dispatcher.stopping:
+            return Says(Gate.DRAINING, "delivery is draining: it starts nothing more", lanes, begun_at)
+        if not self._parts.spool.healthy():
+            return Says(Gate.SICK, "delivery cannot write to the spool: it starts nothing", lanes, begun_at)
+        return Says(None, "", lanes, begun_at)
 
     async def recall(self) -> int:
         """Break off what somebody has wished otherwise and has not sent its final dot; return how many attempts.
@@ -250,7 +268,7 @@ class EventsRole:
         status = self._mover.status()
         return {"moved": status.seq, "trouble": status.trouble}
 
-    def commands(self) -> dict[str, Command]:
+    def commands(self) -> Commands:
         """Nothing of its own."""
         return {}
 
