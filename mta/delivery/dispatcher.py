@@ -108,7 +108,7 @@ class Dispatcher:
         elif at_work >= self._settings.connections_per_site:
             gate = Gate.SITE_FULL
         else:
-            gate = Gate.TURN if self._has_free else Gate.SLOTS
+            gate = Gate.TURN
         return LaneState(
             gate=gate,
             site=site or "",

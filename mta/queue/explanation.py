@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from mta.queue.rates import Rates
+from mta.queue.shown import wish_text
 from mta.spool.interface import Due
 from mta.spool.records import Claim, Lane
 
@@ -30,7 +31,6 @@ class Gate(StrEnum):
     UNSEEN = "lane_unseen"
     LOOKUP = "site_lookup"
     SITE_FULL = "site_full"
-    SLOTS = "slots_full"
     TURN = "turn"
 
 
@@ -175,21 +175,22 @@ def _in_flight(claim: Claim, around: Circumstances) -> _Held:
     if around.gate is Gate.DOWN:
         why = f"attempt {claim.attempt} was under way; {around.trouble}, and gives it back when it starts"
     if claim.wish is not None:
-        why += "; then what was wished of it meanwhile"
+        why += f"; then {wish_text(claim.wish)}, unless it delivers"
     return _Held(Gate.IN_FLIGHT, why, around.begun_at or None, claim.retry_at if around.gate is Gate.DOWN else None)
 
 
 def _of_lane(lane: LaneState) -> str:
-    """Say what holds whoever is due in a lane."""
-    used = f" ({lane.at_work} of {lane.limit} in use)" if lane.limit else ""
+    """Say what holds whoever is due in a lane; without a limit, whoever asks is not to know of others there."""
     words = {
         Gate.UNSEEN: "due; delivery has not come to its lane yet",
         Gate.LOOKUP: "due; it is looked up where its mail goes",
-        Gate.SITE_FULL: f"due; all connections to its site {lane.site} are in use{used}",
-        Gate.SLOTS: "due; all connections of the delivery role are in use",
-        Gate.TURN: f"due; its lane's turn comes among those of its site {lane.site}",
+        Gate.SITE_FULL: f"due; all connections to its site {lane.site} are in use",
+        Gate.TURN: "due; its lane waits for its turn, when a connection is free",
     }
-    return words.get(lane.gate, f"due; {lane.gate.value.replace('_', ' ')}")
+    said = words.get(lane.gate, f"due; {lane.gate.value.replace('_', ' ')}")
+    if lane.limit and lane.site:
+        said += f" ({lane.at_work} of {lane.limit} in use there, by {lane.lanes} lanes with work)"
+    return said
 
 
 def _times(attempts: int) -> str:
