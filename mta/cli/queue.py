@@ -69,11 +69,15 @@ async def show(session: Session, ids: tuple[str, ...], where: Where) -> None:
 @queue.command()
 @where_option
 @click.option(
-    "--by", metavar="domain|tenant|class", type=click.Choice(list(By)), default=By.DOMAIN, help="What the rows are."
+    "--by",
+    metavar="domain|tenant|class",
+    type=click.Choice([each.value for each in By]),
+    default=By.DOMAIN.value,
+    help="What the rows are.",
 )
 @click.option("--limit", type=click.IntRange(1, ROWS), default=20, help="How many rows.  [20]")
 @with_spool
-async def shape(session: Session, where: Where, by: By, limit: int) -> None:
+async def shape(session: Session, where: Where, by: str, limit: int) -> None:
     """Show how old the entries are, in minutes, and where they go: the rows with the most."""
     now = session.clock.now()
     counting = Counting(By(by))

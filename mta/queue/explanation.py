@@ -189,7 +189,7 @@ def _of_lane(lane: LaneState) -> str:
     }
     said = words.get(lane.gate, f"due; {lane.gate.value.replace('_', ' ')}")
     if lane.limit and lane.site:
-        said += f" ({lane.at_work} of {lane.limit} in use there, by {lane.lanes} lanes with work)"
+        said += f" ({lane.at_work} of {lane.limit} in use there; lanes with work there: {lane.lanes})"
     return said
 
 

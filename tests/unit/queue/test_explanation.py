@@ -103,7 +103,8 @@ def test_what_is_due_is_expected_by_the_rate_of_its_lane() -> None:
     assert found.estimated_at == NOW + 60 + 10 / 0.5
     full = explained(an_entry(), lane=msgspec.structs.replace(RATED, gate=Gate.SITE_FULL, at_work=20))
     assert (
-        full.why == "due; all connections to its site mx.test are in use (20 of 20 in use there, by 2 lanes with work)"
+        full.why
+        == "due; all connections to its site mx.test are in use (20 of 20 in use there; lanes with work there: 2)"
     )
 
 
