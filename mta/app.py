@@ -13,30 +13,25 @@ import logging
 import os
 import signal
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from socket import socket
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
 from mta.clock import Clock
 from mta.companion import household
 from mta.config import Config
-from mta.control import Command, ControlError, Question, ask, socket_path
+from mta.control import Commands, ControlError, ask, socket_path
 from mta.events.mover import Mover
-from mta.events.reader import LogReader
 from mta.ingress.access import Accounts
 from mta.ingress.server import Ingress
-from mta.queue.desk import Desk
 from mta.queue.doorbell import Doorbell, DoorbellSocket
-from mta.queue.explanation import Asked, Gate, Says
 from mta.queue.queue import Queue
 from mta.spool.lmdb.opening import open_keyring, open_spool
 
 log = logging.getLogger(__name__)
-
-Commands = Mapping[str, Command | Question[Any]]
 
 STATUS_TIMEOUT = 1.0  # seconds that /readyz waits for delivery's word
 
@@ -129,7 +124,9 @@ class HttpRole:
     """The HTTP API."""
 
     def __init__(self, parts: Parts) -> None:
-        from relay_http.app import create_app  # noqa: PLC0415 - see the module's text
+        from mta.events.reader import LogReader  # noqa: PLC0415 - see the module's text
+        from mta.queue.desk import Desk  # noqa: PLC0415
+        from relay_http.app import create_app  # noqa: PLC0415
         from relay_http.server import HttpServer  # noqa: PLC0415
 
         delivery = socket_path(parts.config.run_dir, "delivery")
@@ -168,6 +165,7 @@ class DeliveryRole:
         from mta.accounts.dkim_keys import load_or_create_sealing_key  # noqa: PLC0415 - see the module's text
         from mta.delivery.attempt import Attempter  # noqa: PLC0415
         from mta.delivery.dispatcher import Dispatcher  # noqa: PLC0415
+        from mta.delivery.knowledge import explaining  # noqa: PLC0415
         from mta.delivery.resolver import Resolver  # noqa: PLC0415
         from mta.delivery.signatory import Signatory  # noqa: PLC0415
         from mta.delivery.signing import Signer  # noqa: PLC0415
@@ -181,6 +179,7 @@ class DeliveryRole:
         signer = Signer(parts.spool, self._signatory, parts.clock)
         self._attempts = Attempter(config, self._resolver, signer, parts.spool, parts.clock)
         self._dispatcher = Dispatcher(parts.spool, parts.queue, self._attempts, config.delivery, parts.clock, poll=poll)
+        self._explain = explaining(self._dispatcher, self._attempts, parts.spool)
         self._bell: DoorbellSocket | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -214,18 +213,7 @@ class DeliveryRole:
 
     def commands(self) -> Commands:
         """What delivery alone can be asked for."""
-        return {"recall": self.recall, "explain": Question(Asked, self.explain)}
-
-    async def explain(self, asked: Asked) -> Says:
-        """Say what holds the lanes of entries, and since when those in flight are being tried."""
-        lanes = tuple(self._dispatcher.lane_state(lane) for _, lane in asked.entries)
-        begun = self._attempts.begun_at({entry for entry, _ in asked.entries})
-        begun_at = tuple(begun.get(entry, 0.0) for entry, _ in asked.entries)
-        if self._dispatcher.stopping:
-            return Says(Gate.DRAINING, "delivery is draining: it starts nothing more", lanes, begun_at)
-        if not self._parts.spool.healthy():
-            return Says(Gate.SICK, "delivery cannot write to the spool: it starts nothing", lanes, begun_at)
-        return Says(None, "", lanes, begun_at)
+        return {"recall": self.recall, "explain": self._explain}
 
     async def recall(self) -> int:
         """Break off what somebody has wished otherwise and has not sent its final dot; return how many attempts.

@@ -38,6 +38,8 @@ class Question(Generic[type_arguments]):
         return self._answer(self._read(arguments or b"{}"))
 
 
+Commands = Mapping[str, Command | Question[Any]]
+
 REQUEST_OCTETS = 64 << 10
 REPLY_OCTETS = 16 << 20
 _CLIENT_TIMEOUT = 5.0  # seconds for a client to say what it wants, and again to take the answer
@@ -77,7 +79,7 @@ def socket_path(run_dir: Path, role: str, instance: int = 0) -> Path:
 class ControlServer:
     """Answers on a role's control socket while it is entered."""
 
-    def __init__(self, path: Path, commands: Mapping[str, Command | Question[Any]]) -> None:
+    def __init__(self, path: Path, commands: Commands) -> None:
         self._path = path
         self._commands = commands
         self._lock: int | None = None

@@ -10,14 +10,13 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 import uvloop
 
 from mta import control
-from mta.control import AlreadyRunning, Command, ControlError, ControlServer, NotRunning, Question, ask, socket_path
+from mta.control import AlreadyRunning, Commands, ControlError, ControlServer, NotRunning, Question, ask, socket_path
 
 
 class Status(msgspec.Struct):
@@ -54,7 +53,7 @@ async def look_up(asked: Lookup) -> list[str]:
     return asked.names[: asked.limit]
 
 
-COMMANDS: dict[str, Command | Question[Any]] = {
+COMMANDS: Commands = {
     "look-up": Question(Lookup, look_up),
     "status": status,
     "nothing": nothing,

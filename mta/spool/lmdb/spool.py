@@ -61,7 +61,7 @@ from mta.spool.sealing import Keyring, SealBroken
 log = logging.getLogger(__name__)
 
 _IN_THREAD = 256 * 1024  # content above this is read off the loop
-_WALK = 256  # entries read in one transaction of a walk
+_WALK = 64  # entries read in one transaction of a walk, and in one turn of the loop: a few milliseconds
 
 
 class LmdbSpool:
