@@ -29,6 +29,8 @@ class Rates(msgspec.Struct, frozen=True):
 
 
 class _Rate:
+    __slots__ = ("at", "began_at", "weight")
+
     def __init__(self, now: float) -> None:
         self.began_at = self.at = now
         self.weight = 0.0

@@ -7,7 +7,7 @@ process for itself; each walk is in portions between which the loop has its turn
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import falcon.asgi
 import msgspec
@@ -138,7 +138,7 @@ class _Changing:
         self._fields = fields
         self._make = make
 
-    def _told(self, req: Request, who: Who, about: str, results: Counter[str]) -> None:
+    def _told(self, req: Request, who: Who, about: str, results: Mapping[str, int]) -> None:
         log.info(
             "queue=%s client=%s tenant=%s by=%r about=%r %s",
             self._name,
@@ -158,25 +158,24 @@ class _Many(_Changing):
         if asked.where is UNSET:
             raise Refusal(400, Problem("say which entries: conditions", "where"))
         where, desk = read_where(asked.where, who), self._door.desk
-        now = desk.clock.now()
         action = self._make(self._door, who, asked)
+        confirmed = asked.confirm is not UNSET
         results = dict.fromkeys(("changed", "unchanged", "in_flight", "ended", "busy"), 0)
-        async with self._door.desk.turn("walk", who.tenant):
+        async with desk.turn("walk", who.tenant):
+            now = desk.clock.now()
             counted = await count(desk.spool, where, action, now)
             if asked.confirm is not UNSET:
                 if counted.entries > asked.confirm:
-                    raise Refusal(
-                        409, Problem(f"{counted.entries} entries are meant by now: nothing was changed", "confirm")
-                    )
+                    said = f"{counted.entries} entries are meant by now: nothing was changed"
+                    raise Refusal(409, Problem(said, "confirm"))
                 standing = concerned(desk.spool, where, action, now, asked.confirm)
                 async for _, answer in act(desk.queue, action, standing):
                     results[_word(answer)] += 1
         if results["in_flight"]:
             await desk.recall()
-        if asked.confirm is not UNSET:
-            self._told(req, who, " ".join(asked.where), Counter(results))
-        done = asked.confirm is not UNSET
-        _answer(resp, {"confirmed": done, "entries": counted.entries, "recipients": counted.recipients, **results})
+        if confirmed:
+            self._told(req, who, " ".join(asked.where), results)
+        _answer(resp, {"confirmed": confirmed, "entries": counted.entries, "recipients": counted.recipients, **results})
 
 
 class _Each(_Changing):
@@ -185,7 +184,6 @@ class _Each(_Changing):
         who = await self._door.who(req)
         asked = await self._door.asked(req, *self._fields)
         action, desk = self._make(self._door, who, asked), self._door.desk
-        found = []
         if self._name == "cancel":
             found = await self._cancelled(id_, who)
         else:

@@ -185,6 +185,15 @@ async def test_a_message_with_a_great_many_entries_is_explained_in_part(office: 
     assert (len(explained["entries"]), explained["more"]) == (EXPLAINED, 7)
 
 
+async def test_of_those_that_have_ended_as_many_are_told_as_there_is_room_for(office: Office) -> None:
+    message = await office.accept(*[f"a@d{n}.test" for n in range(EXPLAINED + 7)])
+    for number in range(1, 11):
+        await office.attempt(f"{message}.{number}", OK)
+    explained = await office.get(f"/{message}/explain")
+    assert [each["gate"] for each in explained["entries"]] == ["delivery_down"] * (EXPLAINED - 3) + ["ended"] * 3
+    assert explained["more"] == 7
+
+
 async def test_a_tenant_is_not_told_how_busy_a_site_is(office: Office) -> None:
     message = await office.accept("a@one.test")
 
