@@ -10,7 +10,6 @@ from mta.exits import Exit
 _COLUMNS = (
     Column("id", "ID", 22),
     Column("tenant", "TENANT", 16),
-    Column("operator", "OPERATOR", 8),
     Column("scopes", "SCOPES", 16),
     Column("created_at", "CREATED", 20),
     Column("revoked_at", "REVOKED", 20),

@@ -14,10 +14,10 @@ from mta.accounts.tenants import weight_of
 from mta.clock import Clock
 from mta.config import Delivery
 from mta.mail.result import Outcome
-from mta.queue.explanation import Gate, LaneState
+from mta.queue.drain import DrainRates
+from mta.queue.explanation import HeldBy, LaneState
 from mta.queue.job import Job
 from mta.queue.queue import Queue
-from mta.queue.rates import DrainRates
 from mta.queue.scheduler import LANES, LANES_KNOWN, Scheduler
 from mta.queue.turns import Turns
 from mta.spool.interface import Due, Spool, SpoolError, Unavailable, Uncertain
@@ -104,11 +104,11 @@ class Dispatcher:
         site = self._turns.site_of(lane)
         at_work = 0 if site is None else self._turns.at_work(site)
         if site is None:
-            gate = Gate.LOOKUP if lane in self._placing else Gate.UNSEEN
+            gate = HeldBy.LOOKUP if lane in self._placing else HeldBy.UNSEEN
         elif at_work >= self._settings.connections_per_site:
-            gate = Gate.SITE_FULL
+            gate = HeldBy.SITE_FULL
         else:
-            gate = Gate.TURN
+            gate = HeldBy.TURN
         return LaneState(
             gate=gate,
             site=site or "",

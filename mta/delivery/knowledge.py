@@ -3,7 +3,7 @@
 from mta.control import Question
 from mta.delivery.attempt import Attempter
 from mta.delivery.dispatcher import Dispatcher
-from mta.queue.explanation import Asked, Gate, Says
+from mta.queue.explanation import Asked, HeldBy, Says
 from mta.spool.interface import Spool
 
 
@@ -15,9 +15,9 @@ def explaining(dispatcher: Dispatcher, attempts: Attempter, spool: Spool) -> Que
         begun = attempts.begun_at({entry for entry, _ in asked.entries})
         begun_at = tuple(begun.get(entry, 0.0) for entry, _ in asked.entries)
         if dispatcher.stopping:
-            return Says(Gate.DRAINING, "delivery is draining: it starts nothing more", lanes, begun_at)
+            return Says(HeldBy.DRAINING, "delivery is draining: it starts nothing more", lanes, begun_at)
         if not spool.healthy():
-            return Says(Gate.SICK, "delivery cannot write to the spool: it starts nothing", lanes, begun_at)
+            return Says(HeldBy.SICK, "delivery cannot write to the spool: it starts nothing", lanes, begun_at)
         return Says(None, "", lanes, begun_at)
 
     return Question(Asked, answer)

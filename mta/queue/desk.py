@@ -18,7 +18,7 @@ from mta.mail.event import Event
 from mta.queue import actions
 from mta.queue.actions import Action, Standing, Who, act, each_of
 from mta.queue.answer import Answer
-from mta.queue.explanation import AHEAD, Asked, Circumstances, Explanation, Gate, Says, explain
+from mta.queue.explanation import AHEAD, Asked, Circumstances, Explanation, HeldBy, Says, explain
 from mta.queue.queue import Queue
 from mta.queue.standing import find, message_of
 from mta.spool.interface import Spool
@@ -96,7 +96,7 @@ class Desk:
         try:
             return msgspec.convert(await ask(self._delivery, "explain", _ASK_TIMEOUT, asked), Says)
         except (ControlError, msgspec.ValidationError) as error:
-            return Says(Gate.DOWN, str(error))
+            return Says(HeldBy.DOWN, str(error))
 
     async def _ended(self, id_: str, tenant: str, waiting: set[str]) -> list[Explanation]:
         """Read from the log of those who have ended, but for entries in which others wait."""
@@ -161,7 +161,7 @@ def _ended(entry: str, event: Event) -> Explanation:
         entry=entry,
         tenant=event.tenant,
         domain=event.recipient.rpartition("@")[2],
-        gate=Gate.ENDED,
+        gate=HeldBy.ENDED,
         why=f"{event.type.value}{f': {event.reason}' if event.reason and not event.reply else ''}",
         since_at=event.at,
         attempts=event.attempt,

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from mta.queue.rates import Rates
+from mta.queue.drain import Rates
 from mta.queue.shown import wish_text
 from mta.spool.interface import Due
 from mta.spool.records import Claim, Lane
@@ -16,7 +16,7 @@ from mta.spool.records import Claim, Lane
 AHEAD = 1000  # entries of a lane before one, beyond which "more than that" is the answer
 
 
-class Gate(StrEnum):
+class HeldBy(StrEnum):
     """What holds an entry."""
 
     ENDED = "ended"
@@ -41,7 +41,7 @@ class LaneState(msgspec.Struct, frozen=True, kw_only=True):
     by itself, and of the reply that closed it.
     """
 
-    gate: Gate
+    gate: HeldBy
     site: str = ""
     at_work: int = 0
     limit: int = 0
@@ -63,7 +63,7 @@ class Says(msgspec.Struct, frozen=True):
     A `gate` of its own (DOWN, SICK, DRAINING) holds whatever is due; `trouble` says more.
     """
 
-    gate: Gate | None = None
+    gate: HeldBy | None = None
     trouble: str = ""
     lanes: tuple[LaneState, ...] = ()
     begun_at: tuple[float, ...] = ()
@@ -76,7 +76,7 @@ class Circumstances(msgspec.Struct, frozen=True):
     ahead: int = 0
     lane: LaneState | None = None
     begun_at: float = 0.0
-    gate: Gate | None = None
+    gate: HeldBy | None = None
     trouble: str = ""
 
 
@@ -90,7 +90,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     entry: str
     tenant: str
     domain: str
-    gate: Gate
+    gate: HeldBy
     why: str
     since_at: float | None = None
     next_at: float | None = None
@@ -118,7 +118,7 @@ class Estimate(msgspec.Struct, frozen=True):
 class _Held(msgspec.Struct, frozen=True):
     """A gate, and what is said of it."""
 
-    gate: Gate
+    gate: HeldBy
     why: str
     since_at: float | None = None
     next_at: float | None = None
@@ -130,7 +130,7 @@ def explain(due: Due, claim: Claim | None, around: Circumstances) -> Explanation
     entry = due.entry
     held = _gate(due, claim, around)
     estimate = _estimate(held, around)
-    positioned = held.gate not in (Gate.IN_FLIGHT, Gate.HELD)
+    positioned = held.gate not in (HeldBy.IN_FLIGHT, HeldBy.HELD)
     return Explanation(
         entry=entry.id,
         tenant=entry.tenant,
@@ -158,34 +158,36 @@ def _gate(due: Due, claim: Claim | None, around: Circumstances) -> _Held:
         return _in_flight(claim, around)
     if entry.held:
         hold = entry.hold
-        return _Held(Gate.HELD, f"held {hold.reason}" if hold else "held", hold.at if hold else None)
+        return _Held(HeldBy.HELD, f"held {hold.reason}" if hold else "held", hold.at if hold else None)
     if entry.due_at > now and not entry.attempts:
-        return _Held(Gate.SCHEDULED, "to be sent later", due.message.accepted_at, entry.due_at)
+        return _Held(HeldBy.SCHEDULED, "to be sent later", due.message.accepted_at, entry.due_at)
     if entry.due_at > now:
         since_at = entry.last_attempt_at or None
-        return _Held(Gate.RETRY, f"waits for its next attempt, after {_times(entry.attempts)}", since_at, entry.due_at)
+        return _Held(
+            HeldBy.RETRY, f"waits for its next attempt, after {_times(entry.attempts)}", since_at, entry.due_at
+        )
     if around.gate is not None:
         return _Held(around.gate, f"due, but {around.trouble}", entry.due_at)
-    lane = around.lane or LaneState(gate=Gate.UNSEEN)
+    lane = around.lane or LaneState(gate=HeldBy.UNSEEN)
     return _Held(lane.gate, _of_lane(lane), entry.due_at, lane.until or None, lane.reply)
 
 
 def _in_flight(claim: Claim, around: Circumstances) -> _Held:
     why = f"attempt {claim.attempt} is under way"
-    if around.gate is Gate.DOWN:
+    if around.gate is HeldBy.DOWN:
         why = f"attempt {claim.attempt} was under way; {around.trouble}, and gives it back when it starts"
     if claim.wish is not None:
         why += f"; then {wish_text(claim.wish)}, unless it delivers"
-    return _Held(Gate.IN_FLIGHT, why, around.begun_at or None, claim.retry_at if around.gate is Gate.DOWN else None)
+    return _Held(HeldBy.IN_FLIGHT, why, around.begun_at or None, claim.retry_at if around.gate is HeldBy.DOWN else None)
 
 
 def _of_lane(lane: LaneState) -> str:
     """Say what holds whoever is due in a lane; without a limit, whoever asks is not to know of others there."""
     words = {
-        Gate.UNSEEN: "due; delivery has not come to its lane yet",
-        Gate.LOOKUP: "due; it is looked up where its mail goes",
-        Gate.SITE_FULL: f"due; all connections to its site {lane.site} are in use",
-        Gate.TURN: "due; its lane waits for its turn, when a connection is free",
+        HeldBy.UNSEEN: "due; delivery has not come to its lane yet",
+        HeldBy.LOOKUP: "due; it is looked up where its mail goes",
+        HeldBy.SITE_FULL: f"due; all connections to its site {lane.site} are in use",
+        HeldBy.TURN: "due; its lane waits for its turn, when a connection is free",
     }
     said = words.get(lane.gate, f"due; {lane.gate.value.replace('_', ' ')}")
     if lane.limit and lane.site:
@@ -198,11 +200,11 @@ def _times(attempts: int) -> str:
 
 
 def _estimate(held: _Held, around: Circumstances) -> Estimate:
-    if held.gate is Gate.HELD:
+    if held.gate is HeldBy.HELD:
         return Estimate(none_because="it waits until somebody releases it")
     if around.gate is not None:
         return Estimate(none_because=around.trouble)
-    if held.gate is Gate.IN_FLIGHT:
+    if held.gate is HeldBy.IN_FLIGHT:
         return Estimate(none_because="it is being tried")
     lane = around.lane
     rate, of = (0.0, "") if lane is None else drain_rate(lane)

@@ -7,8 +7,8 @@ from typing import Any
 from mta.control import ControlServer, Question, socket_path
 from mta.mail.reply import Reply
 from mta.mail.result import Result, Verdict
-from mta.queue.explanation import Asked, Gate, LaneState, Says
-from mta.queue.rates import Rates
+from mta.queue.drain import Rates
+from mta.queue.explanation import Asked, HeldBy, LaneState, Says
 
 OK = Result(Verdict.DELIVERED, Reply(250, "2.0.0", "ok"))
 LATER = Result(Verdict.DEFERRED, Reply(451, "4.7.1", "later"))
@@ -75,7 +75,7 @@ async def test_delivery_is_asked_for_what_it_knows(relay: Any) -> None:
 
     async def answer(about: Asked) -> Says:
         asked.append(about)
-        lane = LaneState(gate=Gate.SITE_FULL, site="mx.test", at_work=2, limit=2, lanes=1, rates=Rates(lane=0.5))
+        lane = LaneState(gate=HeldBy.SITE_FULL, site="mx.test", at_work=2, limit=2, lanes=1, rates=Rates(lane=0.5))
         return Says(lanes=(lane,) * len(about.entries), begun_at=(0.0,) * len(about.entries))
 
     control = ControlServer(socket_path(relay.config.run_dir, "delivery"), {"explain": Question(Asked, answer)})

@@ -18,10 +18,10 @@ from mta.mail.envelope import Envelope, Recipient
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Verdict
-from mta.queue.explanation import Gate
+from mta.queue.drain import Rates
+from mta.queue.explanation import HeldBy
 from mta.queue.job import Job
 from mta.queue.queue import Queue
-from mta.queue.rates import Rates
 from mta.queue.submission import Submission
 from mta.queue.turns import STAYS
 from mta.spool.interface import Settlement, Uncertain
@@ -507,17 +507,17 @@ async def test_large_content_is_collected_as_fast_as_it_is_left_behind(bench: Be
 async def test_it_says_what_holds_a_lane_and_how_quickly_it_drains(bench: Bench) -> None:
     bench.start(connections=2, per_site=1)
     one, two, three = (Lane("acme", MessageClass.NORMAL, f"{name}.test") for name in ("one", "two", "three"))
-    assert bench.dispatcher.lane_state(one).gate is Gate.UNSEEN
+    assert bench.dispatcher.lane_state(one).gate is HeldBy.UNSEEN
     bench.peer.slow.add("three.test")
     bench.peer.sites |= {"one.test": "mx", "two.test": "mx"}
     await bench.accept("one.test", "one.test", "two.test", "three.test", "four.test")
     await bench.until(lambda: len(bench.peer.begun) == 2)
     full = bench.dispatcher.lane_state(two)
-    assert (full.gate, full.site, full.at_work, full.limit, full.lanes) == (Gate.SITE_FULL, "mx", 1, 1, 2)
+    assert (full.gate, full.site, full.at_work, full.limit, full.lanes) == (HeldBy.SITE_FULL, "mx", 1, 1, 2)
     assert full.rates == Rates()
-    assert bench.dispatcher.lane_state(three).gate is Gate.LOOKUP
+    assert bench.dispatcher.lane_state(three).gate is HeldBy.LOOKUP
     bench.peer.answer.set()
-    await bench.until(lambda: bench.dispatcher.lane_state(three).gate is Gate.TURN)
+    await bench.until(lambda: bench.dispatcher.lane_state(three).gate is HeldBy.TURN)
     bench.peer.let_go(1)
     await bench.until(lambda: len(bench.peer.committed) == 1)
     assert bench.dispatcher.lane_state(two).rates.tenant > 0

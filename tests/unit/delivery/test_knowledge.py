@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from mta.delivery.knowledge import explaining
-from mta.queue.explanation import Asked, Gate, LaneState, Says
+from mta.queue.explanation import Asked, HeldBy, LaneState, Says
 from mta.spool.records import Lane, MessageClass
 
 ASKED = Asked(
@@ -19,7 +19,7 @@ class Role:
     well = True
 
     def lane_state(self, lane: Lane) -> LaneState:
-        return LaneState(gate=Gate.TURN, site=lane.domain)
+        return LaneState(gate=HeldBy.TURN, site=lane.domain)
 
     def begun_at(self, entries: set[str]) -> dict[str, float]:
         assert entries == {"m.1", "m.2"}
@@ -33,12 +33,12 @@ class Role:
     ("stopping", "well", "gate", "trouble"),
     [
         (False, True, None, ""),
-        (False, False, Gate.SICK, "delivery cannot write to the spool: it starts nothing"),
-        (True, False, Gate.DRAINING, "delivery is draining: it starts nothing more"),
+        (False, False, HeldBy.SICK, "delivery cannot write to the spool: it starts nothing"),
+        (True, False, HeldBy.DRAINING, "delivery is draining: it starts nothing more"),
     ],
 )
 async def test_it_answers_in_the_order_of_what_was_asked(
-    stopping: bool, well: bool, gate: Gate | None, trouble: str
+    stopping: bool, well: bool, gate: HeldBy | None, trouble: str
 ) -> None:
     role = Role()
     role.stopping, role.well = stopping, well

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.queue.explanation import AHEAD, Circumstances, Explanation, Gate, LaneState, drain_rate, explain
-from mta.queue.rates import Rates
+from mta.queue.drain import Rates
+from mta.queue.explanation import AHEAD, Circumstances, Explanation, HeldBy, LaneState, drain_rate, explain
 from mta.spool.interface import Due
 from mta.spool.records import Claim, Entry, Hold, State, Wish
 from tests.contract.spool_contract import NOW, a_message
 
 ACCEPTED = a_message()
-RATED = LaneState(gate=Gate.TURN, site="mx.test", at_work=1, limit=20, lanes=2, rates=Rates(lane=0.5, site=4.0))
+RATED = LaneState(gate=HeldBy.TURN, site="mx.test", at_work=1, limit=20, lanes=2, rates=Rates(lane=0.5, site=4.0))
 
 
 def an_entry(**changes: object) -> Entry:
@@ -33,28 +33,28 @@ entries = st.builds(
 )
 wishes = st.sampled_from((None, Wish(held=True), Wish(end=State.CANCELLED), Wish(relay="mx.test:25")))
 claims = st.one_of(st.none(), st.builds(lambda wish: Claim(epoch=1, attempt=2, retry_at=NOW + 90, wish=wish), wishes))
-of_lanes = st.sampled_from((Gate.UNSEEN, Gate.LOOKUP, Gate.SITE_FULL, Gate.TURN))
+of_lanes = st.sampled_from((HeldBy.UNSEEN, HeldBy.LOOKUP, HeldBy.SITE_FULL, HeldBy.TURN))
 rates = st.builds(Rates, *[st.sampled_from((0.0, 0.01, 3.0))] * 3)
 lanes = st.one_of(
     st.none(),
     st.builds(lambda gate, rates, n: LaneState(gate=gate, rates=rates, lanes=n), of_lanes, rates, st.integers(0, 9)),
 )
-of_roles = st.sampled_from((None, Gate.DOWN, Gate.SICK, Gate.DRAINING))
+of_roles = st.sampled_from((None, HeldBy.DOWN, HeldBy.SICK, HeldBy.DRAINING))
 
 
 @given(entries, claims, lanes, of_roles, st.integers(0, AHEAD))
 def test_one_gate_holds_whatever_there_is(
-    entry: Entry, claim: Claim | None, lane: LaneState | None, gate: Gate | None, ahead: int
+    entry: Entry, claim: Claim | None, lane: LaneState | None, gate: HeldBy | None, ahead: int
 ) -> None:
     found = explained(entry, claim, lane=lane, gate=gate, trouble="nobody is there" if gate else "", ahead=ahead)
     expected = {
-        Gate.IN_FLIGHT: claim is not None,
-        Gate.HELD: claim is None and entry.held,
-        Gate.SCHEDULED: claim is None and not entry.held and entry.due_at > NOW + 60 and entry.attempts == 0,
-        Gate.RETRY: claim is None and not entry.held and entry.due_at > NOW + 60 and entry.attempts > 0,
+        HeldBy.IN_FLIGHT: claim is not None,
+        HeldBy.HELD: claim is None and entry.held,
+        HeldBy.SCHEDULED: claim is None and not entry.held and entry.due_at > NOW + 60 and entry.attempts == 0,
+        HeldBy.RETRY: claim is None and not entry.held and entry.due_at > NOW + 60 and entry.attempts > 0,
     }
     if not any(expected.values()):
-        expected = {gate or (lane.gate if lane else Gate.UNSEEN): True}
+        expected = {gate or (lane.gate if lane else HeldBy.UNSEEN): True}
     assert [each for each, holds in expected.items() if holds] == [found.gate]
     assert found.why
     assert (found.estimated_at is None) is (found.no_estimate is not None)
@@ -65,19 +65,19 @@ def test_one_gate_holds_whatever_there_is(
 
 def test_held_says_by_whom_and_since_when() -> None:
     found = explained(an_entry(held=True, hold=Hold(NOW + 5, "by the operator")), lane=RATED)
-    assert (found.gate, found.why, found.since_at) == (Gate.HELD, "held by the operator", NOW + 5)
+    assert (found.gate, found.why, found.since_at) == (HeldBy.HELD, "held by the operator", NOW + 5)
     assert (found.ahead, found.estimated_at) == (None, None)
     assert found.no_estimate == "it waits until somebody releases it"
     before = explained(an_entry(held=True))  # held by an earlier version
-    assert (before.gate, before.why, before.since_at) == (Gate.HELD, "held", None)
+    assert (before.gate, before.why, before.since_at) == (HeldBy.HELD, "held", None)
 
 
 def test_in_flight_says_what_comes_after() -> None:
     claim = Claim(epoch=1, attempt=2, retry_at=NOW + 90, wish=Wish(held=True))
     found = explained(an_entry(attempts=1), claim, begun_at=NOW + 50, lane=RATED)
-    assert (found.gate, found.attempts, found.since_at, found.next_at) == (Gate.IN_FLIGHT, 2, NOW + 50, None)
+    assert (found.gate, found.attempts, found.since_at, found.next_at) == (HeldBy.IN_FLIGHT, 2, NOW + 50, None)
     assert found.why == "attempt 2 is under way; then held, unless it delivers"
-    left = explained(an_entry(), claim, gate=Gate.DOWN, trouble="delivery is not running")
+    left = explained(an_entry(), claim, gate=HeldBy.DOWN, trouble="delivery is not running")
     assert "attempt 2 was under way; delivery is not running" in left.why
     assert left.next_at == NOW + 90
 
@@ -87,21 +87,21 @@ def test_a_retry_says_the_reply_that_caused_it() -> None:
         due_at=NOW + 300, attempts=2, last_reply="451 4.7.1 later", last_relay="mx[192.0.2.1]:25", last_attempt_at=NOW
     )
     found = explained(entry, lane=RATED, ahead=9)
-    assert (found.gate, found.since_at, found.next_at) == (Gate.RETRY, NOW, NOW + 300)
+    assert (found.gate, found.since_at, found.next_at) == (HeldBy.RETRY, NOW, NOW + 300)
     assert (found.reply, found.relay) == ("451 4.7.1 later", "mx[192.0.2.1]:25")
     assert found.why == "waits for its next attempt, after 2 attempts"
     assert (found.estimated_at, found.rate, found.rate_of) == (NOW + 300, 0.5, "lane")
-    down = explained(entry, gate=Gate.DOWN, trouble="delivery is not running", ahead=9)
+    down = explained(entry, gate=HeldBy.DOWN, trouble="delivery is not running", ahead=9)
     assert (down.gate, down.delivery, down.no_estimate) == (
-        Gate.RETRY, "delivery is not running", "delivery is not running"
+        HeldBy.RETRY, "delivery is not running", "delivery is not running"
     )  # fmt: skip
 
 
 def test_what_is_due_is_expected_by_the_rate_of_its_lane() -> None:
     found = explained(an_entry(), lane=RATED, ahead=9)
-    assert (found.gate, found.since_at, found.ahead, found.site) == (Gate.TURN, NOW, 9, "mx.test")
+    assert (found.gate, found.since_at, found.ahead, found.site) == (HeldBy.TURN, NOW, 9, "mx.test")
     assert found.estimated_at == NOW + 60 + 10 / 0.5
-    full = explained(an_entry(), lane=msgspec.structs.replace(RATED, gate=Gate.SITE_FULL, at_work=20))
+    full = explained(an_entry(), lane=msgspec.structs.replace(RATED, gate=HeldBy.SITE_FULL, at_work=20))
     assert (
         full.why
         == "due; all connections to its site mx.test are in use (20 of 20 in use there; lanes with work there: 2)"
@@ -124,4 +124,4 @@ def test_a_gate_of_a_lane_can_have_a_time_and_a_reply() -> None:
     ],
 )
 def test_whose_rate_it_is(rates_: Rates, expected: tuple[float, str]) -> None:
-    assert drain_rate(LaneState(gate=Gate.TURN, lanes=4, rates=rates_)) == expected
+    assert drain_rate(LaneState(gate=HeldBy.TURN, lanes=4, rates=rates_)) == expected

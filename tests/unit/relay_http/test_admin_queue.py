@@ -22,10 +22,10 @@ from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Verdict
 from mta.queue import selection
 from mta.queue.desk import EXPLAINED, Desk
-from mta.queue.explanation import Asked, Gate, LaneState, Says
+from mta.queue.drain import Rates
+from mta.queue.explanation import Asked, HeldBy, LaneState, Says
 from mta.queue.job import Job
 from mta.queue.queue import Queue
-from mta.queue.rates import Rates
 from mta.queue.submission import Submission
 from mta.spool.interface import Due
 from mta.spool.lmdb.care import verify
@@ -198,7 +198,7 @@ async def test_a_tenant_is_not_told_how_busy_a_site_is(office: Office) -> None:
     message = await office.accept("a@one.test")
 
     async def answer(_: Asked) -> Says:
-        lane = LaneState(gate=Gate.SITE_FULL, site="mx.test", at_work=7, limit=9, lanes=5, rates=Rates(site=1.0))
+        lane = LaneState(gate=HeldBy.SITE_FULL, site="mx.test", at_work=7, limit=9, lanes=5, rates=Rates(site=1.0))
         return Says(lanes=(lane,), begun_at=(0.0,))
 
     control = ControlServer(office.delivery, {"explain": Question(Asked, answer)})

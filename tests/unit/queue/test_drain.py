@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.queue import rates
-from mta.queue.rates import DrainRates, Rates
+from mta.queue import drain
+from mta.queue.drain import DrainRates, Rates
 from mta.spool.records import Lane, MessageClass
 
 LANE = Lane("acme", MessageClass.NORMAL, "one.test")
@@ -44,7 +44,7 @@ def test_a_rate_is_gone_some_minutes_after_the_last_attempt() -> None:
 
 
 def test_those_with_the_latest_attempts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rates, "MEASURED", 10)
+    monkeypatch.setattr(drain, "MEASURED", 10)
     drained = DrainRates()
     for number in range(30):
         drained.count(Lane("acme", MessageClass.BULK, f"d{number}.test"), "mx", 0.0)
