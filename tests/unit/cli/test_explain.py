@@ -33,9 +33,9 @@ def test_with_delivery_down_it_answers_from_the_spool_and_says_so(relay: Any) ->
 
 
 def test_each_entry_has_its_gate(relay: Any) -> None:
-    message = relay.accept("a@one.test", "b@two.test", "c@three.test", "d@four.test")
+    message = relay.accept("a@one.test", "b@two.test", "bb@two.test", "c@three.test", "d@four.test")
     relay.run("queue", "hold", f"{message}.1")
-    relay.attempt(f"{message}.2", LATER)
+    relay.attempt(f"{message}.2", OK, LATER)  # an entry with somebody waiting has not ended
     relay.claim(f"{message}.3")
     relay.attempt(f"{message}.4", OK)
     held, waits, in_flight, ended = explained(relay, message)
