@@ -24,6 +24,7 @@ _COMMANDS = {
     "domains": "Add and list sender domains.",
     "dkim": "Create DKIM keys.",
     "queue": "List, show and change what waits.",
+    "explain": "Say what holds a message now.",
     "events": "Read the log of events.",
     "spool": "Verify, back up and compact the spool.",
     "sendmail": "Hand a message to the relay, as /usr/sbin/sendmail does.",

@@ -23,7 +23,7 @@ import msgspec
 from mta.clock import Clock
 from mta.companion import household
 from mta.config import Config
-from mta.control import Command, ControlError, ask
+from mta.control import Commands, ControlError, ask, socket_path
 from mta.events.mover import Mover
 from mta.ingress.access import Accounts
 from mta.ingress.server import Ingress
@@ -83,7 +83,7 @@ class Role(Protocol):
     def detail(self) -> dict[str, str | int | float]:
         """Say how it goes."""
 
-    def commands(self) -> dict[str, Command]:
+    def commands(self) -> Commands:
         """Name what it answers on its control socket beside what every role does."""
 
 
@@ -115,7 +115,7 @@ class IngressRole:
         """Say how it goes."""
         return {}
 
-    def commands(self) -> dict[str, Command]:
+    def commands(self) -> Commands:
         """Nothing of its own."""
         return {}
 
@@ -124,11 +124,15 @@ class HttpRole:
     """The HTTP API."""
 
     def __init__(self, parts: Parts) -> None:
-        from relay_http.app import create_app  # noqa: PLC0415 - see the module's text
+        from mta.events.reader import LogReader  # noqa: PLC0415 - see the module's text
+        from mta.queue.desk import Desk  # noqa: PLC0415
+        from relay_http.app import create_app  # noqa: PLC0415
         from relay_http.server import HttpServer  # noqa: PLC0415
 
-        delivery = parts.config.run_dir / "delivery.sock"
-        app = create_app(parts.config, parts.queue, parts.spool, parts.clock, lambda: ask_status(delivery))
+        delivery = socket_path(parts.config.run_dir, "delivery")
+        log_reader = LogReader(parts.spool, parts.config.segment_dir, parts.keyring)
+        desk = Desk(parts.spool, parts.queue, parts.clock, log_reader, delivery)
+        app = create_app(parts.config, parts.queue, parts.spool, parts.clock, lambda: ask_status(delivery), desk)
         self._server = HttpServer(parts.config, app)
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
@@ -149,7 +153,7 @@ class HttpRole:
         """Say how it goes."""
         return {}
 
-    def commands(self) -> dict[str, Command]:
+    def commands(self) -> Commands:
         """Nothing of its own."""
         return {}
 
@@ -161,6 +165,7 @@ class DeliveryRole:
         from mta.accounts.dkim_keys import load_or_create_sealing_key  # noqa: PLC0415 - see the module's text
         from mta.delivery.attempt import Attempter  # noqa: PLC0415
         from mta.delivery.dispatcher import Dispatcher  # noqa: PLC0415
+        from mta.delivery.knowledge import explaining  # noqa: PLC0415
         from mta.delivery.resolver import Resolver  # noqa: PLC0415
         from mta.delivery.signatory import Signatory  # noqa: PLC0415
         from mta.delivery.signing import Signer  # noqa: PLC0415
@@ -176,6 +181,7 @@ class DeliveryRole:
         self._attempts = Attempter(config, self._resolver, signer, parts.spool, parts.clock)
         self._dispatcher = Dispatcher(parts.spool, parts.queue, self._attempts, config.delivery, parts.clock, poll=poll)
         self._deadlines = Deadlines(parts.spool, parts.queue, self._attempts.break_off, parts.clock, poll=poll)
+        self._explain = explaining(self._dispatcher, self._attempts, parts.spool)
         self._bell: DoorbellSocket | None = None
         self._running: list[asyncio.Task[None]] = []
 
@@ -214,9 +220,9 @@ class DeliveryRole:
         """Say how it goes."""
         return {"in_flight": self._dispatcher.in_flight, "signing": self._signatory.trouble or "ok"}
 
-    def commands(self) -> dict[str, Command]:
+    def commands(self) -> Commands:
         """What delivery alone can be asked for."""
-        return {"recall": self.recall}
+        return {"recall": self.recall, "explain": self._explain}
 
     async def recall(self) -> int:
         """Break off what somebody has wished otherwise and has not sent its final dot; return how many attempts.
@@ -259,7 +265,7 @@ class EventsRole:
         status = self._mover.status()
         return {"moved": status.seq, "trouble": status.trouble}
 
-    def commands(self) -> dict[str, Command]:
+    def commands(self) -> Commands:
         """Nothing of its own."""
         return {}
 

@@ -1,9 +1,9 @@
 """The control socket of a role: one JSON line in, one JSON line out, then the end.
 
-`{"command": "status"}` is answered by `{"ok": ...}` or `{"error": "why"}`. Only our own user can
-connect (mode 0600). The lock beside the socket makes a role's process the only one of its name, and a
-socket found without a living lock is stale. Paths go through /proc/self/fd, because a unix socket's path
-cannot be longer than 107 octets and a state directory's can.
+`{"command": "status"}` is answered by `{"ok": ...}` or `{"error": "why"}`; some commands take `arguments`.
+Only our own user can connect (mode 0600). The lock beside the socket makes a role's process the only one of its
+name, and a socket found without a living lock is stale. Paths go through /proc/self/fd, because a unix socket's
+path cannot be longer than 107 octets and a state directory's can.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -22,6 +22,23 @@ log = logging.getLogger(__name__)
 
 Command = Callable[[], Awaitable[object]]
 """Does what it is named for and returns what msgspec can write as JSON. ControlError says why it will not."""
+
+type_arguments = TypeVar("type_arguments", bound=msgspec.Struct)
+
+
+class Question(Generic[type_arguments]):
+    """A command that takes arguments: of which type, and what answers it, as a Command does."""
+
+    def __init__(self, arguments: type[type_arguments], answer: Callable[[type_arguments], Awaitable[object]]) -> None:
+        self._read = msgspec.json.Decoder(arguments).decode
+        self._answer = answer
+
+    def put(self, arguments: bytes) -> Awaitable[object]:
+        """Ask, with arguments as they came; msgspec.DecodeError if they are not the ones."""
+        return self._answer(self._read(arguments or b"{}"))
+
+
+Commands = Mapping[str, Command | Question[Any]]
 
 REQUEST_OCTETS = 64 << 10
 REPLY_OCTETS = 16 << 20
@@ -40,8 +57,9 @@ class AlreadyRunning(Exception):
     """Another process is this role."""
 
 
-class _Request(msgspec.Struct, forbid_unknown_fields=True):
+class _Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     command: str
+    arguments: msgspec.Raw = msgspec.Raw()
 
 
 class _Reply(msgspec.Struct, omit_defaults=True):
@@ -61,7 +79,7 @@ def socket_path(run_dir: Path, role: str, instance: int = 0) -> Path:
 class ControlServer:
     """Answers on a role's control socket while it is entered."""
 
-    def __init__(self, path: Path, commands: Mapping[str, Command]) -> None:
+    def __init__(self, path: Path, commands: Commands) -> None:
         self._path = path
         self._commands = commands
         self._lock: int | None = None
@@ -111,18 +129,25 @@ class ControlServer:
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:
         try:
             async with asyncio.timeout(_CLIENT_TIMEOUT):
-                name = _read_request(await reader.readuntil(b"\n")).command
+                request = _read_request(await reader.readuntil(b"\n"))
         except (TimeoutError, asyncio.IncompleteReadError):
             return _refusal("no request line came")
         except asyncio.LimitOverrunError:
             return _refusal(f"a request has at most {REQUEST_OCTETS} octets")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return _refusal(f"not a request: {error}")
+        name, arguments = request.command, bytes(request.arguments)
         command = self._commands.get(name)
         if command is None:
             return _refusal(f"no such command: {name[:64]!r}; there are {', '.join(sorted(self._commands))}")
+        if arguments and not isinstance(command, Question):
+            return _refusal(f"{name} takes no arguments")
         try:
-            return msgspec.json.encode(_Reply(ok=await command()))
+            asked = command.put(arguments) if isinstance(command, Question) else command()
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return _refusal(f"{name}: arguments: {error}")
+        try:
+            return msgspec.json.encode(_Reply(ok=await asked))
         except ControlError as error:
             return _refusal(str(error))
         except Exception:  # boundary: one request; the role lives on, and who asked is told
@@ -134,14 +159,17 @@ def _refusal(why: str) -> bytes:
     return msgspec.json.encode(_Reply(error=why))
 
 
-async def ask(path: Path, command: str, timeout: float) -> Any:
+async def ask(path: Path, command: str, timeout: float, arguments: msgspec.Struct | None = None) -> Any:
     """Ask a role for something and return its answer, as JSON values.
 
     ControlError when it refuses; NotRunning when nobody answers within `timeout` seconds.
     """
     try:
         async with asyncio.timeout(timeout):
-            line = await _exchange(path, msgspec.json.encode(_Request(command)) + b"\n")
+            request = _Request(command)
+            if arguments is not None:
+                request.arguments = msgspec.Raw(msgspec.json.encode(arguments))
+            line = await _exchange(path, msgspec.json.encode(request) + b"\n")
         reply = _read_reply(line)
     except (FileNotFoundError, ConnectionRefusedError):
         raise NotRunning(f"{path.stem} is not running") from None

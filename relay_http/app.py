@@ -8,8 +8,10 @@ import falcon.asgi
 
 from mta.clock import Clock
 from mta.config import Config
+from mta.queue.desk import Desk
 from mta.spool.interface import Spool, SpoolError
 from relay_http import auth
+from relay_http.admin import queue as admin_queue
 from relay_http.body import Budget, Request
 from relay_http.health import DeliveryStatus, Live, Ready
 from relay_http.problem import Problem, Refusal
@@ -20,10 +22,11 @@ App = falcon.asgi.App[Request, falcon.asgi.Response]
 
 
 def create_app(
-    config: Config, queue: AcceptingQueue, spool: Spool, clock: Clock, delivery_status: DeliveryStatus
+    config: Config, queue: AcceptingQueue, spool: Spool, clock: Clock, delivery_status: DeliveryStatus, desk: Desk
 ) -> App:
     """Build the ASGI application. `delivery_status` answers within a second and never raises."""
-    mail_send = MailSend(queue, spool, clock, config.hostname, Budget(config.limits.buffered))
+    budget = Budget(config.limits.buffered)
+    mail_send = MailSend(queue, spool, clock, config.hostname, budget)
 
     app = App(request_type=Request)
     app.add_route("/healthz", Live())
@@ -31,6 +34,8 @@ def create_app(
     app.add_route("/v3/mail/send", mail_send)
     app.add_route("/api/v1/mail/send", mail_send)
     app.add_route("/api/v1/v3/mail/send", mail_send)  # what client libraries make of the base URL /api/v1
+
+    admin_queue.add_routes(app, desk, budget, config.delivery.port)
 
     async def elsewhere(req: Request, resp: falcon.asgi.Response | None, **_: str) -> None:  # noqa: ARG001 Falcon's name
         await auth.authenticate(req, spool, "authorization required")

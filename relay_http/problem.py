@@ -1,6 +1,10 @@
-"""What a request is refused with, before a dialect puts it into its vendor's words and shape."""
+"""What a request is refused with, before a dialect puts it into its vendor's words and shape; and our own shape."""
+
+from http import HTTPStatus
 
 import msgspec
+
+PROBLEM_JSON = "application/problem+json"
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -24,3 +28,15 @@ class Refusal(Exception):
 def busy(message: str, retry_after: int) -> Refusal:
     """Refuse with 503 for now; `retry_after` is in seconds."""
     return Refusal(503, Problem(message), headers={"Retry-After": str(retry_after)})
+
+
+def problem_json(refusal: Refusal) -> bytes:
+    """Write a refusal as our own API does (RFC 9457): the first problem is the detail, those of fields are `errors`."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(refusal.status).phrase,
+        "status": refusal.status,
+        "detail": refusal.problems[0].message,
+    }
+    fields = [{"field": each.field, "detail": each.message} for each in refusal.problems if each.field is not None]
+    return msgspec.json.encode(body | ({"errors": fields} if fields else {}))

@@ -20,6 +20,7 @@ from mta.spool.interface import Spool
 
 KIND = "key"
 SCOPES = ("send", "read", "manage")
+OPERATOR_SCOPES = ("read", "manage")  # who sends is a tenant
 _SECRET_BYTES = 32
 _ID = re.compile(rf"[A-Za-z0-9_-]{{{MESSAGE_ID_CHARS}}}")
 _KEY = re.compile(rf"SG\.({_ID.pattern})\.([A-Za-z0-9_-]{{43}})")
@@ -27,7 +28,10 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class ApiKey(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """A key as it is stored. New fields go to the end. `revoked_at` is 0 while the key is good."""
+    """A key as it is stored. New fields go to the end. `revoked_at` is 0 while the key is good.
+
+    An `operator`'s is for the mail of all tenants, and has none of its own.
+    """
 
     version: int = 1
     id: str
@@ -36,6 +40,7 @@ class ApiKey(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     digest: bytes
     created_at: float
     revoked_at: float = 0.0
+    operator: bool = False
 
 
 _decode = msgspec.msgpack.Decoder(ApiKey).decode
@@ -43,17 +48,30 @@ _NOBODY = ApiKey(id="", tenant="", scopes=(), digest=bytes(32), created_at=0.0, 
 _NO_SECRET = ("", "")
 
 
-async def create(spool: Spool, tenant: str, scopes: Sequence[str], now: float) -> tuple[ApiKey, str]:
-    """Create a key and return it with its text, which nobody can see again; AccountError if it may not be."""
-    unknown = [scope for scope in scopes if scope not in SCOPES]
+async def create(spool: Spool, tenant: str | None, scopes: Sequence[str], now: float) -> tuple[ApiKey, str]:
+    """Create a tenant's key, or with None an operator's, and return it with its text, which nobody can see again.
+
+    AccountError if it may not be.
+    """
+    known = OPERATOR_SCOPES if tenant is None else SCOPES
+    unknown = [scope for scope in scopes if scope not in known]
     if unknown:
-        raise AccountError(f"there is no scope {unknown[0][:64]!r}; scopes are {', '.join(SCOPES)}")
+        whose = " of an operator's key" if tenant is None else ""
+        raise AccountError(f"there is no scope {unknown[0][:64]!r}; scopes{whose} are {', '.join(known)}")
     if not scopes:
-        raise AccountError(f"a key needs one of the scopes {', '.join(SCOPES)}")
-    await tenants.require(spool, tenant)
+        raise AccountError(f"a key needs one of the scopes {', '.join(known)}")
+    if tenant is not None:
+        await tenants.require(spool, tenant)
     key_id, secret = new_message_id(), secrets.token_urlsafe(_SECRET_BYTES)
     granted = tuple(scope for scope in SCOPES if scope in scopes)
-    key = ApiKey(id=key_id, tenant=tenant, scopes=granted, digest=_digest(secret), created_at=now)
+    key = ApiKey(
+        id=key_id,
+        tenant=tenant or "",
+        scopes=granted,
+        digest=_digest(secret),
+        created_at=now,
+        operator=tenant is None,
+    )
     await spool.put_record(KIND, key_id, _encode(key), replace=False)
     return key, f"SG.{key_id}.{secret}"
 

@@ -5,6 +5,7 @@ import click
 from mta.accounts import keys as accounts
 from mta.cli.output import Column
 from mta.cli.session import Session, Stop, with_spool
+from mta.exits import Exit
 
 _COLUMNS = (
     Column("id", "ID", 22),
@@ -21,7 +22,8 @@ def keys() -> None:
 
 
 @keys.command()
-@click.option("--tenant", required=True, help="Whose mail the key sends.")
+@click.option("--tenant", help="Whose key it is, and whose mail it sends and manages.")
+@click.option("--operator", is_flag=True, help="Instead: for the mail of all tenants (/admin); it sends none.")
 @click.option(
     "--scope",
     "scopes",
@@ -31,8 +33,10 @@ def keys() -> None:
     help="What the key is good for; repeatable.",
 )
 @with_spool
-async def create(session: Session, tenant: str, scopes: tuple[str, ...]) -> None:
+async def create(session: Session, tenant: str | None, operator: bool, scopes: tuple[str, ...]) -> None:
     """Create a key and print it: nobody can see it again."""
+    if (tenant is None) is not operator:
+        raise Stop("say whose it is: --tenant NAME, or --operator", Exit.USAGE)
     key, text = await accounts.create(session.spool, tenant, scopes, session.clock.now())
     session.out.record({"id": key.id, "key": text}, text)
 
@@ -45,6 +49,7 @@ async def list_(session: Session) -> None:
         record = {
             "id": each.id,
             "tenant": each.tenant,
+            "operator": each.operator,
             "scopes": each.scopes,
             "created_at": each.created_at,
             "revoked_at": each.revoked_at or None,

@@ -3,14 +3,19 @@
 from collections.abc import Sequence
 
 import click
+import msgspec
 
 from mta.cli import queue_changes
 from mta.cli.output import Column, time_text
-from mta.cli.queue_meant import find, ids_or_where, type_standing, where_option
+from mta.cli.queue_meant import find, ids_or_where, where_option
 from mta.cli.session import Session, with_spool
+from mta.mail.ids import made_at
+from mta.queue.actions import Standing
 from mta.queue.selection import meant, select
+from mta.queue.shape import ROWS, By, Counting
+from mta.queue.shown import entry_detail, entry_record, message_detail, wish_text
 from mta.queue.where import Where, state_of
-from mta.spool.records import Claim, Entry, Message, Wish
+from mta.spool.records import Message
 
 _COLUMNS = (
     Column("entry", "ENTRY", 25),
@@ -54,76 +59,43 @@ async def show(session: Session, ids: tuple[str, ...], where: Where) -> None:
     if not ids:
         now = session.clock.now()
         async for due, claim in select(session.spool, where, now, accepted_by=now):
-            session.out.record(_detailed(due.entry, claim), _message_text(due.message, [(due, claim)]))
+            session.out.record(entry_detail(due.entry, claim), _message_text(due.message, [(due, claim)]))
     for id_ in ids:
         found = await find(session.spool, id_)
-        message = found[0][0].message
-        if "." in id_:
-            record = _detailed(found[0][0].entry, found[0][1])
-        else:
-            record = _message_record(message) | {"entries": [_detailed(due.entry, claim) for due, claim in found]}
-        session.out.record(record, _message_text(message, found))
+        record = entry_detail(found[0][0].entry, found[0][1]) if "." in id_ else message_detail(found)
+        session.out.record(record, _message_text(found[0][0].message, found))
 
 
-def entry_record(entry: Entry, claim: Claim | None) -> dict[str, object]:
-    """Show an entry as lists do: `recipients` are those still waiting."""
-    return {
-        "entry": entry.id,
-        "message": entry.message,
-        "tenant": entry.tenant,
-        "domain": entry.domain,
-        "state": state_of(entry, claim),
-        "recipients": [each.recipient.address for each in entry.waiting],
-        "attempts": entry.attempts if claim is None else claim.attempt,
-        "due_at": entry.due_at,
-        "expires_at": entry.expires_at,
-    }
+@queue.command()
+@where_option
+@click.option(
+    "--by",
+    metavar="domain|tenant|class",
+    type=click.Choice([each.value for each in By]),
+    default=By.DOMAIN.value,
+    help="What the rows are.",
+)
+@click.option("--limit", type=click.IntRange(1, ROWS), default=20, help="How many rows.  [20]")
+@with_spool
+async def shape(session: Session, where: Where, by: str, limit: int) -> None:
+    """Show how old the entries are, in minutes, and where they go: the rows with the most."""
+    now = session.clock.now()
+    counting = Counting(By(by))
+    async for entry, _ in meant(session.spool, where, now):
+        counting.add(entry, now - made_at(entry.message))
+    found = counting.shape(limit)
+    if session.out.as_json:
+        session.out.record(msgspec.to_builtins(found), "")
+        return
+    columns = [Column("name", by.upper(), 30), Column("total", "TOTAL", 9)]
+    columns += [Column(name, name, 7) for name in found.total.ages]
+    for row in (found.total, *found.rows):
+        session.out.row({"name": row.name, "total": row.total, **row.ages}, columns)
+    if found.short_by:
+        session.out.note(f"there are so many that a row may be short of up to {found.short_by:,} entries")
 
 
-def _detailed(entry: Entry, claim: Claim | None) -> dict[str, object]:
-    return entry_record(entry, claim) | {
-        "class": entry.message_class.name.lower(),
-        "redirected_to": entry.relay or None,
-        "wish": None if claim is None or claim.wish is None else _wish_text(claim.wish),
-        "ended": {each.recipient.address: each.state.name.lower() for each in entry.recipients if each.state},
-        "last_attempt_at": entry.last_attempt_at or None,
-        "last_relay": entry.last_relay or None,
-        "last_reply": entry.last_reply or None,
-    }
-
-
-def _message_record(message: Message) -> dict[str, object]:
-    return {
-        "message": message.id,
-        "tenant": message.tenant,
-        "sender": message.sender,
-        "origin": message.origin.value,
-        "class": message.message_class.name.lower(),
-        "size": message.size,
-        "accepted_at": message.accepted_at,
-        "release_at": message.release_at,
-        "deliver_by": message.deliver_by or None,
-        "by_mode": message.by_mode or None,
-        "priority": message.priority,
-        "expires_at": message.expires_at,
-        "header_message_id": message.header_message_id or None,
-        "sign_domain": message.sign_domain or None,
-    }
-
-
-def _wish_text(wish: Wish) -> str:
-    """Say what is to be done when the attempt under way is over."""
-    words: list[str] = [] if wish.end is None else [wish.end.name.lower()]
-    if wish.held is not None:
-        words.append("held" if wish.held else "released")
-    if wish.relay is not None:
-        words.append(f"redirected to {wish.relay}" if wish.relay else "no longer redirected")
-    if wish.message_class is not None:
-        words.append(f"class {wish.message_class.name.lower()}")
-    return ", ".join(words)
-
-
-def _message_text(message: Message, found: Sequence[type_standing]) -> str:
+def _message_text(message: Message, found: Sequence[Standing]) -> str:
     lines = [
         f"message   {message.id} ({message.size} octets, by {message.origin.value}, tenant {message.tenant})",
         f"from      {message.sender or '<>'}",
@@ -138,7 +110,7 @@ def _message_text(message: Message, found: Sequence[type_standing]) -> str:
         entry = due.entry
         state = {"in_flight": "in flight", "held": "held"}.get(state_of(entry, claim), f"due {time_text(entry.due_at)}")
         if claim is not None and claim.wish is not None:
-            state += f", then {_wish_text(claim.wish)}"
+            state += f", then {wish_text(claim.wish)}"
         if entry.relay:
             state += f", redirected to {entry.relay}"
         lines += ["", f"entry     {entry.id} to {entry.domain}: {state}, {entry.attempts} attempts"]

@@ -7,12 +7,11 @@ import click
 
 from mta.cli.session import Session, Stop
 from mta.exits import Exit
-from mta.mail.ids import message_id_bytes, split_entry_id
+from mta.queue import standing
+from mta.queue.actions import Standing
 from mta.queue.where import Where, WhereError
-from mta.spool.interface import Due, Spool
-from mta.spool.records import Claim
+from mta.spool.interface import Spool
 
-type_standing = tuple[Due, Claim | None]
 type_command = TypeVar("type_command", bound=Callable[..., object])
 
 
@@ -41,30 +40,26 @@ def ids_or_where(ids: Sequence[str], where: Where) -> None:
         raise Stop("say which entries: by ID or with --where, one of the two", Exit.USAGE)
 
 
-async def find_each(session: Session, ids: Sequence[str]) -> list[type_standing]:
+async def find_each(session: Session, ids: Sequence[str]) -> list[Standing]:
     """Find what IDs stand for; a mistake among them is found before anything is changed."""
     return [each for id_ in ids for each in await find(session.spool, id_)]
 
 
-async def find(spool: Spool, id_: str) -> list[type_standing]:
-    """Find the entries of a message, or one entry, with their claims."""
-    message_id = message_of(id_)
-    message = await spool.message(message_id)
-    found = [] if message is None else await spool.entries(message_id)
-    standing = [(Due(entry, message), claim) for entry, claim in found if message and id_ in (message_id, entry.id)]
-    if not standing:
+async def find(spool: Spool, id_: str) -> list[Standing]:
+    """Find the entries of a message, or one entry, with their claims; Stop if there are none."""
+    check(id_)
+    found = await standing.find(spool, id_)
+    if not found:
         raise not_there(id_)
-    return standing
+    return found
 
 
-def message_of(id_: str) -> str:
-    """Read the message's ID out of a message's or an entry's."""
+def check(id_: str) -> None:
+    """Stop at what is no ID."""
     try:
-        message_id = split_entry_id(id_)[0] if "." in id_ else id_
-        message_id_bytes(message_id)
-    except ValueError:
-        raise Stop(f"{id_[:64]!r} is no ID of a message or an entry", Exit.USAGE) from None
-    return message_id
+        standing.message_of(id_)
+    except standing.NoId as error:
+        raise Stop(str(error), Exit.USAGE) from None
 
 
 def not_there(id_: str) -> Stop:

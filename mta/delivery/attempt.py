@@ -164,6 +164,10 @@ class Attempter:
         for site, connection in self._held.pop(job.entry.id, ()):
             self._pool.give(site, connection)
 
+    def begun_at(self, entry_ids: Collection[str]) -> dict[str, float]:
+        """Tell when the attempts for entries that are under way began."""
+        return {each.job.entry.id: each.started_at for each in self._attempts if each.job.entry.id in entry_ids}
+
     def recall(self, entry_ids: Collection[str]) -> int:
         """Break off the attempts for entries that have not sent their final dot; return how many.
 

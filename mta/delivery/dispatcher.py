@@ -14,6 +14,8 @@ from mta.accounts.tenants import weight_of
 from mta.clock import Clock
 from mta.config import Delivery
 from mta.mail.result import Outcome
+from mta.queue.drain import DrainRates
+from mta.queue.explanation import HeldBy, LaneState
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.scheduler import LANES, LANES_KNOWN, Scheduler
@@ -91,6 +93,31 @@ class Dispatcher:
         self._stopping = asyncio.Event()
         self._owner = False
         self._collected_at = clock.monotonic()
+        self._rates = DrainRates()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing more is started."""
+        return self._stopping.is_set()
+
+    def lane_state(self, lane: Lane) -> LaneState:
+        """Say what holds whoever is due in a lane, and how quickly it drains. Whatever holds a lane is told here."""
+        site = self._turns.site_of(lane)
+        at_work = 0 if site is None else self._turns.at_work(site)
+        if site is None:
+            gate = HeldBy.LOOKUP if lane in self._placing else HeldBy.UNSEEN
+        elif at_work >= self._settings.connections_per_site:
+            gate = HeldBy.SITE_FULL
+        else:
+            gate = HeldBy.TURN
+        return LaneState(
+            gate=gate,
+            site=site or "",
+            at_work=at_work,
+            limit=self._settings.connections_per_site,
+            lanes=self._turns.lanes_of(lane.tenant) if site is None else self._turns.lanes_at(site),
+            rates=self._rates.of(lane, site, self._clock.monotonic()),
+        )
 
     @property
     def in_flight(self) -> int:
@@ -354,6 +381,7 @@ class Dispatcher:
             else:
                 self._scheduler.done(job)
                 self._attempts.settled(job)
+                self._rates.count(job.entry.lane, outcome.site, self._clock.monotonic())
                 return
             await asyncio.sleep(SETTLE_RETRY)
 

@@ -25,7 +25,8 @@ from mta.events.segments import (
     open_frame,
     start_of,
 )
-from mta.mail.ids import message_id_bytes
+from mta.mail.event import ENDS, Event
+from mta.mail.ids import made_at, message_id_bytes
 from mta.spool.interface import Spool
 from mta.spool.sealing import Keyring
 
@@ -79,6 +80,15 @@ class LogReader:
         message_id_bytes(message_id)
         return (await self._read(_Wanted(after, limit, message_id)))[0]
 
+    async def ends(self, message_id: str) -> dict[tuple[str, str], Event]:
+        """Read how recipients of a message ended, by entry and address; ValueError if it is no message id."""
+        found: dict[tuple[str, str], Event] = {}
+        after = 0
+        while page := await self.of_message(message_id, after, _PAGE):
+            found |= {(each.event.entry, each.event.recipient): each.event for each in page if each.event.type in ENDS}
+            after = page[-1].seq
+        return found
+
     async def end(self) -> int:
         """Return the number of the last event, 0 before the first."""
         return (await self._read(_Wanted(_BEYOND, 1)))[1]
@@ -131,8 +141,7 @@ class LogReader:
         newest = _newest(segments)
         first = bisect_right(segments, wanted.after + 1, key=lambda each: each.first) - 1
         if wanted.message:
-            made_at = int.from_bytes(message_id_bytes(wanted.message)[:6]) / 1000  # RFC 9562 5.7
-            first = max(first, ended_before(segments, made_at - _CLOCK_SLACK))
+            first = max(first, ended_before(segments, made_at(wanted.message) - _CLOCK_SLACK))
         found: list[LoggedEvent] = []
         last = NOWHERE
         for segment in segments[max(first, 0) :]:

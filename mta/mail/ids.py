@@ -34,6 +34,11 @@ def message_id_bytes(message_id: str) -> bytes:
     return raw
 
 
+def made_at(message_id: str) -> float:
+    """Tell when a message id was made, in absolute seconds (RFC 9562 5.7)."""
+    return int.from_bytes(message_id_bytes(message_id)[:6], "big") / 1000
+
+
 def entry_id(message_id: str, number: int) -> str:
     """Name the `number`-th entry of a message."""
     return f"{message_id}.{number}"

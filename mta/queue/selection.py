@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from mta.queue.where import Where
 from mta.spool.interface import Due, Spool
@@ -10,17 +11,42 @@ from mta.spool.sealing import SealBroken
 
 log = logging.getLogger(__name__)
 
+_LOOKED_AT = 10_000  # entries, for one page
+
 
 async def meant(spool: Spool, where: Where, now: float) -> AsyncIterator[tuple[Entry, Claim | None]]:
     """Walk the entries that `where` means, with their claims; not a snapshot. Reads messages only if it has to."""
     async for entry, claim in spool.walk_entries():
-        if not where.admits_entry(entry, claim):
-            continue
-        if where.asks_messages:
-            message = await _message(spool, entry)
-            if message is None or not where.admits_message(message, now):
-                continue
-        yield entry, claim
+        if await _is_meant(spool, where, now, entry, claim):
+            yield entry, claim
+
+
+async def page(
+    spool: Spool, where: Where, now: float, after: str, limit: int
+) -> tuple[list[tuple[Entry, Claim | None]], str | None]:
+    """Read `limit` entries that are meant and come after an entry id; and the id to go on from, None at the end.
+
+    It looks at 10,000 at most, so a page can have fewer, or none, and not be the last.
+    """
+    found = list[tuple[Entry, Claim | None]]()
+    looked_at = 0
+    async with aclosing(spool.walk_entries(after)) as walk:
+        async for entry, claim in walk:
+            if looked_at == _LOOKED_AT or len(found) == limit:
+                return found, after
+            looked_at, after = looked_at + 1, entry.id
+            if await _is_meant(spool, where, now, entry, claim):
+                found.append((entry, claim))
+    return found, None
+
+
+async def _is_meant(spool: Spool, where: Where, now: float, entry: Entry, claim: Claim | None) -> bool:
+    if not where.admits_entry(entry, claim):
+        return False
+    if not where.asks_messages:
+        return True
+    message = await _message(spool, entry)
+    return message is not None and where.admits_message(message, now)
 
 
 async def select(spool: Spool, where: Where, now: float, accepted_by: float) -> AsyncIterator[tuple[Due, Claim | None]]:

@@ -16,7 +16,7 @@ from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Verdict
 from mta.queue.job import Job
 from mta.queue.retry import retry_interval
-from mta.spool.records import Entry, Message, RecipientState, State, Timer, Wish
+from mta.spool.records import Entry, Hold, Message, RecipientState, State, Timer, Wish
 
 EXPIRED_REPLY = Reply(550, "4.4.7", "delivery time expired")
 OUT_OF_TIME_REPLY = Reply(550, "5.4.7", "delivery time expired")  # RFC 2852 4.1.3
@@ -188,24 +188,40 @@ def wished(message: Message, entry: Entry, wish: Wish, now: float) -> Transition
     """
     if wish.end is not None:
         return _put_an_end(message, entry, wish.end, wish.reason, now)
+    held, hold = _held_after(entry, wish, now)
     after = msgspec.structs.replace(
         entry,
-        held=entry.held if wish.held is None else wish.held,
+        held=held,
+        hold=hold,
         relay=entry.relay if wish.relay is None else wish.relay,
         message_class=entry.message_class if wish.message_class is None else wish.message_class,
     )
     return _changed(message, entry, after, wish.reason, now)
 
 
+def _held_after(entry: Entry, wish: Wish, now: float) -> tuple[bool, Hold | None]:
+    """Tell whether an entry is held after a wish, and by whom: an operator takes over what a tenant holds."""
+    by_operator = entry.held and (entry.hold is None or not entry.hold.by_tenant)
+    if wish.held is None or (wish.by_tenant and by_operator):
+        return entry.held, entry.hold
+    if not wish.held:
+        return False, None
+    if entry.held and (by_operator or wish.by_tenant):
+        return True, entry.hold
+    return True, Hold(now, wish.reason, wish.by_tenant)
+
+
 def wish_after(earlier: Wish | None, later: Wish) -> Wish:
-    """Put a wish behind another: the later word counts, but for an end, which nothing takes back."""
+    """Put a wish behind another: the later word counts, but nothing takes back an end, nor a tenant an operator's."""
     if earlier is None or later.end is not None:
         return later
     if earlier.end is not None:
         return earlier
+    stays = later.held is None or (earlier.held is not None and later.by_tenant and not earlier.by_tenant)
     return msgspec.structs.replace(
         later,
-        held=earlier.held if later.held is None else later.held,
+        held=earlier.held if stays else later.held,
+        by_tenant=earlier.by_tenant if stays else later.by_tenant,
         relay=earlier.relay if later.relay is None else later.relay,
         message_class=earlier.message_class if later.message_class is None else later.message_class,
     )
@@ -236,7 +252,7 @@ def _changed(message: Message, entry: Entry, after: Entry, reason: str, now: flo
 
 def _differences(before: Entry, after: Entry) -> str:
     words: list[str] = []
-    if after.held is not before.held:
+    if after.hold != before.hold or after.held is not before.held:
         words.append("held" if after.held else "released")
     if after.relay != before.relay:
         words.append(f"redirected to {after.relay}" if after.relay else "no longer redirected")

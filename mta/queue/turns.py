@@ -86,6 +86,17 @@ class Turns(Generic[Site]):
         place = self._places.get(site)
         return 0 if place is None else place.at_work
 
+    def site_of(self, lane: Lane) -> Site | None:
+        """Name the site of a lane with work."""
+        return self._site_of.get(lane)
+
+    def lanes_at(self, site: Site) -> int:
+        """Tell how many lanes have work at a site."""
+        place = self._places.get(site)
+        if place is None:
+            return 0
+        return sum(len(lanes) for work in place.work.values() for lanes in work.lanes.values())
+
     def ready(self, lane: Lane, site: Site) -> None:
         """Note that a lane has work, for a site."""
         if lane in self._site_of:

@@ -32,19 +32,17 @@ class WhereError(ValueError):
 
 
 class Where:
-    """Conditions, all of which must hold; none at all mean every entry."""
+    """Conditions, all of which must hold; none at all mean every entry. `given` is whether there is any."""
 
-    def __init__(self, conditions: Sequence[str]) -> None:
-        """Read conditions; WhereError at the first that is none."""
+    def __init__(self, conditions: Sequence[str], tenant: str = "") -> None:
+        """Read conditions on the entries of one tenant, or of all; WhereError at the first that is none."""
+        self.given = bool(conditions)
         self._of_entry: list[type_of_entry] = []
         self._of_message: list[type_of_message] = []
+        if tenant:
+            self._of_entry.append(lambda entry, _: entry.tenant == tenant)
         for each in conditions:
             self._read(each)
-
-    @property
-    def given(self) -> bool:
-        """Whether there is any condition."""
-        return bool(self._of_entry or self._of_message)
 
     @property
     def asks_messages(self) -> bool:

@@ -8,7 +8,7 @@ Failures are three, all SpoolError: Refused (nothing was stored), Uncertain (it 
 Unavailable (nothing was tried; the spool is closed, sick or has no room).
 """
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import Protocol
 
 import msgspec
@@ -133,6 +133,9 @@ class Spool(Protocol):
         Entry ids in `skip` (claims on their way) are passed over.
         """
 
+    async def ahead_of(self, entry: Entry, limit: int) -> int:
+        """Count the entries that come before this one in its lane, due or not, `limit` at most."""
+
     async def next_due_at(self, after: float) -> float | None:
         """Return the first due time after `after`, or a time before it; None when nothing waits for one."""
 
@@ -169,8 +172,8 @@ class Spool(Protocol):
     async def entries(self, message_id: str) -> list[tuple[Entry, Claim | None]]:
         """Read the entries of a message, with their claims."""
 
-    def walk_entries(self) -> AsyncIterator[tuple[Entry, Claim | None]]:
-        """Walk all entries, a bounded number at a time; not a snapshot."""
+    def walk_entries(self, after: str = "") -> AsyncGenerator[tuple[Entry, Claim | None], None]:
+        """Walk all entries, or those after an entry id, oldest first, a bounded number at a time; not a snapshot."""
 
     async def next_epoch(self) -> int:
         """Make this caller the owner of deliveries: a new epoch, greater than any before."""

@@ -105,13 +105,22 @@ class RecipientState(msgspec.Struct, frozen=True, array_like=True):
     state: State = State.QUEUED
 
 
+class Hold(msgspec.Struct, frozen=True, array_like=True):
+    """Since when an entry is held, and on whose word: what a tenant holds, its own word and an operator's release."""
+
+    at: float
+    reason: str
+    by_tenant: bool = False
+
+
 class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """One message for one destination domain, at most 50 recipients: the unit of work and of fairness.
 
     `attempts` counts those begun; `steps` those that cost a step of the retry schedule; `events` the
     events told of this entry so far (the next one's number). `last_reply` explains the wait. The spool
     counts `revision` up with every change. One that is `held` is in no lane, and its timer comes all the
-    same. `relay` is the next hop that an operator named (`host:port`), "" for what routes and MX say.
+    same; `hold` says more, but for what was held before there was one. `relay` is the next hop that an
+    operator named (`host:port`), "" for what routes and MX say.
     """
 
     version: int = 1
@@ -134,6 +143,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     revision: int = 0
     held: bool = False
     relay: str = ""
+    hold: Hold | None = None
 
     @property
     def id(self) -> str:
@@ -160,7 +170,8 @@ class Wish(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """What somebody wants of an entry that has not ended; None is "as it is".
 
     `end` (DROPPED or CANCELLED) is for all who wait, and comes before everything else. `relay` "" gives a
-    redirected entry back to routes and MX. `reason` is told in the events.
+    redirected entry back to routes and MX. `reason` is told in the events. `by_tenant` says that `held` is a
+    tenant's word, which does not undo an operator's.
     """
 
     version: int = 1
@@ -169,6 +180,7 @@ class Wish(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     relay: str | None = None
     message_class: MessageClass | None = None
     reason: str = ""
+    by_tenant: bool = False
 
     def stops(self, entry: "Entry") -> bool:
         """Whether a delivery of an entry that is under way is not wanted any more."""

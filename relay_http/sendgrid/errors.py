@@ -1,4 +1,4 @@
-"""The vendor's errors: every answer from 400 on is `{"errors": [{message, field, help}, ...]}`."""
+"""The vendor's errors: every answer from 400 on is `{"errors": [{message, field, help}, ...]}`; but our own API's."""
 
 import logging
 
@@ -9,7 +9,7 @@ import msgspec
 from mta.accounts.keys import ApiKey
 from mta.spool.interface import Full, SpoolError, Unavailable, Uncertain
 from relay_http.body import Request, discard
-from relay_http.problem import Problem, Refusal, busy
+from relay_http.problem import PROBLEM_JSON, Problem, Refusal, busy, problem_json
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +72,10 @@ async def fail(req: Request, resp: falcon.asgi.Response, error: Exception, _para
 
 async def _answer(req: Request, resp: falcon.asgi.Response, error: Refusal) -> None:
     resp.status = error.status
-    resp.data = _encode(Errors(error.problems))
-    resp.content_type = "application/json"
+    if req.path.startswith("/admin/"):
+        resp.data, resp.content_type = problem_json(error), PROBLEM_JSON
+    else:
+        resp.data, resp.content_type = _encode(Errors(error.problems)), "application/json"
     resp.set_headers(error.headers)
     if not await discard(req):
         resp.set_header("Connection", "close")

@@ -352,6 +352,27 @@ class SpoolContract:
         assert await spool.lanes(NOW, 4, set(every[:18])) == every[18:]
         await spool.close()
 
+    async def test_entries_ahead_are_counted_up_to_a_limit(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        several = [a_message(due_at=NOW + n) for n in (2, 0, 5, 1, 900)]
+        others = [a_message(due_at=NOW - 1, tenant="other"), a_message(due_at=NOW - 1, domain="other.test")]
+        await spool.accept([*several, *others])
+        assert [await spool.ahead_of(each.entries[0], 10) for each in several] == [2, 0, 3, 1, 4]
+        assert await spool.ahead_of(several[4].entries[0], 3) == 3
+        entry, _ = await the_head(spool, several[1].entries[0])
+        assert await spool.claim(entry, CLAIM)
+        assert await spool.ahead_of(several[4].entries[0], 10) == 3
+        await spool.close()
+
+    async def test_a_walk_goes_on_after_an_entry(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        await spool.accept([a_message(domains=("a.test", "b.test", "c.test")) for _ in range(3)])
+        every = [entry.id async for entry, _ in spool.walk_entries()]
+        assert len(every) == 9
+        for number, each in enumerate(every, start=1):
+            assert [entry.id async for entry, _ in spool.walk_entries(each)] == every[number:]
+        await spool.close()
+
     async def test_every_waiting_entry_is_found_however_hints_went_stale(self, open_spool: OpenSpool) -> None:
         spool = await open_spool()
         many = [a_message(due_at=NOW + n) for n in range(50)]

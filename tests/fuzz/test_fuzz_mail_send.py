@@ -18,6 +18,7 @@ from mta.clock import SystemClock
 from mta.config import Config
 from mta.delivery.letter import write
 from mta.mail import headers
+from mta.queue.desk import Desk
 from mta.queue.submission import Receipt, Submission
 from mta.spool.lmdb.opening import open_spool
 from relay_http.app import create_app
@@ -173,7 +174,8 @@ def post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type_post]:
         spool = open_spool(config, clock)
         await tenants.create(spool, "shop", 0.0)
         _, key = await keys.create(spool, "shop", ["send"], 0.0)
-        app = create_app(config, queue, spool, clock, up)
+        desk = Desk(spool, queue, clock, None, config.run_dir)  # type: ignore[arg-type]  # nobody comes to it
+        app = create_app(config, queue, spool, clock, up, desk)
         given = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
         async def send(body: bytes) -> int:

@@ -151,14 +151,10 @@ class Flat:
             tell(Figure(f"memory of {title}", octets / 1e6, "MB", 200, exact=True))
 
     async def _shown(self, some: str, tell: Callable[[Figure], None]) -> None:
-        """Look one entry up by command, of which the interpreter's start is the most: it is looked up in vain, too."""
-        full, empty = list[float](), list[float]()
-        for _ in range(_LOOKS):
-            full.append(await _timed(self._full, "queue", "show", some))
-            empty.append(await _timed(self._empty, "tenants", "list"))
-        # the least of each: what else the machine has to do comes on top
-        note = f"{1000 * min(full):.0f} and {1000 * min(empty):.0f} ms for a command that reads a record"
-        tell(Figure("queue show", 1000 * (min(full) - min(empty)), "ms", 50, note=note))
+        """Look one message up over HTTP, and have it explained."""
+        for name, path in (("queue show", some), ("explain", f"{some}/explain")):
+            took = [await asyncio.to_thread(self._full.looked_up, path) for _ in range(_LOOKS)]
+            tell(Figure(f"{name} over HTTP", 1000 * median(took), "ms", 50, note=f"{1000 * max(took):.0f} at most"))
 
     async def _starts(self, silent: HostPort, sink: Arrivals, tell: Callable[[Figure], None]) -> None:
         self._empty.send_to(silent)
@@ -183,12 +179,6 @@ class Flat:
 
 def _cpu(loads: list[Load]) -> dict[str, float]:
     return {title: median(load.spent.get(title, 0) for load in loads) for title in loads[0].spent}
-
-
-async def _timed(installation: Installation, *command: str) -> float:
-    began = time.perf_counter()
-    await asyncio.to_thread(installation.relay.ask, *command)
-    return time.perf_counter() - began
 
 
 @asynccontextmanager

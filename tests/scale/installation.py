@@ -49,6 +49,7 @@ class Installation:
         smtp, http = (HostPort(host="127.0.0.1", port=port) for port in free_ports(2))
         self.smtp = smtp
         self._readyz = f"http://{http}/readyz"
+        self._queue = f"http://{http}/admin/v1/queue"
         self._settings = {
             "hostname": "relay.test",
             "state_dir": str(self.state_dir),
@@ -58,6 +59,7 @@ class Installation:
         }
         self.relay = Relay(directory, self._settings)
         self.relay.tell("tenants", "create", TENANT)
+        self._key = self.relay.tell("keys", "create", "--operator", "--scope", "manage")["key"]
         self._started = ExitStack()
         self._processes: list[Popen[bytes]] = []
 
@@ -93,6 +95,14 @@ class Installation:
         with suppress(OSError), urllib.request.urlopen(self._readyz, timeout=5) as answer:
             return bool(answer.status == 200)
         return False
+
+    def looked_up(self, path: str) -> float:
+        """Look something up in the queue, over HTTP; return how many seconds that took."""
+        request = urllib.request.Request(f"{self._queue}/{path}", headers={"Authorization": f"Bearer {self._key}"})
+        began = time.perf_counter()
+        with urllib.request.urlopen(request, timeout=_STARTING) as answer:
+            answer.read()
+        return time.perf_counter() - began
 
     async def stop(self) -> None:
         """End it as an operator does who makes haste: the attempts under way are not waited for."""

@@ -11,6 +11,7 @@ import lmdb
 import pytest
 
 from mta.spool.lmdb.environment import Environment, Table
+from mta.spool.lmdb.keys import lane_key
 from mta.spool.lmdb.view import View
 from mta.spool.records import Lane, MessageClass
 from mta.spool.sealing import load_keyring
@@ -90,6 +91,14 @@ async def test_a_look_reads_no_more_with_a_backlog(tmp_path: Path, shape: Shape)
     assert {name: steps(many, look) for name, look in looks.items()} == {
         name: steps(few, look) for name, look in looks.items()
     }
+
+
+async def test_how_many_are_ahead_is_counted_up_to_a_limit(tmp_path: Path) -> None:
+    few, many = await filled(tmp_path / "few", FEW, Shape.ONE), await filled(tmp_path / "many", MANY, Shape.ONE)
+    lane = Lane(TENANT, MessageClass.NORMAL, domain(Shape.ONE, 0, random.Random(1)))
+    end = lane_key(lane) + b"\xff" * 26
+    assert steps(few, lambda view: view.rows_before(end, _LOOK)) == _LOOK + 1
+    assert steps(many, lambda view: view.rows_before(end, _LOOK)) == _LOOK + 1
 
 
 async def test_drained_in_any_order_nothing_is_left_and_the_file_is_used_again(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 import uvloop
 
 from mta import control
-from mta.control import AlreadyRunning, Command, ControlError, ControlServer, NotRunning, ask, socket_path
+from mta.control import AlreadyRunning, Commands, ControlError, ControlServer, NotRunning, Question, ask, socket_path
 
 
 class Status(msgspec.Struct):
@@ -44,7 +44,17 @@ async def hang() -> None:
     await asyncio.Event().wait()
 
 
-COMMANDS: dict[str, Command] = {
+class Lookup(msgspec.Struct):
+    names: list[str]
+    limit: int = 2
+
+
+async def look_up(asked: Lookup) -> list[str]:
+    return asked.names[: asked.limit]
+
+
+COMMANDS: Commands = {
+    "look-up": Question(Lookup, look_up),
     "status": status,
     "nothing": nothing,
     "refuse": refuse,
@@ -102,10 +112,35 @@ async def test_answers(path: Path) -> None:
     assert await asyncio.to_thread(raw, path, b'{"command":"nothing"}\n') == b'{"ok":null}\n'
 
 
+async def test_a_question_with_arguments(path: Path) -> None:
+    assert await ask(path, "look-up", 5, Lookup(["a", "ü", "c"])) == ["a", "ü"]
+    asked = b'{"command":"look-up","arguments":{"limit":1,"names":["a","b"]}}\n'
+    assert await asyncio.to_thread(raw, path, asked) == b'{"ok":["a"]}\n'
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (b'{"command":"look-up"}', b"look-up: arguments: Object missing required field `names`"),
+        (b'{"command":"look-up","arguments":[]}', b"look-up: arguments: Expected `object`, got `array`"),
+        (b'{"command":"look-up","arguments":{"names":[1]}}', b"arguments: Expected `str`, got `int` - at `$.names[0]`"),
+        (b'{"command":"look-up","arguments":{"names":["\xff"]}}', b"look-up: arguments: "),
+        (b'{"command":"look-up","arguments":' + b"[" * 60_000, b"not a request: "),
+        (b'{"command":"look-up","arguments":{"names":' + b"[" * 20_000 + b"]" * 20_000 + b"}}", b": "),
+        (b'{"command":"nothing","arguments":{}}', b"nothing takes no arguments"),
+    ],
+)
+async def test_arguments_that_are_not_the_ones(path: Path, request_: bytes, error: bytes) -> None:
+    answer = await asyncio.to_thread(raw, path, request_ + b"\n")
+    assert answer.startswith(b'{"error":"')
+    assert error in answer
+    assert await ask(path, "nothing", 5) is None
+
+
 async def test_refusals_say_why(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ControlError, match=r"^delivery: not while draining$"):
         await ask(path, "refuse", 5)
-    with pytest.raises(ControlError, match="no such command: 'jump'; there are fail, hang"):
+    with pytest.raises(ControlError, match="no such command: 'jump'; there are fail, hang, look-up"):
         await ask(path, "jump", 5)
     assert not caplog.records
     for broken in ("fail", "unwritable"):

@@ -7,7 +7,7 @@ here; a record that fails its seal raises SealBroken, which the queue quarantine
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -35,6 +35,7 @@ from mta.spool.lmdb.keys import (
     ENTRY_BYTES,
     entry_id_key,
     entry_id_text,
+    entry_keys,
     kind_key,
     message_key,
     record_key,
@@ -60,7 +61,7 @@ from mta.spool.sealing import Keyring, SealBroken
 log = logging.getLogger(__name__)
 
 _IN_THREAD = 256 * 1024  # content above this is read off the loop
-_WALK = 256  # entries read in one transaction of a walk
+_WALK = 64  # entries read in one transaction of a walk, and in one turn of the loop: a few milliseconds
 
 
 class LmdbSpool:
@@ -165,6 +166,11 @@ class LmdbSpool:
         await self._quarantine(Table.DUE, broken)
         return found
 
+    async def ahead_of(self, entry: Entry, limit: int) -> int:
+        """Count the entries that come before this one in its lane, `limit` at most."""
+        with self._view() as view:
+            return view.rows_before(entry_keys(entry).due, limit)
+
     async def next_due_at(self, after: float) -> float | None:
         """Return the first due time after `after`, or a time before it; None when nothing waits for one."""
         with self._view() as view:
@@ -222,9 +228,9 @@ class LmdbSpool:
         """Read the entries of a message, with their claims."""
         return self._walk(message_key(message_id), message_key(message_id), 1 << 16)[0]
 
-    def walk_entries(self) -> AsyncIterator[tuple[Entry, Claim | None]]:
-        """Walk all entries, a bounded number at a time; not a snapshot."""
-        return walk(lambda start: self._walk(start, b"", _WALK))
+    def walk_entries(self, after: str = "") -> AsyncGenerator[tuple[Entry, Claim | None], None]:
+        """Walk all entries, or those after an entry id, a bounded number at a time; not a snapshot."""
+        return walk(lambda start: self._walk(start, b"", _WALK), entry_id_key(after) + b"\xff" if after else b"")
 
     def _walk(self, start: bytes, prefix: bytes, limit: int) -> Portion:
         found: list[tuple[Entry, Claim | None]] = []

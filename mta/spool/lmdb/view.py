@@ -199,6 +199,15 @@ class View:
             more = cursor.next()
         return rows
 
+    def rows_before(self, row: bytes, limit: int) -> int:
+        """Count the rows of a lane before one of `due`, whether that is there or not; `limit` at most."""
+        cursor = self.cursor(Table.DUE)
+        count, more = 0, cursor.set_range(row[:LANE_BYTES])
+        while more and count < limit and cursor_key(cursor) < row:
+            count += 1
+            more = cursor.next()
+        return count
+
     def timer_rows(self, now: float, limit: int) -> list[bytes]:
         """Find the keys of timers that have come, of entries nobody has claimed."""
         until, rows = seconds(now), list[bytes]()

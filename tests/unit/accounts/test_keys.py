@@ -85,3 +85,15 @@ async def test_bad_request_creates_nothing(spool, tenant, scopes, says):
     with pytest.raises(AccountError, match=says):
         await keys.create(spool, tenant, scopes, 100.0)
     assert await keys.list_all(spool) == []
+
+
+async def test_an_operators_key_has_no_tenant_and_does_not_send(spool):
+    key, text = await keys.create(spool, None, ["manage"], 100.0)
+    assert (key.tenant, key.operator, key.scopes) == ("", True, ("manage",))
+    assert await keys.authenticate(spool, text) == key
+    with pytest.raises(AccountError, match="no scope 'send'; scopes of an operator's key are read, manage"):
+        await keys.create(spool, None, ["manage", "send"], 100.0)
+    with pytest.raises(AccountError):
+        await keys.create(spool, "", ["manage"], 100.0)
+    tenants_key, _ = await keys.create(spool, "acme", ["manage"], 100.0)
+    assert not tenants_key.operator

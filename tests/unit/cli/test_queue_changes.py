@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from mta.cli.queue_changes import portions
 from mta.control import ControlServer, socket_path
 from mta.mail.reply import Reply
 from mta.mail.result import Result, Verdict
+from mta.queue.actions import portions
 from mta.queue.doorbell import DoorbellSocket
 from mta.spool.interface import Due
 from mta.spool.lmdb.care import verify
@@ -239,7 +239,7 @@ def test_many_are_summed_up(relay: Any) -> None:
 
 
 def test_more_than_go_into_one_commit(relay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mta.cli.queue_changes._TOGETHER", 30)  # three entries
+    monkeypatch.setattr("mta.queue.actions._TOGETHER", 30)  # three entries
     for n in range(8):
         relay.accept(f"a{n}@one.test")
     assert relay.run("queue", "hold", "--where", "domain=one.test", "--yes").out == "held 8\n"

@@ -18,6 +18,8 @@ from mta.mail.envelope import Envelope, Recipient
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Verdict
+from mta.queue.drain import Rates
+from mta.queue.explanation import HeldBy
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.submission import Submission
@@ -27,7 +29,7 @@ from mta.spool.lmdb import commit
 from mta.spool.lmdb.care import verify
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.spool import LmdbSpool
-from mta.spool.records import Claim, Entry, Origin
+from mta.spool.records import Claim, Entry, Lane, MessageClass, Origin
 from mta.spool.sealing import Keyring
 from tests.contract.spool_contract import a_message
 from tests.contract.stand_in import StandIn
@@ -515,3 +517,22 @@ async def test_large_content_is_collected_as_fast_as_it_is_left_behind(bench: Be
 
     await asyncio.sleep(0.2)
     assert await collected()
+
+
+async def test_it_says_what_holds_a_lane_and_how_quickly_it_drains(bench: Bench) -> None:
+    bench.start(connections=2, per_site=1)
+    one, two, three = (Lane("acme", MessageClass.NORMAL, f"{name}.test") for name in ("one", "two", "three"))
+    assert bench.dispatcher.lane_state(one).gate is HeldBy.UNSEEN
+    bench.peer.slow.add("three.test")
+    bench.peer.sites |= {"one.test": "mx", "two.test": "mx"}
+    await bench.accept("one.test", "one.test", "two.test", "three.test", "four.test")
+    await bench.until(lambda: len(bench.peer.begun) == 2)
+    full = bench.dispatcher.lane_state(two)
+    assert (full.gate, full.site, full.at_work, full.limit, full.lanes) == (HeldBy.SITE_FULL, "mx", 1, 1, 2)
+    assert full.rates == Rates()
+    assert bench.dispatcher.lane_state(three).gate is HeldBy.LOOKUP
+    bench.peer.answer.set()
+    await bench.until(lambda: bench.dispatcher.lane_state(three).gate is HeldBy.TURN)
+    bench.peer.let_go(1)
+    await bench.until(lambda: len(bench.peer.committed) == 1)
+    assert bench.dispatcher.lane_state(two).rates.tenant > 0

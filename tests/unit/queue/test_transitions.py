@@ -11,7 +11,7 @@ from mta.mail.result import Outcome, Result, Verdict
 from mta.queue import transitions
 from mta.queue.job import Job
 from mta.queue.transitions import Transition
-from mta.spool.records import RecipientState, State
+from mta.spool.records import Entry, Hold, MessageClass, RecipientState, State, Wish
 from tests.contract.spool_contract import CLAIM, NOW, a_message
 
 OK = Result(Verdict.DELIVERED, Reply(250, "2.0.0", "ok"))
@@ -96,3 +96,49 @@ def test_expired_by_a_deadline_or_by_age(by_mode: str, status: str) -> None:
     assert {each.status for each in transition.events} == {status}
     (reported, *_) = transition.reports[DsnKind.EXPIRED]
     assert reported.reply.enhanced == status
+OPERATORS, TENANTS = Wish(held=True, reason="by the operator"), Wish(held=True, reason="by key x", by_tenant=True)
+RELEASE, TENANTS_RELEASE = Wish(held=False, reason="by the operator"), Wish(held=False, by_tenant=True)
+
+
+def after(*wishes: Wish) -> Entry:
+    accepted = a_message()
+    entry = accepted.entries[0]
+    for number, wish in enumerate(wishes):
+        entry = transitions.wished(accepted.message, entry, wish, NOW + number).after
+    return entry
+
+
+def test_an_entry_says_who_holds_it() -> None:
+    assert after(OPERATORS).hold == Hold(NOW, "by the operator", by_tenant=False)
+    assert after(TENANTS).hold == Hold(NOW, "by key x", by_tenant=True)
+    for released in (after(OPERATORS, RELEASE), after(TENANTS, RELEASE), after(TENANTS, TENANTS_RELEASE)):
+        assert (released.held, released.hold) == (False, None)
+    assert after(OPERATORS, Wish(message_class=MessageClass.BULK)).hold == Hold(NOW, "by the operator")
+    assert after(TENANTS, TENANTS).hold == after(TENANTS).hold  # held since the first
+
+
+def test_a_tenant_does_not_undo_what_an_operator_holds() -> None:
+    assert after(OPERATORS, TENANTS_RELEASE).hold == Hold(NOW, "by the operator")
+    assert after(OPERATORS, TENANTS, TENANTS_RELEASE).held
+    assert after(TENANTS, OPERATORS, TENANTS_RELEASE).hold == Hold(NOW + 1, "by the operator")  # who takes it over
+    accepted = a_message()
+    before = msgspec.structs.replace(accepted.entries[0], held=True)  # by an earlier version
+    assert transitions.wished(accepted.message, before, TENANTS_RELEASE, NOW).after == before
+    assert not transitions.wished(accepted.message, before, RELEASE, NOW).after.held
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "held", "by_tenant"),
+    [
+        (OPERATORS, TENANTS_RELEASE, True, False),
+        (RELEASE, TENANTS, False, False),
+        (TENANTS, TENANTS_RELEASE, False, True),
+        (TENANTS, OPERATORS, True, False),
+        (OPERATORS, Wish(message_class=MessageClass.BULK, by_tenant=True), True, False),
+        (Wish(relay="x:25"), TENANTS, True, True),
+    ],
+)
+def test_nor_in_flight(earlier: Wish, later: Wish, held: bool, by_tenant: bool) -> None:
+    both = transitions.wish_after(earlier, later)
+    assert (both.held, both.by_tenant) == (held, by_tenant)
+    assert both.relay == earlier.relay

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import falcon.testing
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 
 from mta.accounts import domains, keys, tenants
 from mta.config import Config, Limits
+from mta.queue.desk import Desk
 from mta.queue.submission import Receipt, Submission
 from mta.spool.interface import Space, SpoolError
 from mta.spool.records import Segment
@@ -129,7 +131,12 @@ class Api:
         self.queue = MemoryQueue()
         self.key = ""
         self.read_key = ""
-        self.app: App = create_app(config, self.queue, self.spool, FixedClock(), self._delivery)  # type: ignore[arg-type]
+        self.app = self._app(FixedClock())
+
+    def _app(self, clock: FixedClock) -> App:
+        spool, queue, log = self.spool, self.queue, None  # nobody comes to the desk
+        desk = Desk(spool, queue, clock, log, Path())  # type: ignore[arg-type]
+        return create_app(self.config, queue, spool, clock, self._delivery, desk)  # type: ignore[arg-type]
 
     async def prepare(self) -> None:
         for tenant in ("shop", "other"):

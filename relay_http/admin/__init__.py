@@ -1,0 +1,1 @@
+"""Our own management API, under /admin: docs/api.md."""

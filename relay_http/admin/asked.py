@@ -1,0 +1,126 @@
+"""Who asks the management API, and for what: keys with the scope `manage`, query parameters and bodies."""
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from mta.accounts.keys import ApiKey
+from mta.queue.actions import Who
+from mta.queue.where import Where, WhereError
+from mta.spool.interface import Spool
+from relay_http import auth
+from relay_http.body import Budget, Request, read
+from relay_http.problem import Problem, Refusal
+
+_BODY_LIMIT = 64 << 10  # octets
+_CONDITIONS = 20
+_CONDITION_LIMIT = 512  # characters
+
+_Condition = Annotated[str, Meta(max_length=_CONDITION_LIMIT)]
+
+
+class Asked(msgspec.Struct, forbid_unknown_fields=True, rename={"class_": "class"}):
+    """What the body of a POST says. `confirm` is how many entries were counted before."""
+
+    where: Annotated[list[_Condition], Meta(min_length=1, max_length=_CONDITIONS)] | UnsetType = UNSET
+    confirm: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    to: Annotated[str, Meta(max_length=_CONDITION_LIMIT)] | UnsetType | None = UNSET
+    class_: Literal["high", "normal", "bulk"] | UnsetType = UNSET
+
+
+_read_body = msgspec.json.Decoder(Asked).decode
+_AT = re.compile(r"(?P<said>.*) - at `\$(?P<path>.*)`", re.DOTALL)
+
+
+async def who_asks(req: Request, spool: Spool) -> Who:
+    """Return on whose word the request is: an operator's, or a tenant's; Refusal 401 or 403."""
+    key = await auth.authenticate(req, spool, "authorization required")
+    auth.require(key, "manage")
+    return _who(key)
+
+
+def _who(key: ApiKey) -> Who:
+    if key.operator:
+        return Who(f"the operator, key {key.id}")
+    if not key.tenant:  # it would pass for an operator's
+        raise Refusal(403, Problem("access forbidden"))
+    return Who(f"the tenant, key {key.id}", key.tenant)
+
+
+async def read_asked(req: Request, budget: Budget, fields: Collection[str]) -> Asked:
+    """Read a body that may have these fields; Refusal 400 with the path of what is wrong."""
+    with budget.hold() as held:
+        if (req.content_length or 0) > _BODY_LIMIT:
+            raise _too_large()
+        data = await read(req, held)
+    if len(data) > _BODY_LIMIT:
+        raise _too_large()
+    try:
+        asked = _read_body(data or b"{}")
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Refusal(400, Problem("the body is not JSON")) from None
+    for name in asked.__struct_encode_fields__:
+        given = getattr(asked, "class_" if name == "class" else name) is not UNSET
+        if given and name not in fields:
+            raise Refusal(400, Problem("not a field of this request", name))
+    return asked
+
+
+def _too_large() -> Refusal:
+    return Refusal(413, Problem("content too large"))
+
+
+def _invalid(said: str) -> Refusal:
+    """Turn `Expected ... - at `$.where[0]`` into a message and the path `where.0`."""
+    found = _AT.fullmatch(said)
+    if found is None:
+        return Refusal(400, Problem(said[:256]))
+    path = re.sub(r"[.\[]+", ".", found["path"].replace("]", "")).strip(".")
+    return Refusal(400, Problem(found["said"][:256], path[:128]))
+
+
+def read_where(conditions: Sequence[str], who: Who) -> Where:
+    """Read conditions on what a tenant has in the queue, or on all; Refusal 400 with the number of the wrong one."""
+    if len(conditions) > _CONDITIONS:
+        raise Refusal(400, Problem(f"at most {_CONDITIONS} conditions", "where"))
+    for number, each in enumerate(conditions):
+        try:
+            if len(each) > _CONDITION_LIMIT:
+                raise WhereError(f"at most {_CONDITION_LIMIT} characters")
+            Where([each])
+        except WhereError as error:
+            raise Refusal(400, Problem(str(error), f"where.{number}")) from None
+    return Where(conditions, who.tenant)
+
+
+class Parameters:
+    """The query parameters of a request, of which each may be given once, and `where` several times."""
+
+    def __init__(self, req: Request, known: Collection[str]) -> None:
+        """Refusal 400 at one that is not known."""
+        self._req = req
+        for name, value in req.params.items():
+            if name not in known:
+                raise Refusal(400, Problem(f"there are {', '.join(sorted(known))}", name[:64]))
+            if isinstance(value, list) and name != "where":
+                raise Refusal(400, Problem("given more than once", name))
+
+    def where(self, who: Who) -> Where:
+        """Read the conditions."""
+        return read_where(self._req.get_param_as_list("where") or [], who)
+
+    def text(self, name: str, default: str = "") -> str:
+        """Read a text."""
+        return self._req.get_param(name) or default
+
+    def number(self, name: str, default: int, most: int) -> int:
+        """Read a number from 1 to `most`."""
+        text = self.text(name, str(default))
+        if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
+            raise Refusal(400, Problem(f"a number from 1 to {most}", name))
+        return int(text)

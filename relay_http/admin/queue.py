@@ -1,0 +1,258 @@
+"""/admin/v1/queue: what waits, why, and what can be done about it (docs/api.md).
+
+A tenant's key sees and changes that tenant's mail alone: another's ID is answered as one that nobody has (promise 9).
+What walks the queue, or reads the log, is done for one request of each tenant at a time, so that none of them takes the
+process for itself; each walk is in portions between which the loop has its turn.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import falcon.asgi
+import msgspec
+from msgspec import UNSET
+
+from mta.config import next_hop
+from mta.mail.ids import made_at, split_entry_id
+from mta.queue import actions
+from mta.queue.actions import Action, Who, act, concerned, count
+from mta.queue.answer import Answer
+from mta.queue.desk import Desk
+from mta.queue.selection import meant, page
+from mta.queue.shape import ROWS, By, Counting
+from mta.queue.shown import entry_detail, entry_record, message_detail
+from mta.queue.standing import NoId, find
+from mta.spool.records import MessageClass
+from relay_http.admin.asked import Asked, Parameters, read_asked, read_where, who_asks
+from relay_http.body import Budget, Request
+from relay_http.problem import Problem, Refusal
+
+log = logging.getLogger(__name__)
+
+_PAGE, _LONGEST_PAGE = 100, 1000
+_encode = msgspec.json.Encoder().encode
+
+
+class _Door:
+    """What all resources share."""
+
+    def __init__(self, desk: Desk, budget: Budget, port: int) -> None:
+        self.desk = desk
+        self.port = port  # of a relay named without one
+        self._budget = budget
+
+    async def who(self, req: Request) -> Who:
+        return await who_asks(req, self.desk.spool)
+
+    async def asked(self, req: Request, *fields: str) -> Asked:
+        return await read_asked(req, self._budget, fields)
+
+
+def add_routes(app: falcon.asgi.App[Request, falcon.asgi.Response], desk: Desk, budget: Budget, port: int) -> None:
+    """Add every route of the queue; `port` is that of a relay that is named without one."""
+    door = _Door(desk, budget, port)
+    app.add_route("/admin/v1/queue", _List(door))
+    app.add_route("/admin/v1/queue/shape", _Shape(door))
+    app.add_route("/admin/v1/queue/{id_}", _One(door))
+    app.add_route("/admin/v1/queue/{id_}/explain", _Explain(door))
+    for name, (fields, make) in _ACTIONS.items():
+        app.add_route(f"/admin/v1/queue/{name}", _Many(door, name, fields, make))
+        app.add_route(f"/admin/v1/queue/{{id_}}/{name}", _Each(door, name, fields, make))
+
+
+class _List:
+    def __init__(self, door: _Door) -> None:
+        self._door = door
+
+    async def on_get(self, req: Request, resp: falcon.asgi.Response) -> None:
+        """List entries, oldest first: a page of those that are meant among the next 10,000."""
+        who = await self._door.who(req)
+        parameters = Parameters(req, ("where", "limit", "after"))
+        where, limit = parameters.where(who), parameters.number("limit", _PAGE, _LONGEST_PAGE)
+        after = parameters.text("after")
+        try:
+            if after:
+                split_entry_id(after)
+        except ValueError:
+            raise Refusal(400, Problem("not an entry's ID", "after")) from None
+        desk = self._door.desk
+        async with self._door.desk.turn("walk", who.tenant):
+            found, following = await page(desk.spool, where, desk.clock.now(), after, limit)
+        _answer(resp, {"entries": [entry_record(*each) for each in found], "next": following})
+
+
+class _Shape:
+    def __init__(self, door: _Door) -> None:
+        self._door = door
+
+    async def on_get(self, req: Request, resp: falcon.asgi.Response) -> None:
+        """Count entries by age and destination."""
+        who = await self._door.who(req)
+        parameters = Parameters(req, ("where", "by", "limit"))
+        where, limit = parameters.where(who), parameters.number("limit", 20, ROWS)
+        try:
+            counting = Counting(By(parameters.text("by", By.DOMAIN)))
+        except ValueError:
+            raise Refusal(400, Problem(f"one of {', '.join(By)}", "by")) from None
+        now = self._door.desk.clock.now()
+        async with self._door.desk.turn("walk", who.tenant):
+            async for entry, _ in meant(self._door.desk.spool, where, now):
+                counting.add(entry, now - made_at(entry.message))
+        _answer(resp, counting.shape(limit))
+
+
+class _One:
+    def __init__(self, door: _Door) -> None:
+        self._door = door
+
+    async def on_get(self, req: Request, resp: falcon.asgi.Response, id_: str) -> None:
+        """Show a message with its entries, or one entry."""
+        who = await self._door.who(req)
+        found = await _found(self._door.desk, id_, who)
+        _answer(resp, entry_detail(found[0][0].entry, found[0][1]) if "." in id_ else message_detail(found))
+
+
+class _Explain:
+    def __init__(self, door: _Door) -> None:
+        self._door = door
+
+    async def on_get(self, req: Request, resp: falcon.asgi.Response, id_: str) -> None:
+        """Say what holds a message or an entry."""
+        who = await self._door.who(req)
+        try:
+            found = await self._door.desk.explain(id_, who.tenant)
+        except NoId as error:
+            raise Refusal(404, Problem(str(error))) from None
+        if found is None:
+            raise _not_there(id_)
+        _answer(resp, found)
+
+
+class _Changing:
+    """A resource that changes entries: with which action, and what fields it takes."""
+
+    def __init__(self, door: _Door, name: str, fields: tuple[str, ...], make: "type_maker") -> None:
+        self._door = door
+        self._name = name
+        self._fields = fields
+        self._make = make
+
+    def _told(self, req: Request, who: Who, about: str, results: Mapping[str, int]) -> None:
+        log.info(
+            "queue=%s client=%s tenant=%s by=%r about=%r %s",
+            self._name,
+            req.client,
+            who.tenant,
+            who.name,
+            about[:256],
+            " ".join(f"{result}={number}" for result, number in sorted(results.items())),
+        )
+
+
+class _Many(_Changing):
+    async def on_post(self, req: Request, resp: falcon.asgi.Response) -> None:
+        """Count what is meant by conditions; with `confirm` act, unless there is more than was confirmed."""
+        who = await self._door.who(req)
+        asked = await self._door.asked(req, "where", "confirm", *self._fields)
+        if asked.where is UNSET:
+            raise Refusal(400, Problem("say which entries: conditions", "where"))
+        where, desk = read_where(asked.where, who), self._door.desk
+        action = self._make(self._door, who, asked)
+        confirmed = asked.confirm is not UNSET
+        results = dict.fromkeys(("changed", "unchanged", "in_flight", "ended", "busy"), 0)
+        async with desk.turn("walk", who.tenant):
+            now = desk.clock.now()
+            counted = await count(desk.spool, where, action, now)
+            if asked.confirm is not UNSET:
+                if counted.entries > asked.confirm:
+                    said = f"{counted.entries} entries are meant by now: nothing was changed"
+                    raise Refusal(409, Problem(said, "confirm"))
+                standing = concerned(desk.spool, where, action, now, asked.confirm)
+                async for _, answer in act(desk.queue, action, standing):
+                    results[_word(answer)] += 1
+        if results["in_flight"]:
+            await desk.recall()
+        if confirmed:
+            self._told(req, who, " ".join(asked.where), results)
+        _answer(resp, {"confirmed": confirmed, "entries": counted.entries, "recipients": counted.recipients, **results})
+
+
+class _Each(_Changing):
+    async def on_post(self, req: Request, resp: falcon.asgi.Response, id_: str) -> None:
+        """Act on a message's entries, or on one, and say of each what came of it."""
+        who = await self._door.who(req)
+        asked = await self._door.asked(req, *self._fields)
+        action, desk = self._make(self._door, who, asked), self._door.desk
+        if self._name == "cancel":
+            found = await self._cancelled(id_, who)
+        else:
+            answers = await desk.act(await _found(desk, id_, who), action)
+            found = [{"entry": entry, "result": _word(answer)} for entry, answer in answers]
+        self._told(req, who, id_, Counter(each["result"] for each in found))
+        _answer(resp, {"results": found})
+
+    async def _cancelled(self, id_: str, who: Who) -> list[dict[str, str]]:
+        try:
+            found = await self._door.desk.cancel(id_, who)
+        except NoId as error:
+            raise Refusal(404, Problem(str(error))) from None
+        if not found:
+            raise _not_there(id_)
+        return [{"entry": entry, "recipient": to, "result": result} for (entry, to), result in found.items()]
+
+
+type_maker = Callable[[_Door, Who, Asked], Action]
+
+
+def _redirect(door: _Door, who: Who, asked: Asked) -> Action:
+    if who.tenant:  # it could have any host on our network dialled, or other hosts given our mail
+        raise Refusal(403, Problem("only an operator's key can redirect"))
+    if asked.to is UNSET:
+        raise Refusal(400, Problem("a relay HOST[:PORT], or null for routes and MX", "to"))
+    try:
+        relay = "" if asked.to is None else str(next_hop(asked.to, door.port))
+    except ValueError:
+        raise Refusal(400, Problem("it is a host name or an address, and a port", "to")) from None
+    return actions.redirect(who, relay)
+
+
+def _priority(_: _Door, who: Who, asked: Asked) -> Action:
+    if asked.class_ is UNSET:
+        raise Refusal(400, Problem("one of high, normal, bulk", "class"))
+    return actions.priority(who, MessageClass[asked.class_.upper()])
+
+
+_ACTIONS: dict[str, tuple[tuple[str, ...], type_maker]] = {
+    "hold": ((), lambda _, who, __: actions.hold(who)),
+    "release": ((), lambda _, who, __: actions.release(who)),
+    "retry": ((), lambda door, who, _: actions.retry(who, door.desk.clock.now())),
+    "drop": ((), lambda _, who, __: actions.drop(who)),
+    "cancel": ((), lambda _, who, __: actions.cancel(who)),
+    "redirect": (("to",), _redirect),
+    "priority": (("class",), _priority),
+}
+
+
+async def _found(desk: Desk, id_: str, who: Who) -> list[actions.Standing]:
+    try:
+        found = await find(desk.spool, id_, who.tenant)
+    except NoId as error:
+        raise Refusal(404, Problem(str(error))) from None
+    if not found:
+        raise _not_there(id_)
+    return found
+
+
+def _word(answer: Answer) -> str:
+    return "changed" if answer is Answer.DONE else answer.value
+
+
+def _not_there(id_: str) -> Refusal:
+    return Refusal(404, Problem(f"{id_} is not known here"))
+
+
+def _answer(resp: falcon.asgi.Response, shown: object) -> None:
+    resp.data = _encode(shown)
+    resp.content_type = "application/json"
+    resp.set_header("Cache-Control", "no-store")

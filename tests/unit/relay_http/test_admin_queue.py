@@ -1,0 +1,443 @@
+"""/admin/v1/queue on a real spool: what waits, why, and what can be done about it; by operators and by tenants."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import falcon.testing
+import msgspec
+import pytest
+
+from mta.accounts import keys, tenants
+from mta.config import Config
+from mta.control import ControlServer, Question, socket_path
+from mta.events.reader import LogReader
+from mta.lab.clock import FakeClock
+from mta.mail.envelope import Envelope, Recipient
+from mta.mail.ids import new_message_id
+from mta.mail.reply import Reply
+from mta.mail.result import Outcome, Result, Verdict
+from mta.queue import selection
+from mta.queue.desk import EXPLAINED, Desk
+from mta.queue.drain import Rates
+from mta.queue.explanation import Asked, HeldBy, LaneState, Says
+from mta.queue.job import Job
+from mta.queue.queue import Queue
+from mta.queue.submission import Submission
+from mta.spool.interface import Due
+from mta.spool.lmdb.care import verify
+from mta.spool.lmdb.spool import LmdbSpool
+from mta.spool.records import Origin
+from mta.spool.sealing import Keyring
+from relay_http.app import create_app
+
+OK = Result(Verdict.DELIVERED, Reply(250, "2.0.0", "ok"))
+LATER = Result(Verdict.DEFERRED, Reply(451, "4.7.1", "later"))
+KEYRING = Keyring([os.urandom(32)])
+UNKNOWN = "AaH7ugABdbWHsNpfu8EmnA"
+ACTIONS = {
+    "hold": {},
+    "release": {},
+    "retry": {},
+    "drop": {},
+    "cancel": {},
+    "redirect": {"to": "relay.test"},
+    "priority": {"class": "bulk"},
+}
+TENANTS_ACTIONS = [name for name in ACTIONS if name != "redirect"]
+
+
+class Office:
+    """An installation with two tenants and its operator, seen through the management API."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = FakeClock()
+        self.config = Config.model_validate({"hostname": "relay.test", "state_dir": folder})
+        self.spool = LmdbSpool(folder / "spool", KEYRING, self.clock, map_size=1 << 28, reserve=0)
+        self.queue = Queue(self.spool, self.clock, "relay.test", self.config.retry, lambda: None)
+        log = LogReader(self.spool, folder / "events", KEYRING)
+        self.delivery = socket_path(self.config.run_dir, "delivery")
+        self.desk = Desk(self.spool, self.queue, self.clock, log, self.delivery)
+
+        async def nothing() -> msgspec.Struct:
+            raise AssertionError
+
+        self.app = create_app(self.config, self.queue, self.spool, self.clock, nothing, self.desk)
+        self.keys: dict[str, str] = {}
+
+    async def prepare(self) -> None:
+        for tenant in ("acme", "other"):
+            await tenants.create(self.spool, tenant, 0.0)
+            _, self.keys[tenant] = await keys.create(self.spool, tenant, ["manage"], 0.0)
+        _, self.keys["sender"] = await keys.create(self.spool, "acme", ["send", "read"], 0.0)
+        _, self.keys["operator"] = await keys.create(self.spool, None, ["manage"], 0.0)
+
+    async def accept(self, *recipients: str, tenant: str = "acme", **more: Any) -> str:
+        message_id = new_message_id()
+        await self.queue.accept(
+            Submission(
+                id=message_id,
+                tenant=tenant,
+                envelope=Envelope(sender="", recipients=tuple(map(Recipient, recipients))),
+                origin=Origin.RELAY,
+                content=b"Subject: x\r\n\r\nx\r\n",
+                **more,
+            )
+        )
+        return message_id
+
+    async def claim(self, entry_id: str) -> Job:
+        entry = await self.spool.entry(entry_id)
+        assert entry is not None
+        message = await self.spool.message(entry.message)
+        assert message is not None
+        job = await self.queue.claim(Due(entry, message))
+        assert job is not None
+        return job
+
+    async def attempt(self, entry_id: str, *results: Result) -> None:
+        job = await self.claim(entry_id)
+        await self.queue.settle(job, Outcome(results=results, started_at=0.0, ended_at=0.0, site="mx"))
+
+    async def ask(self, method: str, path: str, body: object = None, key: str = "operator") -> falcon.testing.Result:
+        data = body if isinstance(body, bytes) else msgspec.json.encode(body) if body is not None else b""
+        given = {"Authorization": f"Bearer {self.keys[key]}"} if key else {}
+        path, _, query = path.partition("?")
+        async with falcon.testing.ASGIConductor(self.app) as client:
+            return await client.simulate_request(
+                method, f"/admin/v1/queue{path}", body=data, headers=given, query_string=query, remote_addr="192.0.2.7"
+            )
+
+    async def get(self, path: str, key: str = "operator") -> Any:
+        result = await self.ask("GET", path, key=key)
+        assert (result.status_code, result.headers["cache-control"]) == (200, "no-store"), result.text
+        return result.json
+
+    async def post(self, path: str, body: object = None, key: str = "operator") -> Any:
+        result = await self.ask("POST", path, body, key)
+        assert result.status_code == 200, result.text
+        return result.json
+
+    async def refused(self, method: str, path: str, body: object = None, key: str = "operator") -> tuple[int, str, Any]:
+        """Ask for what is refused; return status, detail and the fields that are wrong."""
+        result = await self.ask(method, path, body, key)
+        assert result.headers["content-type"] == "application/problem+json", result.text
+        told = result.json
+        assert (told["type"], told["status"]) == ("about:blank", result.status_code)
+        assert told["title"]
+        return result.status_code, told["detail"], [each["field"] for each in told.get("errors", [])]
+
+    async def waiting(self) -> list[str]:
+        return [entry.message async for entry, _ in self.spool.walk_entries()]
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[Office]:
+    made = Office(tmp_path)
+    await made.prepare()
+    yield made
+    await made.spool.close()
+    assert verify(tmp_path / "spool", KEYRING).problems == []
+
+
+async def test_a_list_in_pages(office: Office) -> None:
+    messages = [await office.accept(f"a{n}@one.test", f"b{n}@two.test") for n in range(3)]
+    first = await office.get("?limit=4")
+    assert [each["message"] for each in first["entries"]] == [messages[0]] * 2 + [messages[1]] * 2
+    assert first["entries"][0].keys() >= {"entry", "tenant", "domain", "state", "recipients", "due_at"}
+    rest = await office.get(f"?limit=4&after={first['next']}")
+    assert ([each["message"] for each in rest["entries"]], rest["next"]) == ([messages[2]] * 2, None)
+    query = f"?where={quote('domain=one.test')}&where={quote('age<1h')}"
+    assert [each["message"] for each in (await office.get(query))["entries"]] == messages
+
+
+async def test_a_page_looks_at_so_many_and_no_more(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "_LOOKED_AT", 3)
+    for n in range(7):
+        await office.accept(f"a@{'rare' if n == 5 else 'one'}.test")
+    found, pages, after = [], 0, ""
+    while after is not None:
+        page = await office.get(f"?where={quote('domain=rare.test')}" + (f"&after={after}" if after else ""))
+        found += page["entries"]
+        after, pages = page["next"], pages + 1
+    assert (len(found), pages) == (1, 3)
+
+
+async def test_shape_show_and_explain(office: Office) -> None:
+    message = await office.accept("a@one.test", "b@two.test")
+    shape = await office.get("/shape?by=tenant")
+    assert [(row["name"], row["total"]) for row in shape["rows"]] == [("acme", 2)]
+    shown = await office.get(f"/{message}")
+    assert [each["domain"] for each in shown["entries"]] == ["one.test", "two.test"]
+    assert (await office.get(f"/{message}.2"))["recipients"] == ["b@two.test"]
+    explained = await office.get(f"/{message}/explain")
+    assert [each["gate"] for each in explained["entries"]] == ["delivery_down"] * 2
+    assert (explained["message"], explained["more"]) == (message, 0)
+    assert [each["entry"] for each in (await office.get(f"/{message}.2/explain"))["entries"]] == [f"{message}.2"]
+
+
+async def test_a_message_with_a_great_many_entries_is_explained_in_part(office: Office) -> None:
+    message = await office.accept(*[f"a@d{n}.test" for n in range(EXPLAINED + 7)])
+    explained = await office.get(f"/{message}/explain")
+    assert (len(explained["entries"]), explained["more"]) == (EXPLAINED, 7)
+
+
+async def test_of_those_that_have_ended_as_many_are_told_as_there_is_room_for(office: Office) -> None:
+    message = await office.accept(*[f"a@d{n}.test" for n in range(EXPLAINED + 7)])
+    for number in range(1, 11):
+        await office.attempt(f"{message}.{number}", OK)
+    explained = await office.get(f"/{message}/explain")
+    assert [each["gate"] for each in explained["entries"]] == ["delivery_down"] * (EXPLAINED - 3) + ["ended"] * 3
+    assert explained["more"] == 7
+
+
+async def test_a_tenant_is_not_told_how_busy_a_site_is(office: Office) -> None:
+    message = await office.accept("a@one.test")
+
+    async def answer(_: Asked) -> Says:
+        lane = LaneState(gate=HeldBy.SITE_FULL, site="mx.test", at_work=7, limit=9, lanes=5, rates=Rates(site=1.0))
+        return Says(lanes=(lane,), begun_at=(0.0,))
+
+    control = ControlServer(office.delivery, {"explain": Question(Asked, answer)})
+    await control.start()
+    [seen] = (await office.get(f"/{message}/explain"))["entries"]
+    [told] = (await office.get(f"/{message}/explain", "acme"))["entries"]
+    await control.close()
+    assert "7 of 9" in seen["why"]
+    assert told["why"] == "due; all connections to its site mx.test are in use"
+    assert told["rate"] == seen["rate"] == 0.2
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+async def test_nothing_is_done_before_it_was_counted_and_confirmed(office: Office, name: str) -> None:
+    for n in range(3):
+        await office.accept(f"a{n}@one.test", f"b{n}@one.test")
+    await office.accept("a@two.test")
+    if name == "release":
+        await office.post("/hold", {"where": ["tenant=*"], "confirm": 4})
+    await office.clock.advance(1)
+    before = await office.spool.log_end()
+    body = {"where": ["domain=one.test"], **ACTIONS[name]}
+    nothing = {"changed": 0, "unchanged": 0, "in_flight": 0, "ended": 0, "busy": 0}
+    counted = await office.post(f"/{name}", body)
+    assert counted == {"confirmed": False, "entries": 3, "recipients": 6, **nothing}
+    assert await office.spool.log_end() == before
+    status, detail, fields = await office.refused("POST", f"/{name}", {**body, "confirm": 2})
+    assert (status, fields) == (409, ["confirm"])
+    assert detail == "3 entries are meant by now: nothing was changed"
+    assert await office.spool.log_end() == before
+    done = await office.post(f"/{name}", {**body, "confirm": 3})
+    assert done == {"confirmed": True, "entries": 3, "recipients": 6, **nothing, "changed": 3}
+    assert await office.spool.log_end() == before + 6
+
+
+async def test_what_is_in_flight_keeps_the_wish_and_delivery_hears_of_it(office: Office) -> None:
+    first = await office.accept("a@one.test")
+    await office.accept("b@one.test")
+    await office.claim(f"{first}.1")
+    heard = asyncio.Event()
+
+    async def recall() -> int:
+        heard.set()
+        return 1
+
+    control = ControlServer(office.delivery, {"recall": recall})
+    await control.start()
+    done = await office.post("/hold", {"where": ["tenant=acme"], "confirm": 2})
+    await control.close()
+    assert (done["changed"], done["in_flight"]) == (1, 1)
+    assert heard.is_set()
+    assert (await office.get(f"/{first}.1"))["wish"] == "held"
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+async def test_by_id_it_is_done_at_once(office: Office, name: str) -> None:
+    message = await office.accept("a@one.test", "b@two.test")
+    if name == "release":
+        await office.post(f"/{message}/hold")
+    done = await office.post(f"/{message}.2/{name}", ACTIONS[name])
+    result = {"entry": f"{message}.2", "result": "changed"}
+    if name == "cancel":
+        result |= {"recipient": "b@two.test", "result": "cancelled"}
+    assert done["results"] == [result]
+    if name not in ("drop", "cancel"):
+        assert [each["entry"] for each in (await office.post(f"/{message}/{name}", ACTIONS[name]))["results"]] == [
+            f"{message}.1",
+            f"{message}.2",
+        ]
+
+
+async def test_cancel_answers_exactly(office: Office) -> None:
+    message = await office.accept("a@one.test", "b@two.test", "c@three.test")
+    await office.attempt(f"{message}.1", OK)
+    job = await office.claim(f"{message}.2")
+    results = (await office.post(f"/{message}/cancel"))["results"]
+    assert [(each["recipient"], each["result"]) for each in results] == [
+        ("a@one.test", "delivered"), ("b@two.test", "in_flight"), ("c@three.test", "cancelled")
+    ]  # fmt: skip
+    await office.queue.settle(job, Outcome(results=(LATER,), started_at=0.0, ended_at=0.0, site="mx"))
+    again = (await office.post(f"/{message}/cancel", key="acme"))["results"]
+    assert [each["result"] for each in again] == ["delivered", "cancelled", "cancelled"]
+    assert await office.waiting() == []
+
+
+# Tenants
+
+
+async def test_a_tenants_key_sees_and_changes_its_own_mail_alone(office: Office) -> None:
+    theirs, own = await office.accept("a@one.test", tenant="other"), await office.accept("a@one.test")
+    assert [each["message"] for each in (await office.get("", "acme"))["entries"]] == [own]
+    assert [each["message"] for each in (await office.get(f"?where={quote('tenant=*')}", "acme"))["entries"]] == [own]
+    assert (await office.get("/shape", "acme"))["total"]["total"] == 1
+    for name in TENANTS_ACTIONS:
+        if name == "release":
+            continue
+        done = await office.post(f"/{name}", {"where": ["domain=one.test"], **ACTIONS[name]}, "acme")
+        assert done["entries"] == 1, name
+    await office.post("/drop", {"where": ["tenant!=acme"], "confirm": 100}, "acme")
+    await office.post("/cancel", {"where": ["tenant=*"], "confirm": 100}, "acme")
+    assert await office.waiting() == [theirs]
+
+
+@pytest.mark.parametrize("name", ["", "/explain", *(f"/{each}" for each in TENANTS_ACTIONS)])
+@pytest.mark.parametrize("number", ["", ".1"])
+async def test_anothers_id_is_answered_as_one_that_nobody_has(office: Office, name: str, number: str) -> None:
+    waiting, gone = await office.accept("a@one.test", tenant="other"), await office.accept("b@x.test", tenant="other")
+    await office.attempt(f"{gone}.1", OK)
+    before = await office.spool.log_end()
+    method, body = ("GET", None) if name in ("", "/explain") else ("POST", ACTIONS[name[1:]])
+    answers = set()
+    for id_ in (waiting, gone, UNKNOWN):
+        status, detail, fields = await office.refused(method, f"/{id_}{number}{name}", body, "acme")
+        answers.add((status, detail.replace(id_, "ID"), *fields))
+    assert answers == {(404, f"ID{number} is not known here")}
+    assert await office.spool.log_end() == before
+
+
+async def test_a_tenant_does_not_redirect(office: Office) -> None:
+    message = await office.accept("a@one.test")
+    for path, body in ((f"/{message}/redirect", {}), ("/redirect", {"where": ["tenant=acme"], "confirm": 1})):
+        status, detail, _ = await office.refused("POST", path, {"to": "evil.test", **body}, "acme")
+        assert (status, detail) == (403, "only an operator's key can redirect")
+    assert (await office.get(f"/{message}.1"))["redirected_to"] is None
+
+
+async def test_a_tenant_does_not_release_what_an_operator_holds(office: Office) -> None:
+    message = await office.accept("a@one.test")
+    await office.post(f"/{message}/hold", key="acme")
+    await office.post(f"/{message}/hold")  # takes it over
+    assert (await office.post(f"/{message}/release", key="acme"))["results"][0]["result"] == "unchanged"
+    done = await office.post("/release", {"where": ["state=held"], "confirm": 9}, "acme")
+    assert (done["entries"], done["changed"]) == (0, 0)
+    [entry] = (await office.get(f"/{message}/explain", "acme"))["entries"]
+    assert entry["gate"] == "held"
+    assert entry["why"].startswith("held by the operator, key ")
+    assert (await office.post(f"/{message}/release"))["results"][0]["result"] == "changed"
+    await office.post(f"/{message}/hold", key="acme")
+    assert (await office.post(f"/{message}/release", key="acme"))["results"][0]["result"] == "changed"
+
+
+async def test_a_tenant_does_not_hammer_at_a_receiver(office: Office) -> None:
+    message = await office.accept("a@one.test")
+    await office.attempt(f"{message}.1", LATER)
+    assert (await office.post(f"/{message}/retry", key="acme"))["results"][0]["result"] == "unchanged"
+    assert (await office.post(f"/{message}/retry"))["results"][0]["result"] == "changed"
+    await office.attempt(f"{message}.1", LATER)
+    await office.clock.advance(61)
+    assert (await office.post(f"/{message}/retry", key="acme"))["results"][0]["result"] == "changed"
+
+
+# What is refused
+
+
+async def test_who_may_not(office: Office) -> None:
+    message = await office.accept("a@one.test")
+    for method, path in (("GET", ""), ("GET", f"/{message}"), ("GET", "/shape"), ("POST", f"/{message}/drop")):
+        status, *_ = await office.refused(method, path, key="")
+        assert status == 401
+        assert (await office.refused(method, path, key="sender"))[0] == 403
+    office.keys["wrong"] = office.keys["acme"][:-3] + "AAA"
+    assert (await office.refused("GET", "", key="wrong"))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "fields"),
+    [
+        ("/hold", b"{", 400, []),
+        ("/hold", b"\xff", 400, []),
+        ("/hold", b"[" * 50_000, 400, []),
+        ("/hold", b" " * 70_000, 413, []),
+        ("/hold", [], 400, []),
+        ("/hold", {}, 400, ["where"]),
+        ("/hold", {"where": []}, 400, ["where"]),
+        ("/hold", {"where": "domain=x"}, 400, ["where"]),
+        ("/hold", {"where": {"domain": "x"}}, 400, ["where"]),
+        ("/hold", {"where": ["age>1h", 7]}, 400, ["where.1"]),
+        ("/hold", {"where": ["age>1h", "subject=x"]}, 400, ["where.1"]),
+        ("/hold", {"where": ["domain=" + "x" * 600]}, 400, ["where.0"]),
+        ("/hold", {"where": ["age>1h"] * 21}, 400, ["where"]),
+        ("/hold", {"where": ["age>1h"], "confirm": -1}, 400, ["confirm"]),
+        ("/hold", {"where": ["age>1h"], "confirm": True}, 400, ["confirm"]),
+        ("/hold", {"where": ["age>1h"], "yes": True}, 400, []),
+        ("/hold", {"where": ["age>1h"], "to": "mx.test"}, 400, ["to"]),
+        ("/redirect", {"where": ["age>1h"]}, 400, ["to"]),
+        ("/redirect", {"where": ["age>1h"], "to": "a b"}, 400, ["to"]),
+        ("/redirect", {"where": ["age>1h"], "to": "a:0"}, 400, ["to"]),
+        ("/priority", {"where": ["age>1h"]}, 400, ["class"]),
+        ("/priority", {"where": ["age>1h"], "class": "urgent"}, 400, ["class"]),
+        (f"/{UNKNOWN}/hold", {"where": ["age>1h"]}, 400, ["where"]),
+        (f"/{UNKNOWN}/hold", {}, 404, []),
+        ("/nonsense/hold", {}, 404, []),
+        ("/nonsense/cancel", {}, 404, []),
+        (f"/{UNKNOWN}/explode", {}, 404, []),
+    ],
+)
+async def test_what_is_no_request(office: Office, path: str, body: object, status: int, fields: list[str]) -> None:
+    await office.accept("a@one.test")
+    before = await office.spool.log_end()
+    assert (await office.refused("POST", path, body))[::2] == (status, fields)
+    assert await office.spool.log_end() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("?limit=0", "limit"),
+        ("?limit=1001", "limit"),
+        ("?limit=x", "limit"),
+        ("?limit=%D9%A1", "limit"),
+        ("?limit=1&limit=2", "limit"),
+        ("?after=x", "after"),
+        ("?page=1", "page"),
+        ("?where=subject%3Dx", "where.0"),
+        ("?where=age%3E1h&where=x", "where.1"),
+        ("/shape?by=site", "by"),
+        ("/shape?limit=99999", "limit"),
+    ],
+)
+async def test_what_is_no_query(office: Office, path: str, field: str) -> None:
+    status, _, fields = await office.refused("GET", path)
+    assert (status, fields) == (400, [field])
+
+
+async def test_what_does_not_exist(office: Office) -> None:
+    for path in (f"/{UNKNOWN}", f"/{UNKNOWN}/explain", "/nonsense", "/nonsense/explain", "/a/b/c"):
+        assert (await office.refused("GET", path))[0] == 404
+    status, detail, _ = await office.refused("GET", "/hold/explain/x")
+    assert (status, detail) == (404, "not found")
+    assert (await office.refused("DELETE", ""))[0] == 405
+
+
+async def test_one_walk_of_a_tenant_at_a_time(office: Office) -> None:
+    """And it keeps no other from its own, nor from what takes no walk."""
+    message = await office.accept("a@one.test")
+    async with office.desk.turn("walk", "acme"):
+        waits = asyncio.create_task(office.get("/shape", "acme"))
+        assert (await office.get("/shape", "other"))["total"]["total"] == 0
+        assert (await office.get("/shape"))["total"]["total"] == 1
+        assert (await office.get(f"/{message}", "acme"))["message"] == message
+        assert not waits.done()
+    assert (await waits)["total"]["total"] == 1
