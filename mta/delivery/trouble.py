@@ -53,6 +53,8 @@ class Fault(StrEnum):
     BROKEN_OFF = "broken off"
     RECALLED = "recalled"
     MOVED = "site changed"
+    NO_ADDRESS = "address cannot be used"
+    NO_SOURCE = "no source may be used"
     NEEDS_8BITMIME = "8BITMIME not offered"
     NEEDS_SMTPUTF8 = "SMTPUTF8 not offered"
     TOO_BIG = "message too big"
@@ -83,6 +85,8 @@ _FAULTS: dict[Fault, tuple[Reply, Verdict, Scope]] = {
     Fault.OURS: (Reply(451, "4.3.0", "local error"), Verdict.DEFERRED, Scope.US),
     Fault.BROKEN_OFF: (Reply(451, "4.3.2", "shutting down"), Verdict.DEFERRED, Scope.US),
     Fault.MOVED: (MOVED_REPLY, Verdict.DEFERRED, Scope.US),
+    Fault.NO_ADDRESS: (Reply(451, "4.3.5", "our address cannot be used"), Verdict.DEFERRED, Scope.US),
+    Fault.NO_SOURCE: (Reply(451, "4.3.2", "no source may be used"), Verdict.DEFERRED, Scope.US),
     Fault.RECALLED: (Reply(451, "4.3.0", "broken off on an operator's word"), Verdict.DEFERRED, Scope.US),
     Fault.NEEDS_8BITMIME: (Reply(554, "5.6.3", "8-bit content"), Verdict.FAILED, Scope.MESSAGE),
     Fault.NEEDS_SMTPUTF8: (Reply(550, "5.6.7", "internationalised addresses or fields"), Verdict.FAILED, Scope.MESSAGE),

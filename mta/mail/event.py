@@ -61,6 +61,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     categories: tuple[str, ...] = ()
     custom_args: dict[str, str] = msgspec.field(default_factory=dict)
     note: str = ""
+    source_name: str = ""
 
 
 def event_id(message_id: str, entry_number: int, number: int) -> str:
