@@ -103,7 +103,7 @@ def choose(
     """Choose the source whose turn it is among those that may be used and have room, and charge it.
 
     One that is preferred goes out of turn and is not charged: it was when the message left for the first time. For want
-    of room alone nobody takes its place: the wait is until one has room, its `until` is `now`.
+    of room alone nobody takes its place: the wait is until one has room, its `until` is not after `now`.
     """
     usable = [name for name, found in standings.items() if found.opens_at <= now]
     if want.preferred in usable:

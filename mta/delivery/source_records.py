@@ -18,12 +18,12 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Parked(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """A source that is not to be used for a provider until then. New fields go to the end."""
+    """A source that is not to be used for a provider until `ends_at`. New fields go to the end."""
 
     version: int = 1
     source: str
     provider: str
-    until: float
+    ends_at: float
     reason: str
 
 
@@ -59,7 +59,7 @@ async def parked_now(spool: Spool, now: float) -> list[Parked]:
         except msgspec.DecodeError as error:
             log.error("record=%r of=parked-source error=%s", name, error)
             continue
-        if parked.until > now:
+        if parked.ends_at > now:
             found.append(parked)
         else:
             await unpark(spool, parked.source, parked.provider)

@@ -69,7 +69,7 @@ class ParkedRow(msgspec.Struct, frozen=True):
     """For whom a source is parked, until when and why."""
 
     provider: str
-    until: float
+    ends_at: float
     reason: str
 
 
@@ -106,13 +106,17 @@ class Sources:
 
     async def start(self) -> None:
         """Take over what was kept, and say which addresses this machine does not have."""
-        await self.reread()
-        for counted in await source_records.counts(self._spool):
-            self._tallies[counted.source] = _Tally(counted.day, counted.recipients)
+        await self.recall()
         for source in self._sources.values():
             for address in source.addresses:
                 if trouble_of(address):
                     self.broken(source, address)
+
+    async def recall(self) -> None:
+        """Take over what was kept."""
+        await self.reread()
+        for counted in await source_records.counts(self._spool):
+            self._tallies[counted.source] = _Tally(counted.day, counted.recipients)
 
     async def reread(self) -> None:
         """Read again where sources are parked: somebody has changed it."""
@@ -216,7 +220,7 @@ class Sources:
         if source.warm_up is not None:
             tally = self._tally(name, int(now // DAY))
             counted = tally.taken.get(tally.provider(want.provider), 0)
-        state = _NOT_PARKED if parked is None else Standing(parked.until, f"parked: {parked.reason}")
+        state = _NOT_PARKED if parked is None else Standing(parked.ends_at, f"parked: {parked.reason}")
         return standing(source, want, counted, state, now)
 
     def _tally(self, name: str, day: int) -> _Tally:
@@ -241,9 +245,9 @@ class Sources:
             pools={pool: members[source.name] for pool, members in self._pools.items() if source.name in members},
             warm_up=self._warm_up_row(source, int(now // DAY)),
             parked=tuple(
-                ParkedRow(each.provider, each.until, each.reason)
+                ParkedRow(each.provider, each.ends_at, each.reason)
                 for each in self._parked.values()
-                if each.source == source.name and each.until > now
+                if each.source == source.name and each.ends_at > now
             ),
             trouble="; ".join(f"{each}: {found}" for each in source.addresses if (found := self._trouble(each))),
         )
