@@ -1,4 +1,4 @@
-"""Which source: weights are kept, caps never exceeded, parked sources never chosen, what is left over goes to warm ones."""
+"""Which source: weights are kept, caps never exceeded, parked ones never chosen, the rest goes to warm ones."""
 
 from collections import Counter
 
@@ -35,9 +35,7 @@ def test_the_address_is_of_the_peer_s_family() -> None:
     assert source("").local("2001:db8:1::1") == ""  # the system's choice
 
 
-@pytest.mark.parametrize(
-    ("days", "expected"), [(-2, 0), (-1, 0), (0, 50), (1, 100), (2, None), (300, None)]
-)
+@pytest.mark.parametrize(("days", "expected"), [(-2, 0), (-1, 0), (0, 50), (1, 100), (2, None), (300, None)])
 def test_a_warm_up_has_a_cap_a_day_and_then_is_over(days: int, expected: int | None) -> None:
     assert WarmUp(DAY_NOW, (50, 100)).cap(DAY_NOW + days) == expected
 
