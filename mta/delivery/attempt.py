@@ -69,6 +69,7 @@ class _Attempt:
         self.relay = self.source = self.source_name = self.tls = ""
         self.choice: Choice | None = None  # of a source, until it is known what became of it
         self.retry_after: float | None = None
+        self._reply_lost = False  # that to the final dot
         self._connection: Connection | None = None
 
     def meet(self, connection: Connection) -> None:
@@ -78,6 +79,15 @@ class _Attempt:
     @property
     def past_dot(self) -> bool:
         return self._connection is not None and self._connection.wire.past_dot
+
+    def heard(self, said: Exchange) -> None:
+        self._reply_lost = said.trouble is not None and said.trouble.stage is Stage.DOT
+
+    def delivered(self, results: tuple[Result, ...]) -> int:
+        """Count the recipients that the peer has taken, or may have."""
+        if self._reply_lost or self.past_dot:
+            return len(self.recipients)
+        return len([each for each in results if each.verdict is Verdict.DELIVERED])
 
     def everyone(self, result: Result) -> tuple[Result, ...]:
         return (result,) * len(self.recipients)
@@ -160,8 +170,7 @@ class Attempter:
         finally:
             self._attempts.discard(attempt)
             if attempt.choice is not None:
-                delivered = [each for each in results if each.verdict is Verdict.DELIVERED]
-                self._sources.ended(attempt.choice, len(delivered))
+                self._sources.ended(attempt.choice, attempt.delivered(results))
             if not self._attempts:
                 self._quiet.set()
         return attempt.outcome(results, self._clock.now())
@@ -301,7 +310,9 @@ class Attempter:
             lacks = attempt.letter.unfit(connection.offered)
             if lacks is not None:
                 return Exchange(trouble=Trouble(Stage.MAIL, lacks, f"{connection.target}: {lacks}"))
-            return await connection.transact(attempt.letter)
+            said = await connection.transact(attempt.letter)
+            attempt.heard(said)
+            return said
         finally:
             # Not to the pool yet: whoever takes it from there sends MAIL, and a crash could repeat both (promise 2).
             self._held.setdefault(attempt.job.entry.id, []).append((site, connection))
