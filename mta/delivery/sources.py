@@ -160,9 +160,7 @@ class Sources:
         if not choice.recipients:
             return
         name, provider = choice.source.name, choice.provider
-        tally = self._tallies.get(name)
-        if tally is None or tally.day != choice.day:
-            return  # it has become another day, which this is not counted in
+        tally = self._tallies[name]
         taken = tally.taken.get(provider, 0)
         if taken <= tally.on_disk.get(provider, 0):
             return

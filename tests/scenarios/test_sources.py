@@ -11,7 +11,7 @@ from mta.config import HostPort
 from mta.delivery import source_records
 from mta.delivery.source_records import Parked
 from mta.lab.mx import MxSettings
-from tests.scenarios.conftest import DAY, HOUR, Story
+from tests.scenarios.conftest import HOUR, Story
 
 A = "{name: a, address: 127.0.0.2, hostname: a.relay.test}"
 B = "{name: b, address: 127.0.0.3, hostname: b.relay.test}"
@@ -87,11 +87,23 @@ async def test_what_a_new_source_may_not_take_goes_to_a_warm_one(story: Story) -
         await story.send(*[f"{each}@rcpt.test" for each in recipients])
     await story.arrived(4)
     await story.count("delivered", 40)
+    (counted,) = await source_records.counts(story.parts.spool)
+    delivered = [each.source_name for each in await story.events() if each.type == "delivered"]
+    assert sum(counted.recipients.values()) >= delivered.count("new") >= 30  # on disk, should it be killed now
     await set_up(story, A, NEW, pools="{default: {a: 1, new: 1000}}")
     for _ in range(3):
         await story.send(*[f"{each}@rcpt.test" for each in recipients])
     await story.arrived(7)
     assert leaving(story) == {("127.0.0.4", "new.relay.test"): 5, ("127.0.0.2", "a.relay.test"): 2}
+
+
+async def test_what_was_not_delivered_does_not_count(story: Story) -> None:
+    await set_up(story, NEW)
+    await story.send("ok@rcpt.test", "tempfail-9@rcpt.test", "reject@rcpt.test", sender="")
+    await story.told("accepted", "delivered ok@rcpt.test", "deferred tempfail-9@rcpt.test", "bounced reject@rcpt.test")
+    (row,) = await story.delivery.sources()
+    assert row.warm_up is not None
+    assert list(row.warm_up.today.values()) == [1]
 
 
 async def test_what_only_a_new_source_may_take_waits_for_the_next_day(story: Story) -> None:
@@ -103,10 +115,11 @@ async def test_what_only_a_new_source_may_take_waits_for_the_next_day(story: Sto
     deferred = next(each for each in await story.events() if each.type == "deferred")
     assert deferred.reply.startswith("451 4.3.2 no source: new: 30 of today's 50 for ")
     assert deferred.retry_at == story.clock.now() + HOUR
-    await story.clock.advance(DAY / 3)  # eight in the morning, and the day is over only at midnight
-    assert story.lab.total == 1
-    await story.clock.advance(DAY / 3 + HOUR)
-    await story.arrived(2)
+    for hour in range(9, 24):
+        await story.clock.advance(HOUR)
+        await story.count("deferred", 30 * (hour - 7))
+    assert [each.steps async for each, _ in story.parts.spool.walk_entries()] == [0]  # of the retry schedule
+    await story.clock.advance(HOUR)
     await story.count("delivered", 60)
     assert await story.waiting() == 0
 

@@ -134,10 +134,14 @@ async def test_a_new_day_has_its_own_cap() -> None:
     assert late.source.name == "new"
     assert [await bench.deliver() for _ in range(3)] == ["old"] * 3
     bench.clock.jump(DAY)
+    got = [await bench.deliver(recipients=10) for _ in range(3)]
+    before = bench.today()
     await bench.sources.secure(late)
     bench.sources.ended(late, 0)  # which was yesterday's
-    assert bench.today() == {}
-    got = [await bench.deliver(recipients=10) for _ in range(20)]
+    assert bench.today() == before
+    (counted,) = await source_records.counts(bench.spool)  # type: ignore[arg-type]
+    assert counted.day == CLOCK_DAY.toordinal() + 1 - dt.date(1970, 1, 1).toordinal()
+    got += [await bench.deliver(recipients=10) for _ in range(20)]
     assert got.count("new") == 8
     await bench.restart(crash=False)
     assert bench.today() == {"gmail": 80}
