@@ -245,7 +245,9 @@ class Attempter:
         pool = await self._sources.pool_of(attempt.job.message.tenant)
         cannot: set[str] = set()
         while True:
-            choice = self._sources.choose(pool, Want(site.name, len(attempt.recipients), but=cannot))
+            # A next hop that the operator named gives its own address a good or a bad name.
+            want = Want(site.name, len(attempt.recipients), counts=not site.routed, but=cannot)
+            choice = self._sources.choose(pool, want)
             if isinstance(choice, Wait):
                 return self._no_source(attempt, choice)
             attempt.choice, attempt.source_name = choice, choice.source.name

@@ -55,7 +55,7 @@ class Leaving(NamedTuple):
 
 
 class Want(NamedTuple):
-    """What a source is wanted for: `recipients` of a provider.
+    """What a source is wanted for: `recipients` of a provider, and whether warm-ups count them.
 
     `preferred` is the source that the message left from before, if it has to be the same ("": none); those of `but`
     cannot reach the site.
@@ -63,6 +63,7 @@ class Want(NamedTuple):
 
     provider: str
     recipients: int
+    counts: bool = True
     preferred: str = ""
     but: Collection[str] = ()
 
@@ -88,7 +89,7 @@ def standing(source: Source, want: Want, counted: int, parked: Standing, now: fl
     if parked.opens_at > now:
         return parked
     day = int(now // DAY)
-    cap = source.warm_up.cap(day) if source.warm_up is not None else None
+    cap = source.warm_up.cap(day) if source.warm_up is not None and want.counts else None
     if cap is None or counted + want.recipients <= cap:
         return Standing(now)
     assert source.warm_up is not None  # it has a cap

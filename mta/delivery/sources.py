@@ -148,7 +148,7 @@ class Sources:
         if isinstance(chosen, Wait):
             return chosen
         source, day = self._sources[chosen], int(now // DAY)
-        if source.warm_up is None or source.warm_up.cap(day) is None:
+        if not want.counts or source.warm_up is None or source.warm_up.cap(day) is None:
             return Choice(source)
         tally = self._tally(chosen, day)
         provider = tally.provider(want.provider)

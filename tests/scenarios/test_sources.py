@@ -106,6 +106,17 @@ async def test_what_was_not_delivered_does_not_count(story: Story) -> None:
     assert list(row.warm_up.today.values()) == [1]
 
 
+async def test_what_goes_along_a_route_does_not_count(story: Story) -> None:
+    route = configuration.Route(domains=("rcpt.test",), relay=(f"127.0.0.1:{story.lab.mx_port}",))
+    story.config = story.config.model_copy(update={"routes": (route,)})
+    await set_up(story, NEW)
+    for _ in range(3):
+        await story.send(*[f"user{n}@rcpt.test" for n in range(30)])
+    await story.count("delivered", 90)
+    (row,) = await story.delivery.sources()
+    assert (leaving(story), row.warm_up.today) == ({("127.0.0.4", "new.relay.test"): 3}, {})
+
+
 async def test_what_only_a_new_source_may_take_waits_for_the_next_day(story: Story) -> None:
     await set_up(story, NEW)
     for _ in range(2):
