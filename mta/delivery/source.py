@@ -5,6 +5,7 @@ may not be used now are passed over, and get nothing for that time when they are
 """
 
 from collections.abc import Callable, Collection, Mapping
+from hashlib import blake2b
 from typing import NamedTuple
 
 import msgspec
@@ -96,6 +97,29 @@ def standing(source: Source, want: Want, counted: int, parked: Standing, now: fl
     if day < source.warm_up.first_day:
         return Standing(source.warm_up.first_day * DAY, "its warm-up has not begun")
     return Standing((day + 1) * DAY, f"{counted} of today's {cap} for {want.provider}")
+
+
+def begin(weights: Mapping[str, int], pool: str, want: Want) -> Shares[str]:
+    """Make the shares of a pool at a provider, as they are after some of the turns that come again and again.
+
+    Or else the first source would get the only message of each of ten thousand small sites. How many turns those are is
+    chance, but the same after a restart.
+    """
+    drawn = blake2b(f"{pool}\0{want.provider}".encode(), digest_size=8).digest()
+    first, turn = "", int.from_bytes(drawn, "big") % sum(weights.values())
+    for first in weights:  # whose turn it is, number `turn` of as many as its weight
+        if turn < weights[first]:
+            break
+        turn -= weights[first]
+    shares = Shares[str](weights.__getitem__)
+    for name in weights:
+        shares.enter(name)
+    had = True  # of those who have a turn at the same point, the ones before it have had theirs
+    for name, weight in weights.items():
+        had = had and name != first
+        until_next = (-turn * weight % weights[first]) / weights[first]
+        shares.charge(name, want.recipients * (until_next or float(had)))
+    return shares
 
 
 def choose(

@@ -16,7 +16,7 @@ from mta.accounts.tenants import pool_of
 from mta.clock import Clock
 from mta.config import DEFAULT_POOL, Config
 from mta.delivery import source_records
-from mta.delivery.source import DAY, Source, Standing, Wait, Want, WarmUp, choose, standing
+from mta.delivery.source import DAY, Source, Standing, Wait, Want, WarmUp, begin, choose, standing
 from mta.delivery.source_records import Counted, Parked
 from mta.queue.shares import Shares
 from mta.spool.interface import Spool, SpoolError
@@ -144,7 +144,7 @@ class Sources:
             return self._only
         now = self._clock.now()
         standings = {name: self._standing(name, want, now) for name in self._pools[pool]}
-        chosen = choose(standings, self._turns_of(pool, want.provider), want, now, room)
+        chosen = choose(standings, self._turns_of(pool, want), want, now, room)
         if isinstance(chosen, Wait):
             return chosen
         source, day = self._sources[chosen], int(now // DAY)
@@ -227,12 +227,12 @@ class Sources:
             tally = self._tallies[name] = _Tally(day, {})
         return tally
 
-    def _turns_of(self, pool: str, provider: str) -> Shares[str]:
-        turns = self._turns.get((pool, provider))
+    def _turns_of(self, pool: str, want: Want) -> Shares[str]:
+        turns = self._turns.get((pool, want.provider))
         if turns is None:
             if len(self._turns) >= _TURNS:
                 del self._turns[next(iter(self._turns))]
-            turns = self._turns[pool, provider] = Shares(self._pools[pool].__getitem__)
+            turns = self._turns[pool, want.provider] = begin(self._pools[pool], pool, want)
         return turns
 
     def _row(self, source: Source, now: float) -> SourceRow:

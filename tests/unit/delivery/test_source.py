@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mta.delivery.source import DAY, NEVER, Source, Standing, Wait, Want, WarmUp, choose, standing
+from mta.delivery.source import DAY, NEVER, Source, Standing, Wait, Want, WarmUp, begin, choose, standing
 from mta.queue.shares import Shares
 from mta.spool.records import RECIPIENTS_PER_ENTRY
 
@@ -96,6 +96,22 @@ def test_weights_are_kept_in_recipients(weighted: dict[str, int], sizes: list[in
     for name, weight in weighted.items():
         due = got.total() * weight / sum(weighted.values())
         assert abs(got[name] - due) <= max(0.05 * due, 2 * RECIPIENTS_PER_ENTRY)
+
+
+@pytest.mark.parametrize("each", [1, 2, 3])
+@pytest.mark.parametrize("recipients", [1, 10])
+def test_weights_are_kept_over_many_sites_that_get_little(each: int, recipients: int) -> None:
+    weighted = {"a": 1, "b": 9, "c": 2}
+    got = Counter[str]()
+    for number in range(6000):
+        wanted = Want(f"site{number}", recipients)
+        shares = begin(weighted, "default", wanted)
+        for _ in range(each):
+            chosen = choose(dict.fromkeys(weighted, OPEN), shares, wanted, NOW, anywhere)
+            assert isinstance(chosen, str)
+            got[chosen] += 1
+    for name, weight in weighted.items():
+        assert got[name] == pytest.approx(6000 * each * weight / 12, rel=0.05, abs=60)
 
 
 class Pool:
