@@ -170,6 +170,7 @@ class DeliveryRole:
         from mta.delivery.signatory import Signatory  # noqa: PLC0415
         from mta.delivery.signing import Signer  # noqa: PLC0415
         from mta.queue.deadlines import Deadlines  # noqa: PLC0415
+        from mta.delivery.sources import Sources  # noqa: PLC0415
 
         config = parts.config
         self._parts = parts
@@ -178,7 +179,8 @@ class DeliveryRole:
         self._signatory = Signatory(household(config, "delivery"), config.dkim_key_file)
         self._resolver = Resolver(config.dns, parts.clock)
         signer = Signer(parts.spool, self._signatory, parts.clock)
-        self._attempts = Attempter(config, self._resolver, signer, parts.spool, parts.clock)
+        self._sources = Sources(config, parts.spool, parts.clock)
+        self._attempts = Attempter(config, self._resolver, signer, parts.spool, self._sources, parts.clock)
         self._dispatcher = Dispatcher(parts.spool, parts.queue, self._attempts, config.delivery, parts.clock, poll=poll)
         self._deadlines = Deadlines(parts.spool, parts.queue, self._attempts.break_off, parts.clock, poll=poll)
         self._explain = explaining(self._dispatcher, self._attempts, parts.spool)
@@ -188,6 +190,7 @@ class DeliveryRole:
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Begin to deliver."""
         del sockets
+        await self._sources.start()
         self._bell = DoorbellSocket(self._parts.config.doorbell, self._ring)
         for name, running in (("dispatcher", self._dispatcher.run()), ("deadlines", self._deadlines.run())):
             task = asyncio.create_task(running, name=name)
@@ -211,6 +214,7 @@ class DeliveryRole:
             each.cancel()
             await asyncio.wait((each,))
         await self._attempts.close()
+        await self._sources.close()
         await self._resolver.close()
         await self._signatory.close()
         if self._bell is not None:
@@ -222,7 +226,7 @@ class DeliveryRole:
 
     def commands(self) -> Commands:
         """What delivery alone can be asked for."""
-        return {"recall": self.recall, "explain": self._explain}
+        return {"recall": self.recall, "explain": self._explain, "sources": self.sources, "parked": self.parked}
 
     async def recall(self) -> int:
         """Break off what somebody has wished otherwise and has not sent its final dot; return how many attempts.
@@ -232,6 +236,15 @@ class DeliveryRole:
         claims = await self._parts.spool.claims()
         unwanted = {due.entry.id for due, claim in claims if claim.wish is not None and claim.wish.stops(due.entry)}
         return self._attempts.recall(unwanted)
+
+    async def sources(self) -> object:
+        """Show all sources."""
+        return self._sources.rows()
+
+    async def parked(self) -> None:
+        """Hear that somebody has changed where sources are parked, and look whether more may be done."""
+        await self._sources.reread()
+        self._dispatcher.ring()
 
 
 class EventsRole:

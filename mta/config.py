@@ -5,6 +5,8 @@ this file. Durations and times are seconds, sizes are octets. A key without a va
 Under systemd a credential named `spool.key` or `dkim.key` comes before the configured key file.
 """
 
+import contextlib
+import datetime as dt
 import ipaddress
 import os
 import re
@@ -44,6 +46,9 @@ class ConfigError(Exception):
 
 
 _LONGEST_HOST = 253  # RFC 1035 2.3.4
+# The warm-up plan `gentle`: each day half as much again as the day before, at first twice as much
+GENTLE = (50, 100, 200, 400, 700, 1000, 1500, 2500, 4000, 6000, 9000, 14_000, 20_000, 30_000, 50_000, 75_000)
+DEFAULT_POOL = "default"
 
 
 class HostPort(BaseModel):
@@ -148,6 +153,30 @@ def _domain(value: str, what: str = "must be a domain name") -> str:
     return normal
 
 
+def _source_address(value: object) -> object:
+    with contextlib.suppress(ValueError):
+        found = ipaddress.ip_address(value) if isinstance(value, str) else None
+        if found is not None and not (found.is_unspecified or found.is_multicast or "%" in str(found)):
+            return str(found)
+    raise ValueError("must be an address of this machine, such as 192.0.2.10")
+
+
+def _date(value: object) -> object:
+    """Only what is a date and nothing else: a number would be taken for seconds."""
+    with contextlib.suppress(ValueError):
+        if isinstance(value, str | dt.date):
+            return dt.date.fromisoformat(str(value))
+    raise ValueError("must be a date such as 2027-01-15")
+
+
+def _plan(value: object) -> object:
+    if value == "gentle":
+        return GENTLE
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be gentle, or a list of numbers of recipients")  # noqa: TRY004 - see _network
+    return value
+
+
 def _absolute(value: Path) -> Path:
     if not value.is_absolute():
         raise ValueError("must be an absolute path")
@@ -166,6 +195,9 @@ Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 DomainName = Annotated[str, AfterValidator(_domain)]
 DomainPattern = Annotated[str, AfterValidator(_domain_pattern)]
 Place = Annotated[Path, AfterValidator(_absolute)]
+SourceAddress = Annotated[str, BeforeValidator(_source_address)]
+DayCap = Annotated[int, Field(ge=50, strict=True)]  # what one entry can have as recipients always goes out some day
+Weight = Annotated[int, Field(ge=1, le=1000, strict=True)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -290,6 +322,28 @@ def _is_loopback(address: str) -> bool:
         return host == "localhost"
 
 
+class WarmUp(_Section):
+    """How many recipients of one provider a new source delivers to on each day since its first."""
+
+    started_on: Annotated[dt.date, BeforeValidator(_date)]
+    plan: Annotated[tuple[DayCap, ...], BeforeValidator(_plan), Field(min_length=1)] = GENTLE
+
+
+class Source(_Section):
+    """A local address that attempts leave from, of one family or of each, and the name it says in EHLO."""
+
+    name: Name
+    address: Annotated[tuple[SourceAddress, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
+    hostname: DomainName | None = None
+    warm_up: WarmUp | None = None
+
+    @classmethod
+    def _between(cls, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        families = [":" in each for each in _addresses(given.get("address"))]
+        if len(families) > len(set(families)):
+            yield "address", "can be one IPv4 and one IPv6 address: for more make more sources"
+
+
 class Delivery(_Section):
     """SMTP out. Time-outs are those of RFC 5321 4.5.3.2."""
 
@@ -369,6 +423,8 @@ class Config(_Section):
     dns: Dns = Dns()
     retry: Retry = Retry()
     routes: tuple[Route, ...] = ()
+    sources: tuple[Source, ...] = ()
+    pools: dict[Name, Annotated[dict[Name, Weight], Field(min_length=1)]] = Field(default_factory=dict)
     delivery: Delivery = Delivery()
     limits: Limits = Limits()
     roles: Roles = Roles()
@@ -386,6 +442,7 @@ class Config(_Section):
         addresses = [str(_part(each, "address")) for each in (*listeners, given.get("http"))]
         for address in {each for each in addresses if addresses.count(each) > 1 and not each.endswith(":0")}:
             yield "listeners", f"{address} is given twice"
+        yield from _sources_and_pools(given)
 
     @property
     def run_dir(self) -> Path:
@@ -421,6 +478,32 @@ class Config(_Section):
     def dkim_public_file(self) -> Path:
         """Its public half, enough to make DKIM keys; beside the folder of secrets, which units do not see."""
         return self.state_dir / "dkim.pub"
+
+
+def _sources_and_pools(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    sources = given.get("sources")
+    sources = sources if isinstance(sources, list | tuple) else ()
+    names = [name for each in sources if isinstance(name := _part(each, "name"), str)]
+    addresses = [address for each in sources for address in _addresses(_part(each, "address"))]
+    for known in (names, addresses):
+        for each in sorted({each for each in known if known.count(each) > 1}):
+            yield "sources", f"{each} is given twice"
+    pools = given.get("pools")
+    pools = pools if isinstance(pools, Mapping) else {}
+    if pools and DEFAULT_POOL not in pools:
+        yield "pools", f"needs one named {DEFAULT_POOL}, for tenants that have none of their own"
+    for pool, members in pools.items():
+        for each in members if isinstance(members, Mapping) else ():
+            if each not in names:
+                yield "pools", f"{pool}: there is no source {each}"
+
+
+def _addresses(value: object) -> Iterator[str]:
+    """Those of one address or several that are some, as they are written usually."""
+    several = _one_or_more(value)
+    for each in several if isinstance(several, list | tuple) else ():
+        with contextlib.suppress(ValueError):
+            yield str(ipaddress.ip_address(each))
 
 
 def _part(section: object, key: str) -> object:

@@ -30,36 +30,56 @@ class Tenant(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     name: str
     created_at: float
     weight: int = 1  # its share of deliveries against that of the others, 1 to HEAVIEST
+    pool: str = ""  # of sources, that its mail leaves from; "": the default one
 
 
 _decode = msgspec.msgpack.Decoder(Tenant).decode
 
 
-async def create(spool: Spool, name: str, now: float, weight: int = 1) -> bool:
+async def create(spool: Spool, name: str, now: float, weight: int = 1, pool: str = "") -> bool:
     """Create a tenant; False (and no change) if it exists, AccountError if the name is not fit to be one."""
     if not _NAME.fullmatch(name):
         raise AccountError("a tenant's name is 1 to 64 letters, digits, dots, hyphens and underscores")
-    return await spool.put_record(KIND, name, _encode(Tenant(name=name, created_at=now, weight=weight)), replace=False)
+    tenant = Tenant(name=name, created_at=now, weight=weight, pool=pool)
+    return await spool.put_record(KIND, name, _encode(tenant), replace=False)
 
 
 async def weigh(spool: Spool, name: str, weight: int) -> None:
     """Give a tenant another weight; AccountError if there is none of this name."""
+    await _change(spool, name, {"weight": weight})
+
+
+async def assign(spool: Spool, name: str, pool: str) -> None:
+    """Give a tenant another pool; AccountError if there is none of this name."""
+    await _change(spool, name, {"pool": pool})
+
+
+async def _change(spool: Spool, name: str, fields: dict[str, object]) -> None:
     await require(spool, name)
     stored = await spool.get_record(KIND, name)
     if stored is not None:
-        await spool.put_record(
-            KIND, name, _encode(msgspec.structs.replace(_decode(stored), weight=weight)), replace=True
-        )
+        await spool.put_record(KIND, name, _encode(msgspec.structs.replace(_decode(stored), **fields)), replace=True)
 
 
 async def weight_of(spool: Spool, name: str) -> int:
     """Return a tenant's weight; 1 if there is no such tenant, or its record cannot be read: its mail goes on."""
+    found = await _readable(spool, name)
+    return 1 if found is None else found.weight
+
+
+async def pool_of(spool: Spool, name: str) -> str:
+    """Return the pool of a tenant; "" as `weight_of` returns 1, or if it has none of its own."""
+    found = await _readable(spool, name)
+    return "" if found is None else found.pool
+
+
+async def _readable(spool: Spool, name: str) -> Tenant | None:
     try:
         stored = await spool.get_record(KIND, name)
-        return 1 if stored is None else _decode(stored).weight
+        return None if stored is None else _decode(stored)
     except (SealBroken, msgspec.DecodeError) as error:
-        log.error("tenant=%s weight=1 error=%s", name, error)
-        return 1
+        log.error("tenant=%s weight=1 pool=default error=%s", name, error)
+        return None
 
 
 async def exists(spool: Spool, name: str) -> bool:

@@ -10,6 +10,7 @@ import click
 from mta.cli.output import Printer
 from mta.cli.session import become_owner, configuration, json_option
 from mta.config import Config, ConfigError
+from mta.delivery.sources import trouble_of
 
 
 @click.group()
@@ -20,7 +21,7 @@ def config() -> None:
 @config.command()
 @json_option
 def check(as_json: bool) -> None:
-    """Name every mistake in the configuration, and every file it names that cannot be used."""
+    """Name every mistake in the configuration, and every file and address it names that cannot be used."""
     settings = configuration()
     if settings.state_dir.exists():  # otherwise there is no owner yet, and a check makes nothing
         become_owner(settings.state_dir)
@@ -45,12 +46,20 @@ def file_problems(settings: Config) -> Iterator[str]:
             ssl.create_default_context(cafile=str(settings.delivery.ca_file))
         except (OSError, ssl.SSLError) as error:
             yield f"delivery.ca_file: {settings.delivery.ca_file}: {_reason(error)}"
+    yield from _unusable_addresses(settings)
     for number, route in enumerate(settings.routes):
         if route.password_file is not None:
             yield from _unreadable(f"routes.{number}.password_file", route.password_file)
     for key, path in (("spool.key_file", settings.spool.key_file), ("dkim.key_file", settings.dkim.key_file)):
         if path is not None and path.exists():  # it is made on first use
             yield from _unreadable(key, path)
+
+
+def _unusable_addresses(settings: Config) -> Iterator[str]:
+    for number, source in enumerate(settings.sources):
+        for address in source.address:
+            if why := trouble_of(address):
+                yield f"sources.{number}.address: {address}: {why}"
 
 
 def _unreadable(key: str, path: Path) -> Iterator[str]:

@@ -20,6 +20,8 @@ from mta.delivery.route import Routes, Site, Target
 from mta.delivery.signatory import SigningError
 from mta.delivery.signing import Signed
 from mta.delivery.smtp import Connection, connect
+from mta.delivery.source import NEVER, Leaving, Source, Wait, Want
+from mta.delivery.sources import Choice, Sources
 from mta.delivery.tls import TlsContexts
 from mta.delivery.trouble import Exchange, Fault, NoWay, Stage, Trouble
 from mta.mail.result import Outcome, Result, Verdict
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 IN_PLACE = 1 << 20  # octets of content that are made a letter on the event loop; more, on a thread
 LARGE = 4 << 20  # octets of content from which on few messages are under way at once
 LARGE_AT_ONCE = 8
+SOURCE_WAIT = 3600.0  # seconds after which it is looked again for a source, where none may be used for longer
 AFTER_DOT = 30.0  # seconds that a drain waits for the reply to a final dot
 
 
@@ -63,7 +66,10 @@ class _Attempt:
         self.letter: Letter | None = None
         self.signed = ""
         self.site = job.entry.destination  # until it is known where that goes
-        self.relay = self.source = self.tls = ""
+        self.relay = self.source = self.source_name = self.tls = ""
+        self.choice: Choice | None = None  # of a source, until it is known what became of it
+        self.retry_after: float | None = None
+        self._reply_lost = False  # that to the final dot
         self._connection: Connection | None = None
 
     def meet(self, connection: Connection) -> None:
@@ -73,6 +79,15 @@ class _Attempt:
     @property
     def past_dot(self) -> bool:
         return self._connection is not None and self._connection.wire.past_dot
+
+    def heard(self, said: Exchange) -> None:
+        self._reply_lost = said.trouble is not None and said.trouble.stage is Stage.DOT
+
+    def delivered(self, results: tuple[Result, ...]) -> int:
+        """Count the recipients that the peer has taken, or may have."""
+        if self._reply_lost or self.past_dot:
+            return len(self.recipients)
+        return len([each for each in results if each.verdict is Verdict.DELIVERED])
 
     def everyone(self, result: Result) -> tuple[Result, ...]:
         return (result,) * len(self.recipients)
@@ -90,10 +105,11 @@ class _Attempt:
             site=self.site,
             relay=self.relay,
             source=self.source,
+            source_name=self.source_name,
             tls=self.tls,
             signed=self.signed,
             counted=self.counted,
-            retry_after=trouble.hint(results),
+            retry_after=self.retry_after or trouble.hint(results),
         )
 
 
@@ -106,6 +122,7 @@ class Attempter:
         resolver: Resolver,
         signer: Signer,
         content: Contents,
+        sources: Sources,
         clock: Clock,
         *,
         rng: Random | None = None,
@@ -118,6 +135,7 @@ class Attempter:
         self._resolver = resolver
         self._signer = signer
         self._content = content
+        self._sources = sources
         self._clock = clock
         self._rng = rng or Random()
         self._pool = Pool(config.delivery)
@@ -137,6 +155,7 @@ class Attempter:
         attempt = _Attempt(job, site, self._clock.now())
         self._attempts.add(attempt)
         self._quiet.clear()
+        results: tuple[Result, ...] = ()
         try:
             results = await (self._results(attempt) if job.message.size <= LARGE else self._large_results(attempt))
         except asyncio.CancelledError:
@@ -150,6 +169,8 @@ class Attempter:
             results = attempt.everyone(trouble.of_trouble(None))
         finally:
             self._attempts.discard(attempt)
+            if attempt.choice is not None:
+                self._sources.ended(attempt.choice, attempt.delivered(results))
             if not self._attempts:
                 self._quiet.set()
         return attempt.outcome(results, self._clock.now())
@@ -222,21 +243,54 @@ class Attempter:
             attempt.counted = False
             return attempt.everyone(trouble.of_trouble(Trouble(Stage.CONNECT, Fault.MOVED)))
         # A recipient domain's TLS policy (MTA-STS, DANE) will have its say here, before a connection is chosen.
+        try:
+            return await self._from_any(attempt, site)
+        except SpoolError as error:
+            log.error(
+                "message=%s entry=%s attempt=deferred error=%s", attempt.job.message.id, attempt.job.entry.id, error
+            )
+            raise Trouble(Stage.CONNECT, Fault.OURS) from error
+
+    async def _from_any(self, attempt: _Attempt, site: Site) -> tuple[Result, ...]:
+        """Leave from the source whose turn it is; from the next, if that one cannot reach any host."""
+        pool = await self._sources.pool_of(attempt.job.message.tenant)
+        cannot: set[str] = set()
+        while True:
+            # A next hop that the operator named gives its own address a good or a bad name.
+            want = Want(site.name, len(attempt.recipients), counts=not site.routed, but=cannot)
+            choice = self._sources.choose(pool, want)
+            if isinstance(choice, Wait):
+                return self._no_source(attempt, choice)
+            attempt.choice, attempt.source_name = choice, choice.source.name
+            await self._sources.secure(choice)
+            results = await self._from(attempt, site, choice.source)
+            if results is not None:
+                return results
+            attempt.choice = None
+            self._sources.ended(choice, 0)
+            cannot.add(choice.source.name)
+
+    async def _from(self, attempt: _Attempt, site: Site, source: Source) -> tuple[Result, ...] | None:
+        """Leave from this source; None if it has no address that can be used towards any host."""
         passed_over: list[tuple[Result, ...]] = []
-        kept = self._pool.take(site)
+        kept = self._pool.take(source.name, site)
         if kept is not None:
             said = await self._offer(attempt, site, kept)
             if not said.elsewhere and not said.stale:
                 return trouble.verdicts(said, len(attempt.recipients))
         trail = mx.Trail(site, self._resolver, self._rng, private=self._settings.allow_private_targets)
+        cannot = False
         while (target := await trail.next()) is not None:
-            said = await self._dial(attempt, site, target)
-            results = trouble.verdicts(said, len(attempt.recipients))
-            if not said.elsewhere:
+            dialled = await self._dial(attempt, site, target, source)
+            if dialled is None:
+                cannot = True
+                continue
+            results = trouble.verdicts(dialled, len(attempt.recipients))
+            if not dialled.elsewhere:
                 return results
             passed_over.append(results)
-            log.info("message=%s relay=%s passed-over=%r", attempt.job.message.id, target, str(said.trouble))
-        return self._nobody(attempt, passed_over, trail, site)
+            log.info("message=%s relay=%s passed-over=%r", attempt.job.message.id, target, str(dialled.trouble))
+        return None if cannot and not passed_over else self._nobody(attempt, passed_over, trail, site)
 
     async def _site(self, destination: str) -> Site | NoWay:
         routed = self._routes.site(destination)
@@ -244,10 +298,17 @@ class Attempter:
             return routed
         return await mx.site_of(destination, self._resolver, self._hostname, self._settings.port)
 
-    async def _dial(self, attempt: _Attempt, site: Site, target: Target) -> Exchange:
+    async def _dial(self, attempt: _Attempt, site: Site, target: Target, source: Source) -> Exchange | None:
+        """Send the message over a new connection; None if the source has no address for that."""
+        address = self._sources.local(source, target.address)
+        if address is None:
+            return None
         try:
-            connection = await connect(target, site, self._hostname, self._settings, self._contexts)
+            connection = await connect(target, site, Leaving(source, address), self._settings, self._contexts)
         except Trouble as reason:
+            if reason.fault is Fault.NO_ADDRESS:
+                self._sources.broken(source, address)
+                return None
             if reason.stage is not Stage.CONNECT:
                 attempt.relay, attempt.source, attempt.tls = str(target), "", ""
             return Exchange(trouble=reason)
@@ -263,7 +324,9 @@ class Attempter:
             lacks = attempt.letter.unfit(connection.offered, now)
             if lacks is not None:
                 return Exchange(trouble=Trouble(Stage.MAIL, lacks, f"{connection.target}: {lacks}"))
-            return await connection.transact(attempt.letter, now)
+            said = await connection.transact(attempt.letter, now)
+            attempt.heard(said)
+            return said
         finally:
             # Not to the pool yet: whoever takes it from there sends MAIL, and a crash could repeat both (promise 2).
             self._held.setdefault(attempt.job.entry.id, []).append((site, connection))
@@ -288,6 +351,14 @@ class Attempter:
         if temporary or (passed_over and not trail.unanswered):
             return (temporary or passed_over)[-1]
         return self._nowhere(attempt, NoWay.DNS if trail.unanswered else NoWay.UNUSABLE, routed=site.routed)
+
+    def _no_source(self, attempt: _Attempt, wait: Wait) -> tuple[Result, ...]:
+        """Defer what no source may or can take: until one may, or as any other."""
+        attempt.source_name = ""
+        if wait.until < NEVER:
+            attempt.counted = False
+            attempt.retry_after = min(max(1.0, wait.until - self._clock.now()), SOURCE_WAIT)
+        return attempt.everyone(trouble.of_trouble(Trouble(Stage.CONNECT, Fault.NO_SOURCE, f"no source: {wait.why}")))
 
     def _nowhere(self, attempt: _Attempt, why: NoWay, *, routed: bool = False) -> tuple[Result, ...]:
         """Judge for a domain without a next hop. A route that leads nowhere is the operator's to mend: no bounce."""

@@ -1,4 +1,4 @@
-"""Open connections between transactions, by site. The newest is taken first, so that the others may end.
+"""Open connections between transactions, by source and site. The newest is taken first, so that the others may end.
 
 What is idle too long is told QUIT; what the peer ends is forgotten at once.
 """
@@ -15,21 +15,22 @@ class Pool:
 
     def __init__(self, settings: Delivery) -> None:
         self._settings = settings
-        self._idle: dict[Site, dict[Connection, float]] = {}  # since when, in the order they came
+        self._idle: dict[tuple[str, Site], dict[Connection, float]] = {}  # since when, in the order they came
         self._sweeping: asyncio.TimerHandle | None = None
         self._leaving: set[asyncio.Future[None]] = set()
 
     def __len__(self) -> int:
         return sum(map(len, self._idle.values()))
 
-    def take(self, site: Site) -> Connection | None:
-        """Take the connection that was used last, if there is one."""
-        waiting = self._idle.get(site)
+    def take(self, source: str, site: Site) -> Connection | None:
+        """Take the connection that was used last, if there is one from this source."""
+        place = source, site
+        waiting = self._idle.get(place)
         while waiting:
             connection, _ = waiting.popitem()
             connection.wire.on_end = None
             if not waiting:
-                del self._idle[site]
+                del self._idle[place]
             if connection.alive:
                 return connection
         return None
@@ -38,7 +39,8 @@ class Pool:
         """Keep a connection for the next transaction, or end it if it has done its share."""
         if not connection.alive:
             return
-        waiting = self._idle.get(site, {})
+        place = connection.source_name, site
+        waiting = self._idle.get(place, {})
         if (
             connection.transactions >= self._settings.deliveries_per_connection
             or len(waiting) >= self._settings.connections_per_site
@@ -48,8 +50,8 @@ class Pool:
             return
         loop = asyncio.get_running_loop()
         waiting[connection] = loop.time()
-        self._idle[site] = waiting
-        connection.wire.on_end = lambda: self._forget(site, connection)
+        self._idle[place] = waiting
+        connection.wire.on_end = lambda: self._forget(place, connection)
         if self._sweeping is None:
             self._sweeping = loop.call_later(self._settings.idle, self._sweep)
 
@@ -65,21 +67,21 @@ class Pool:
         if self._leaving:
             await asyncio.wait(self._leaving)
 
-    def _forget(self, site: Site, connection: Connection) -> None:
-        waiting = self._idle.get(site, {})
+    def _forget(self, place: tuple[str, Site], connection: Connection) -> None:
+        waiting = self._idle.get(place, {})
         waiting.pop(connection, None)
         if not waiting:
-            self._idle.pop(site, None)
+            self._idle.pop(place, None)
 
     def _sweep(self) -> None:
         """End what has been idle too long, and come back when the next may be."""
         loop = asyncio.get_running_loop()
         oldest_allowed = loop.time() - self._settings.idle
         since = []
-        for site, waiting in list(self._idle.items()):
+        for place, waiting in list(self._idle.items()):
             for connection, idle_since in list(waiting.items()):
                 if idle_since <= oldest_allowed:
-                    self._forget(site, connection)
+                    self._forget(place, connection)
                     self._dismiss(connection)
                 else:
                     since.append(idle_since)

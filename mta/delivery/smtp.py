@@ -19,6 +19,7 @@ from mta.config import Delivery
 from mta.delivery import tls
 from mta.delivery.letter import Extensions, Letter, extensions
 from mta.delivery.route import Login, Site, Target, TlsMode
+from mta.delivery.source import Leaving
 from mta.delivery.trouble import START_INPUT, Exchange, Fault, Stage, Trouble
 from mta.delivery.wire import Wire
 from mta.mail.reply import Reply
@@ -26,18 +27,23 @@ from mta.mail.reply import Reply
 log = logging.getLogger(__name__)
 
 _GREETING = 220
+# ip(7): the port is chosen when the peer is known, so that one may serve many peers. Python names it from 3.12 on.
+_IP_BIND_ADDRESS_NO_PORT = 24
 
 
 class Connection:
     """A session that is ready for transactions."""
 
-    def __init__(self, target: Target, wire: Wire, offered: Extensions, settings: Delivery) -> None:
+    def __init__(
+        self, target: Target, wire: Wire, offered: Extensions, settings: Delivery, source_name: str = ""
+    ) -> None:
         self.target = target
         self.offered = offered
         self.wire = wire
         self.transactions = 0
         self.tls = ""
         self.source = ""
+        self.source_name = source_name
         self._settings = settings
         self._envelope_open = False
         if wire.transport is not None:
@@ -132,32 +138,36 @@ class Connection:
 
 
 async def connect(
-    target: Target, site: Site, hostname: str, settings: Delivery, contexts: tls.TlsContexts
+    target: Target, site: Site, leaving: Leaving, settings: Delivery, contexts: tls.TlsContexts
 ) -> Connection:
-    """Set up a session with one address of a site; Trouble if that fails.
+    """Set up a session with one address of a site; Trouble if that fails, NO_ADDRESS if nobody could be dialled.
 
     `opportunistic` TLS that fails is given up for a new connection without it; a host that cannot do TLS is
     no worse than one that does not offer it (RFC 7435 3).
     """
     try:
-        return await _Setup(target, hostname, settings, contexts).run(site.tls, site.login)
+        return await _Setup(target, leaving, settings, contexts).run(site.tls, site.login)
     except Trouble as trouble:
         if site.tls != "opportunistic" or trouble.stage is not Stage.TLS or trouble.fault is Fault.GARBLED:
             raise
         log.info("relay=%s tls=given-up reason=%r", target, str(trouble))
-    return await _Setup(target, hostname, settings, contexts).run("none", site.login)
+    return await _Setup(target, leaving, settings, contexts).run("none", site.login)
 
 
 class _Setup:
     """The way from an address to a session. aiosmtplib works on our wire through its public names alone."""
 
-    def __init__(self, target: Target, hostname: str, settings: Delivery, contexts: tls.TlsContexts) -> None:
+    def __init__(self, target: Target, leaving: Leaving, settings: Delivery, contexts: tls.TlsContexts) -> None:
         self._target = target
+        self._leaving = leaving
         self._settings = settings
         self._contexts = contexts
         self._wire = Wire(asyncio.get_running_loop())
         self._client = aiosmtplib.SMTP(
-            hostname=target.host, local_hostname=hostname, timeout=settings.command_timeout, start_tls=False
+            hostname=target.host,
+            local_hostname=leaving.source.hostname,
+            timeout=settings.command_timeout,
+            start_tls=False,
         )
 
     async def run(self, mode: TlsMode, login: Login | None) -> Connection:
@@ -174,7 +184,8 @@ class _Setup:
         except BaseException:  # whoever gives up, CancelledError too, leaves no connection behind
             self._wire.abort()
             raise
-        return Connection(self._target, self._wire, extensions(self._client.esmtp_extensions), self._settings)
+        offered = extensions(self._client.esmtp_extensions)
+        return Connection(self._target, self._wire, offered, self._settings, self._leaving.source.name)
 
     async def _connect(self, mode: TlsMode) -> None:
         address = ipaddress.ip_address(self._target.address)
@@ -184,6 +195,10 @@ class _Setup:
         try:
             sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._leaving.address:
+                with self._step(Stage.CONNECT, Fault.NO_ADDRESS):
+                    sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+                    sock.bind((self._leaving.address, 0))
             with self._step(Stage.CONNECT, Fault.UNREACHABLE):
                 async with asyncio.timeout(self._settings.connect_timeout):
                     await loop.sock_connect(sock, (self._target.address, self._target.port))

@@ -54,6 +54,8 @@ class Fault(StrEnum):
     RECALLED = "recalled"
     OUT_OF_TIME = "out of time"
     MOVED = "site changed"
+    NO_ADDRESS = "address cannot be used"
+    NO_SOURCE = "no source may be used"
     NEEDS_8BITMIME = "8BITMIME not offered"
     NEEDS_SMTPUTF8 = "SMTPUTF8 not offered"
     NEEDS_DELIVERBY = "DELIVERBY not offered, or not for so short a time"
@@ -85,6 +87,8 @@ _FAULTS: dict[Fault, tuple[Reply, Verdict, Scope]] = {
     Fault.OURS: (Reply(451, "4.3.0", "local error"), Verdict.DEFERRED, Scope.US),
     Fault.BROKEN_OFF: (Reply(451, "4.3.2", "shutting down"), Verdict.DEFERRED, Scope.US),
     Fault.MOVED: (MOVED_REPLY, Verdict.DEFERRED, Scope.US),
+    Fault.NO_ADDRESS: (Reply(451, "4.3.5", "our address cannot be used"), Verdict.DEFERRED, Scope.US),
+    Fault.NO_SOURCE: (Reply(451, "4.3.2", "no source may be used"), Verdict.DEFERRED, Scope.US),
     Fault.RECALLED: (Reply(451, "4.3.0", "broken off on an operator's word"), Verdict.DEFERRED, Scope.US),
     Fault.OUT_OF_TIME: (Reply(451, "4.4.7", "broken off at its deadline"), Verdict.DEFERRED, Scope.US),
     # Not for another host of the site (_UNFIT) to do better: RFC 2852 7

@@ -21,7 +21,7 @@ class Captured(msgspec.Struct, frozen=True, kw_only=True):
     """One transaction that a receiving MX accepted.
 
     `content` is without dot-stuffing, otherwise the bytes of the wire. `tls` is version and cipher, ""
-    for plain text; `peer` the client's address; `at` absolute seconds by the laboratory's clock.
+    for plain text; `peer` the client's address, `ehlo` its name; `at` absolute seconds by the laboratory's clock.
     """
 
     envelope: Envelope
@@ -29,6 +29,7 @@ class Captured(msgspec.Struct, frozen=True, kw_only=True):
     tls: str
     peer: str
     at: float
+    ehlo: str = ""
 
 
 class Mailbox:

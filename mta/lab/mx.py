@@ -306,7 +306,12 @@ class _Session(aiosmtpd.smtp.SMTP):
             self._mx.judge.accepted(envelope.sender, recipient.address)
         peer = HostPort(host=self.session.peer[0], port=int(self.session.peer[1]))
         captured = Captured(
-            envelope=envelope, content=content, tls=self._tls(), peer=str(peer), at=self._mx.clock.now()
+            envelope=envelope,
+            content=content,
+            tls=self._tls(),
+            peer=str(peer),
+            at=self._mx.clock.now(),
+            ehlo=str(self.session.host_name),
         )
         name = self._mx.capture(captured)
         log.info("lab=mx captured=%s client=%s recipients=%d", name, peer, len(envelope.recipients))

@@ -64,6 +64,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     deliver_by: float = 0  # ints, of which most events have to store one octet each
     release_at: float = 0
     priority: int = 0
+    source_name: str = ""
 
 
 def event_id(message_id: str, entry_number: int, number: int) -> str:

@@ -31,10 +31,14 @@ def _escaped(char: str) -> str:
 
 
 def outcome_line(event: Event) -> str:
-    """Tell an outcome as `message= to= relay= tls= delay= status= dsn= reply=`; delay in seconds since acceptance."""
+    """Tell an outcome as `message= to= relay= tls= delay= status= dsn= reply=`; delay in seconds since acceptance.
+
+    With `source=` behind `relay=` where sources are configured.
+    """
     said = event.reply or event.reason
+    relay = _shown(event.relay) + (f" source={event.source_name}" if event.source_name else "")
     return (
-        f"message={event.message} to={_shown(event.recipient)} relay={_shown(event.relay)} tls={_shown(event.tls)} "
+        f"message={event.message} to={_shown(event.recipient)} relay={relay} tls={_shown(event.tls)} "
         f"delay={event.delay:.2f} status={event.type} dsn={_shown(event.status)} reply={_shown(said)}"
     )
 

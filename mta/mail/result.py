@@ -44,7 +44,8 @@ class Result(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt for one entry: `results` in the order of the job's recipients, `site` the name of where it went.
 
-    `relay` is `host[address]:port` of the last peer spoken to, "" when none was reached. `counted` is
+    `relay` is `host[address]:port` of the last peer spoken to, "" when none was reached. `source` is our
+    address there, `source_name` the configured source that was to be used, "" without any. `counted` is
     False when the attempt failed before anybody could be asked (DNS out): it costs no step of the
     retry schedule. `retry_after` is the peer's own "try again in", in seconds. Times are absolute
     seconds by the queue's clock.
@@ -56,6 +57,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     site: str
     relay: str = ""
     source: str = ""
+    source_name: str = ""
     tls: str = ""
     policy: str = ""
     signed: str = ""

@@ -73,6 +73,7 @@ def _attempt_fields(outcome: Outcome) -> dict[str, str]:
     return {
         "relay": outcome.relay,
         "source": outcome.source,
+        "source_name": outcome.source_name,
         "tls": outcome.tls,
         "policy": outcome.policy,
         "signed": outcome.signed,

@@ -16,6 +16,7 @@ from mta.config import Delivery, HostPort
 from mta.delivery import letter, trouble
 from mta.delivery.route import NextHop, Site, Target
 from mta.delivery.smtp import Connection, connect
+from mta.delivery.source import Leaving, Source
 from mta.delivery.tls import TlsContexts
 from mta.mail.envelope import Recipient
 from mta.mail.result import Verdict
@@ -41,8 +42,8 @@ async def _deliver(connection: Connection, messages: int) -> None:
 async def _measure(address: HostPort, connections: int, messages: int) -> float:
     site = Site((NextHop(0, address.host, address.port),), "none", routed=True)
     target = Target(address.host, address.host, address.port)
-    settings, contexts = Delivery(), TlsContexts(None)
-    opened = [await connect(target, site, "relay.test", settings, contexts) for _ in range(connections)]
+    settings, contexts, leaving = Delivery(), TlsContexts(None), Leaving(Source("", "relay.test"), "")
+    opened = [await connect(target, site, leaving, settings, contexts) for _ in range(connections)]
     await asyncio.gather(*[_deliver(each, _WARM_UP) for each in opened])
     share = messages // connections
     began = time.process_time()

@@ -1,5 +1,6 @@
 """The configuration: defaults, every error at once with its place, rules between settings, the sample."""
 
+import datetime as dt
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.config import Config, ConfigError, HostPort, UnixPath, find, load, parse
+from mta.config import Config, ConfigError, HostPort, UnixPath, WarmUp, find, load, parse
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -242,3 +243,68 @@ def test_a_sample_that_differs_is_caught(tmp_path: Path, old: str, new: str, com
     assert text.count(old) == 1
     (tmp_path / "f.yaml").write_text(text.replace(old, new))
     assert complaint in check_sample(tmp_path / "f.yaml")
+
+
+def test_sources_and_pools_are_read() -> None:
+    config = parse(
+        """
+sources:
+  - {name: a, address: [192.0.2.1, "2001:DB8::1"], hostname: Mail1.Example.com}
+  - {name: b, address: 192.0.2.2, warm_up: {started_on: 2027-01-15, plan: [50, 100]}}
+  - {name: c, address: "2001:db8::2", warm_up: {started_on: "2027-01-15", plan: gentle}}
+pools: {default: {a: 3, b: 1}}
+""",
+        "f.yaml",
+    )
+    a, b, c = config.sources
+    assert (a.address, a.hostname, a.warm_up) == (("192.0.2.1", "2001:db8::1"), "mail1.example.com", None)
+    assert b.warm_up == WarmUp(started_on=dt.date(2027, 1, 15), plan=(50, 100))
+    assert c.warm_up == WarmUp(started_on=dt.date(2027, 1, 15))
+    assert (c.hostname, config.pools) == (None, {"default": {"a": 3, "b": 1}})
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("sources: [{name: a}]", "1:11: sources.0.address: is required"),
+        ("sources: [{name: a, address: []}]", "1:21: sources.0.address: needs at least one"),
+        ("sources: [{name: a, address: 192.0.2.300}]", "1:21: sources.0.address.0: must be an address of this machine"),
+        ('sources: [{name: a, address: "::"}]', "1:21: sources.0.address.0: must be an address of this machine"),
+        ('sources: [{name: a, address: "fe80::1%eth0"}]', "1:21: sources.0.address.0: must be an address of this"),
+        ("sources: [{name: a, address: [192.0.2.1, 192.0.2.2]}]", "1:21: sources.0.address: can be one IPv4 and one"),
+        ("sources: [{name: a b, address: 192.0.2.1}]", "1:12: sources.0.name: String should match"),
+        (
+            "sources: [{name: a, address: 192.0.2.1}, {name: a, address: 192.0.2.2}]",
+            "1:1: sources: a is given twice",
+        ),
+        (
+            'sources: [{name: a, address: "2001:db8::1"}, {name: b, address: "2001:DB8:0::1"}]',
+            "1:1: sources: 2001:db8::1 is given twice",
+        ),
+        (
+            "sources: [{name: a, address: 192.0.2.1, warm_up: {started_on: 20270115}}]",
+            "1:51: sources.0.warm_up.started_on: must be a date",
+        ),
+        (
+            "sources: [{name: a, address: 192.0.2.1, warm_up: {started_on: 2027-01-15, plan: [49]}}]",
+            "1:82: sources.0.warm_up.plan.0: must be greater than or equal to 50",
+        ),
+        (
+            "sources: [{name: a, address: 192.0.2.1, warm_up: {started_on: 2027-01-15, plan: wild}}]",
+            "1:75: sources.0.warm_up.plan: must be gentle, or a list",
+        ),
+        ("pools: {default: {a: 1}}", "1:1: pools: default: there is no source a"),
+        ("pools: {default: {}}", "1:9: pools.default: needs at least one"),
+        (
+            "sources: [{name: a, address: 192.0.2.1}]\npools: {gold: {a: 1}}",
+            "2:1: pools: needs one named default",
+        ),
+        (
+            "sources: [{name: a, address: 192.0.2.1}]\npools: {default: {a: 0}}",
+            "2:19: pools.default.a: must be greater than or equal to 1",
+        ),
+    ],
+)
+def test_mistakes_of_sources_and_pools_are_named(text: str, found: str) -> None:
+    (problem,) = problems(text)
+    assert problem.startswith(f"f.yaml:{found}")

@@ -45,6 +45,19 @@ async def test_whose_weight_cannot_be_read_has_the_usual_one(spool, caplog):
     assert await tenants.weight_of(spool, "nobody") == 1
 
 
-async def test_a_record_from_before_weights_can_be_read(spool):
+async def test_a_record_from_before_weights_and_pools_can_be_read(spool):
     await spool.put_record(tenants.KIND, "acme", msgspec.msgpack.encode([1, "acme", 100.0]), replace=True)
     assert await tenants.weight_of(spool, "acme") == 1
+    assert await tenants.pool_of(spool, "acme") == ""
+
+
+async def test_a_pool_is_kept_and_changed(spool):
+    await tenants.create(spool, "acme", 100.0, weight=3, pool="gold")
+    assert await tenants.pool_of(spool, "acme") == "gold"
+    await tenants.assign(spool, "acme", "own")
+    assert [(each.pool, each.weight) for each in await tenants.list_all(spool)] == [("own", 3)]
+    await tenants.weigh(spool, "acme", 7)
+    assert [(each.pool, each.weight) for each in await tenants.list_all(spool)] == [("own", 7)]
+    assert await tenants.pool_of(spool, "nobody") == ""
+    with pytest.raises(AccountError, match="no tenant 'other'"):
+        await tenants.assign(spool, "other", "own")

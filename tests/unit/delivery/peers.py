@@ -17,6 +17,7 @@ from mta.config import Config, Dns, HostPort
 from mta.delivery.attempt import Attempter
 from mta.delivery.resolver import Resolver
 from mta.delivery.signing import Signed
+from mta.delivery.sources import Sources
 from mta.mail.envelope import Recipient
 from mta.mail.result import Outcome
 from mta.queue.job import Job
@@ -271,6 +272,29 @@ class Contents:
         return self.value
 
 
+class Records:
+    """A spool that holds named records."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, str], bytes] = {}
+        self.writes = 0
+
+    async def get_record(self, kind: str, name: str) -> bytes | None:
+        return self.held.get((kind, name))
+
+    async def put_record(self, kind: str, name: str, value: bytes, *, replace: bool) -> bool:
+        assert replace
+        self.writes += 1
+        self.held[kind, name] = value
+        return True
+
+    async def delete_record(self, kind: str, name: str) -> bool:
+        return self.held.pop((kind, name), None) is not None
+
+    async def list_records(self, kind: str) -> list[tuple[str, bytes]]:
+        return [(name, value) for (found, name), value in self.held.items() if found == kind]
+
+
 class NoKeys:
     """A signer that has `signature` to put before anything."""
 
@@ -340,12 +364,20 @@ class Relay:
     """An attempter with its resolver, closed at the end."""
 
     def __init__(
-        self, settings: Config, *, dns: Dns | None = None, content: bytes = CONTENT, signature: bytes = b"", clock=None
+        self,
+        settings: Config,
+        *,
+        dns: Dns | None = None,
+        content: bytes = CONTENT,
+        signature: bytes = b"",
+        clock=None,
+        spool=None,
     ) -> None:
         clock = clock or SystemClock()
         self.resolver = Resolver(dns or Dns(servers=(HostPort(host=HOST, port=9),), timeout=0.2), clock)
         self.contents = Contents(content)
-        self.attempter = Attempter(settings, self.resolver, NoKeys(signature), self.contents, clock)
+        self.sources = Sources(settings, spool or Records(), clock)
+        self.attempter = Attempter(settings, self.resolver, NoKeys(signature), self.contents, self.sources, clock)
 
     async def __aenter__(self) -> Self:
         return self

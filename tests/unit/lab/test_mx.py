@@ -116,7 +116,7 @@ async def until(condition: Any) -> None:
 def test_mail_over_verified_tls_is_captured_with_its_envelope(tmp_path: Path, run: Any) -> None:
     async def story() -> None:
         async with running(tmp_path) as lab:
-            async with lab.client(start_tls=True) as client:
+            async with lab.client(start_tls=True, local_hostname="client.test") as client:
                 await client.mail(
                     "ä@b.test", options=["SMTPUTF8", "BODY=8BITMIME", "RET=HDRS", "ENVID=q+2Bx"], encoding="utf-8"
                 )
@@ -142,6 +142,7 @@ def test_mail_over_verified_tls_is_captured_with_its_envelope(tmp_path: Path, ru
                     tls="TLSv1.3 TLS_AES_256_GCM_SHA384",
                     peer=f"{local[0]}:{local[1]}",
                     at=lab.clock.now(),
+                    ehlo="client.test",
                 )
             ]
 

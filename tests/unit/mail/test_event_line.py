@@ -32,6 +32,11 @@ def test_delivered() -> None:
     )
 
 
+def test_the_source_is_named_where_there_are_any() -> None:
+    line = outcome_line(event(type=EventType.DELIVERED, recipient="bob@example.test", relay="r", source_name="a"))
+    assert line.startswith("message=m to=bob@example.test relay=r source=a tls=- ")
+
+
 def test_what_does_not_apply_is_a_dash_and_a_reason_stands_for_a_reply() -> None:
     line = outcome_line(event(type=EventType.DROPPED, recipient="bob@example.test", reason="by hand"))
     assert line == 'message=m to=bob@example.test relay=- tls=- delay=0.00 status=dropped dsn=- reply="by hand"'
