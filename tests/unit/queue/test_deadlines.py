@@ -142,11 +142,11 @@ class World:
     async def pass_by(self, seconds: float) -> None:
         """Let time pass, and what is being committed be committed: one commit comes after the other."""
         await self.clock.advance(seconds)
-        for _ in range(4):
+        for _ in range(8):
             await self.spool.put_record("test", "turn", b"", replace=True)
 
     async def until(self, holds: Callable[[dict[str, Event]], bool]) -> dict[str, Event]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not holds(ends := await self.ended()):
                 await asyncio.sleep(0.001)  # for the thread that commits; the clock stands still meanwhile
         return ends
