@@ -169,8 +169,8 @@ class DeliveryRole:
         from mta.delivery.resolver import Resolver  # noqa: PLC0415
         from mta.delivery.signatory import Signatory  # noqa: PLC0415
         from mta.delivery.signing import Signer  # noqa: PLC0415
-        from mta.queue.deadlines import Deadlines  # noqa: PLC0415
         from mta.delivery.sources import Sources  # noqa: PLC0415
+        from mta.queue.deadlines import Deadlines  # noqa: PLC0415
 
         config = parts.config
         self._parts = parts

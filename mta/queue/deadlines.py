@@ -22,9 +22,7 @@ BreakOff = Callable[[Callable[[Job], bool]], int]
 class Deadlines:
     """Expires entries within seconds of their deadline, wherever they wait, and sends delay notices."""
 
-    def __init__(
-        self, spool: Spool, queue: Queue, break_off: BreakOff, clock: Clock, *, poll: float = 1.0
-    ) -> None:
+    def __init__(self, spool: Spool, queue: Queue, break_off: BreakOff, clock: Clock, *, poll: float = 1.0) -> None:
         """Use `break_off` to end those attempts of which it is told True, unless they are past their final dot.
 
         `poll` is the safety poll in seconds: how long a deadline that came in meanwhile may go unnoticed.

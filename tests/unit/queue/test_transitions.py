@@ -96,6 +96,8 @@ def test_expired_by_a_deadline_or_by_age(by_mode: str, status: str) -> None:
     assert {each.status for each in transition.events} == {status}
     (reported, *_) = transition.reports[DsnKind.EXPIRED]
     assert reported.reply.enhanced == status
+
+
 OPERATORS, TENANTS = Wish(held=True, reason="by the operator"), Wish(held=True, reason="by key x", by_tenant=True)
 RELEASE, TENANTS_RELEASE = Wish(held=False, reason="by the operator"), Wish(held=False, by_tenant=True)
 
