@@ -113,11 +113,11 @@ class Receivers:
         stored = self.stored.claims.get(entry.id)
         if stored is None or (stored.epoch, stored.attempt) != (claim.epoch, claim.attempt):
             return Wrong(f"claims: {entry.id} is attempted without being claimed")
-        early = max(entry.due_at, self.not_before.get(entry.id, 0.0)) - now
+        early = max(entry.due_at, job.message.release_at, self.not_before.get(entry.id, 0.0)) - now
         if early > 0 or entry.held:
             return Wrong(f"early: {entry.id} is due in {early:.3f} s" + ", and held" * entry.held)
-        if now > entry.expires_at or now < job.message.release_at:
-            return Wrong(f"{'early' if now < job.message.release_at else 'deadline'}: {entry.id} is attempted")
+        if now > entry.expires_at + 2 * COMMIT:  # while it was claimed
+            return Wrong(f"deadline: {entry.id} is attempted after it")
         if site != self.sites[entry.domain]:
             return Wrong(f"sites: {entry.domain} goes to {site}")
         return None
