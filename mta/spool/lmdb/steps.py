@@ -14,6 +14,7 @@ from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.content import DIRECT_PAGES, check_whole, loose_value, page_count, page_keys, sealed_pages
 from mta.spool.lmdb.environment import Table
 from mta.spool.lmdb.keys import EntryKeys, entry_keys, message_key, pieces, revision_bytes
+from mta.spool.lmdb.tally import Tally, untried
 from mta.spool.records import Claim, Entry, Message, Segment, Wish
 from mta.spool.sealing import Keyring, new_content_key
 
@@ -33,6 +34,7 @@ class Accepted:
         self.hints: list[bytes] = []
         self.events: list[Event] = []
         self.adopted: dict[bytes, int] = {}
+        self._tallies: list[tuple[bytes, str, Tally]] = []
         for each in acceptances:
             self._add(each)
 
@@ -56,6 +58,9 @@ class Accepted:
             pairs[Table.DUE].append((keys.due, revision_bytes(entry)))
             self.hints.append(keys.wake)
             pairs[Table.TIMERS].append((keys.timer, b""))
+        self._tallies.append(
+            (message_key(message.id), message.tenant, Tally(1, message.size, sum(map(untried, acceptance.entries))))
+        )
 
     def accept(self, group: Group) -> int:
         """Store them; return the position of the last event."""
@@ -74,6 +79,8 @@ class Accepted:
             if pairs:
                 group.put(table, pairs)
         group.hint(came=self.hints)
+        for each, tenant, by in self._tallies:
+            group.tally(each, tenant, by)
         if self.adopted:
             group.delete(Table.LOOSE, list(self.adopted))
 
@@ -131,7 +138,7 @@ class Step:
             return False
         self._accepted.check(group)
         group.delete(Table.CLAIMS, [self._keys.entry])
-        self._put(group)
+        self._put(group, Tally(untried=-1, tried=1) if owner.attempt == 1 else Tally())
         return True
 
     def change(self, before: Entry, group: Group) -> bool:
@@ -145,26 +152,30 @@ class Step:
         if not before.held:
             group.hint(gone=[keys.wake])
         group.delete(Table.TIMERS, [keys.timer])
-        self._put(group)
+        still = bool(self._after.waiting) and untried(self._after)
+        self._put(group, Tally(untried=still - untried(before)))
         if self._after.waiting:
             group.put(Table.TIMERS, [(self._keys.timer, b"")])
         return True
 
-    def _put(self, group: Group) -> None:
+    def _put(self, group: Group, by: Tally) -> None:
         self._accepted.put(group)
         group.log(self._events)
-        after, keys = self._after, self._keys
+        after, keys, message = self._after, self._keys, self._message
         if after.waiting:
             replace_record(group, Table.ENTRIES, keys.entry, self._pairs)
             table, row = _place(after, keys)
             group.put(table, [(row, revision_bytes(after))])
             if not after.held:
                 group.hint(came=[keys.wake])
-            return
-        delete_record(group, Table.ENTRIES, keys.entry)
-        group.delete(Table.TIMERS, [keys.timer])
-        if self._message.entries == 1 or not group.keys_from(Table.ENTRIES, message_key(after.message), 1):
-            remove_message(group, self._message)
+        else:
+            delete_record(group, Table.ENTRIES, keys.entry)
+            group.delete(Table.TIMERS, [keys.timer])
+            if message.entries == 1 or not group.keys_from(Table.ENTRIES, message_key(after.message), 1):
+                remove_message(group, message)
+                by = by.plus(Tally(messages=-1, octets=-message.size, left=1, left_octets=message.size))
+        if any(by):
+            group.tally(message_key(message.id), message.tenant, by)
 
 
 def remove_message(group: Group, message: Message) -> None:
