@@ -30,6 +30,8 @@ class Tenant(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     name: str
     created_at: float
     weight: int = 1  # its share of deliveries against that of the others, 1 to HEAVIEST
+    most_messages: int = 0  # that may wait, 0 for any number
+    most_octets: int = 0
 
 
 _decode = msgspec.msgpack.Decoder(Tenant).decode
@@ -42,24 +44,29 @@ async def create(spool: Spool, name: str, now: float, weight: int = 1) -> bool:
     return await spool.put_record(KIND, name, _encode(Tenant(name=name, created_at=now, weight=weight)), replace=False)
 
 
-async def weigh(spool: Spool, name: str, weight: int) -> None:
-    """Give a tenant another weight; AccountError if there is none of this name."""
+async def change(spool: Spool, name: str, **fields: int) -> None:
+    """Give fields of a tenant other values; AccountError if there is none of this name."""
     await require(spool, name)
     stored = await spool.get_record(KIND, name)
     if stored is not None:
-        await spool.put_record(
-            KIND, name, _encode(msgspec.structs.replace(_decode(stored), weight=weight)), replace=True
-        )
+        changed = msgspec.structs.replace(_decode(stored), **fields)
+        await spool.put_record(KIND, name, _encode(changed), replace=True)
+
+
+async def settings_of(spool: Spool, name: str) -> Tenant:
+    """Return a tenant; as one is made if there is none, or its record cannot be read: its mail goes on."""
+    try:
+        stored = await spool.get_record(KIND, name)
+        if stored is not None:
+            return _decode(stored)
+    except (SealBroken, msgspec.DecodeError) as error:
+        log.error("tenant=%s settings=default error=%s", name, error)
+    return Tenant(name=name, created_at=0.0)
 
 
 async def weight_of(spool: Spool, name: str) -> int:
-    """Return a tenant's weight; 1 if there is no such tenant, or its record cannot be read: its mail goes on."""
-    try:
-        stored = await spool.get_record(KIND, name)
-        return 1 if stored is None else _decode(stored).weight
-    except (SealBroken, msgspec.DecodeError) as error:
-        log.error("tenant=%s weight=1 error=%s", name, error)
-        return 1
+    """Return a tenant's weight."""
+    return (await settings_of(spool, name)).weight
 
 
 async def exists(spool: Spool, name: str) -> bool:

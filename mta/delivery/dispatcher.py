@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from mta.accounts.tenants import weight_of
 from mta.clock import Clock
 from mta.config import Delivery
 from mta.mail.result import Outcome
@@ -18,6 +17,7 @@ from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.scheduler import LANES, LANES_KNOWN, Scheduler
 from mta.queue.turns import Turns
+from mta.queue.weights import Weights
 from mta.spool.interface import Due, Spool, SpoolError, Unavailable, Uncertain
 from mta.spool.records import Lane
 
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 COLLECT_INTERVAL = 60.0  # seconds between looks for content that nothing refers to
 LOOKUPS = 1000  # lanes at most whose site is looked up
 LOOKUPS_A_TENANT = 100  # of these
-WEIGHTS_INTERVAL = 10.0  # seconds after which a changed weight is known
 LOOKS_FREELY = 100  # lanes, beyond which the next look waits, however often the bell is rung
 LOOK_PAUSE = 20e-6  # seconds, for each of these lanes: ten times what it takes to look at one
 SETTLE_RETRY = 1.0  # seconds between attempts to store an outcome while the spool is sick
@@ -78,11 +77,8 @@ class Dispatcher:
         self._scheduler = Scheduler(spool, queue, clock)
         self._bell = asyncio.Event()
         self._workers: set[asyncio.Task[bool]] = set()
-        self._weights: dict[str, int] = {}
-        self._weighed_at = clock.monotonic()
-        self._turns = Turns[str](
-            lambda tenant: self._weights.get(tenant, 1), lambda _, at_work: at_work < settings.connections_per_site
-        )
+        self._weights = Weights(spool, clock)
+        self._turns = Turns[str](self._weights.of, lambda _, at_work: at_work < settings.connections_per_site)
         self._placing: dict[Lane, asyncio.Task[None]] = {}  # of which it is looked up where they go
         self._look_at = clock.monotonic()  # not before
         self._look_wide_at = self._look_at  # for lanes of tenants that have many already
@@ -169,7 +165,7 @@ class Dispatcher:
     async def _look_for(self, limit: int, but_of: Collection[str]) -> int:
         """Look for lanes that are not known yet; return how many there were, of `limit` at most."""
         lanes = await self._scheduler.due_lanes(limit, self._turns.lanes, but_of)
-        await self._weigh({lane.tenant for lane in lanes})
+        await self._weights.look_up({lane.tenant for lane in lanes}, self._turns.tenants)
         await self._place(lanes)
         return len(lanes)
 
@@ -199,16 +195,6 @@ class Dispatcher:
             self._turns.ready(lane, await self._attempts.site(lane.domain))
         finally:
             del self._placing[lane]
-
-    async def _weigh(self, tenants: Collection[str]) -> None:
-        """Look up weights: those of tenants with work, now and then anew."""
-        if self._clock.monotonic() - self._weighed_at >= WEIGHTS_INTERVAL:
-            self._weighed_at = self._clock.monotonic()
-            for each in {*tenants, *self._turns.tenants}:
-                self._weights[each] = await weight_of(self._spool, each)
-        for each in tenants:
-            if each not in self._weights:
-                self._weights[each] = await weight_of(self._spool, each)
 
     async def _staff(self) -> None:
         """Give every free slot a worker, as long as there is work that may be done."""

@@ -48,7 +48,7 @@ def _count(group: Group) -> bool:
 
 
 def _portion(view: View, after: bytes) -> tuple[list[tuple[Message, Tally]], bytes | None]:
-    """Count messages behind the one named, but those that cannot be read; return them with the last, None at the end."""
+    """Count messages behind the one named, those that can be read; return them with the last, None at the end."""
     found: list[tuple[Message, Tally]] = []
     messages, entries = view.cursor(Table.MESSAGES), view.cursor(Table.ENTRIES)
     seen, last = 0, after
