@@ -28,6 +28,7 @@ from mta.events.mover import Mover
 from mta.ingress.access import Accounts
 from mta.ingress.server import Ingress
 from mta.queue.doorbell import Doorbell, DoorbellSocket
+from mta.queue.gate import Gate, keep_counted
 from mta.queue.queue import Queue
 from mta.spool.lmdb.opening import open_keyring, open_spool
 
@@ -51,10 +52,17 @@ class Parts:
         self.spool = open_spool(config, clock, self.keyring, role)
         config.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.bell = Doorbell(config.doorbell)
-        self.queue = Queue(self.spool, clock, config.hostname, config.retry, self.bell.ring)
+        self.gate = Gate(
+            self.spool,
+            clock,
+            headroom=config.capacity.headroom,
+            longest_wait=config.capacity.longest_wait or config.retry.lifetime,
+        )
+        self.queue = Queue(self.spool, clock, config.hostname, config.retry, self.bell.ring, refusal=self.gate.refusal)
 
     async def close(self) -> None:
         """Finish the commits that were begun and close the spool."""
+        await self.gate.close()
         self.bell.close()
         await self.spool.close()
 
@@ -92,6 +100,7 @@ class IngressRole:
 
     def __init__(self, parts: Parts) -> None:
         config = parts.config
+        self._gate = parts.gate
         access = Accounts(parts.spool, parts.clock)
         self._ingress = Ingress(
             config, config.listeners, parts.queue, parts.spool, access, parts.clock, server_tls(config)
@@ -99,6 +108,7 @@ class IngressRole:
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Listen."""
+        self._gate.start()
         await self._ingress.start(sockets)
 
     async def drain(self, seconds: float) -> None:
@@ -116,8 +126,8 @@ class IngressRole:
         return {}
 
     def commands(self) -> dict[str, Command]:
-        """Nothing of its own."""
-        return {}
+        """Whom it refuses."""
+        return {"capacity": self._gate.status}
 
 
 class HttpRole:
@@ -127,12 +137,14 @@ class HttpRole:
         from relay_http.app import create_app  # noqa: PLC0415 - see the module's text
         from relay_http.server import HttpServer  # noqa: PLC0415
 
+        self._gate = parts.gate
         delivery = parts.config.run_dir / "delivery.sock"
         app = create_app(parts.config, parts.queue, parts.spool, parts.clock, lambda: ask_status(delivery))
         self._server = HttpServer(parts.config, app)
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Listen."""
+        self._gate.start()
         await self._server.start(sockets)
 
     async def drain(self, seconds: float) -> None:
@@ -150,8 +162,8 @@ class HttpRole:
         return {}
 
     def commands(self) -> dict[str, Command]:
-        """Nothing of its own."""
-        return {}
+        """Whom it refuses."""
+        return {"capacity": self._gate.status}
 
 
 class DeliveryRole:
@@ -176,6 +188,8 @@ class DeliveryRole:
         self._dispatcher = Dispatcher(parts.spool, parts.queue, self._attempts, config.delivery, parts.clock, poll=poll)
         self._bell: DoorbellSocket | None = None
         self._running: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        self._counting: asyncio.Task[None] | None = None
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Begin to deliver."""
@@ -183,6 +197,9 @@ class DeliveryRole:
         self._bell = DoorbellSocket(self._parts.config.doorbell, self._dispatcher.ring)
         self._running = asyncio.create_task(self._dispatcher.run(), name="dispatcher")
         self._running.add_done_callback(_ended)
+        counting = keep_counted(self._parts.spool, self._parts.clock, self._stop)
+        self._counting = asyncio.create_task(counting, name="counting")
+        self._counting.add_done_callback(_ended)
 
     async def drain(self, seconds: float) -> None:
         """Claim nothing more; attempts that have not sent their final dot by then are broken off."""
@@ -192,9 +209,11 @@ class DeliveryRole:
 
     async def close(self) -> None:
         """Close connections."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait((self._running,))
+        self._stop.set()
+        for task in (self._running, self._counting):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait((task,))
         await self._attempts.close()
         await self._resolver.close()
         await self._signatory.close()

@@ -104,7 +104,9 @@ class Connection(asyncio.Protocol):
             transport.close()
             return
         intake = self._intake
-        session = Session(self.listener, intake.limits, intake.hostname, self.client, intake.budget)
+        session = Session(
+            self.listener, intake.limits, intake.hostname, self.client, intake.budget, intake.queue.refusal
+        )
         self._session = session
         if self.listener.tls == "implicit":
             session.tls_started(_describe(transport))

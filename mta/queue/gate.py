@@ -22,7 +22,7 @@ PAUSE = 1.0  # seconds between looks
 _IDLE = 200  # times what a look takes is the least pause: there may be many tenants
 _KNOWN_FOR = 10.0  # seconds that a tenant's settings are known, and reservations
 _LEARNED = 100  # tenants, of which the settings are read in one look
-_OTHERS = "others"  # stands in the log for all who are not named
+_OTHERS = "*"  # stands in the log for all who are not named
 _PORTION_PAUSE = 0.05  # seconds between the portions of counting a spool
 _COUNT_INTERVAL = 60.0  # seconds between looks for a spool to be counted
 
@@ -35,7 +35,7 @@ class Turned(msgspec.Struct, frozen=True):
 
 
 class TenantStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gate knows of a tenant: what goes through in a second (None: not known), whether and since when it is refused."""
+    """What a gate knows of a tenant: its pace (None: not known), and why and since when it is refused."""
 
     messages_per_second: float
     tries_per_second: float | None
@@ -55,7 +55,7 @@ class Gate:
     """Judges tenants now and then, and tells who is refused."""
 
     def __init__(self, spool: Spool, clock: Clock, *, headroom: int, longest_wait: float) -> None:
-        """Keep `headroom` octets above the reserve for the light; bear with what is tried within `longest_wait` seconds."""
+        """Keep `headroom` octets above the reserve; a backlog is to be tried within `longest_wait` seconds."""
         self._spool = spool
         self._clock = clock
         self._headroom = headroom
@@ -170,7 +170,7 @@ class Gate:
             found = named[name]
             log.warning("tenant=%s refused=begins cause=%s retry_after=%.0f", name, found.cause.value, found.seconds)
 
-    def status(self) -> dict[str, TenantStatus]:
+    async def status(self) -> dict[str, TenantStatus]:
         """Tell what is known of the tenants that have sent mail."""
         found: dict[str, TenantStatus] = {}
         for name, drain in self._drains.items():
