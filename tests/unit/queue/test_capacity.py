@@ -79,8 +79,17 @@ def test_without_a_pace_it_is_a_minute() -> None:
 def test_what_would_not_be_tried_in_time_is_refused() -> None:
     tenants = {"slow": standing(1001, pace=Pace(tries=1.0)), "other": standing(1001, pace=Pace(tries=2.0))}
     found = judge(tenants, WIDE, 1000.0)
-    assert found.of("slow") == Refusal(Cause.BACKLOG, 11.0)
+    assert found.of("slow") == Refusal(Cause.BACKLOG, 11.0, 990.0)
     assert found.of("other") is None
+
+
+def test_what_is_measured_a_little_off_moves_no_end() -> None:
+    found = judge({"slow": standing(1001, pace=Pace(tries=1.0))}, WIDE, 1000.0)
+    again = judge({"slow": standing(995, pace=Pace(tries=0.9))}, WIDE, 1000.0, found).of("slow")
+    assert again is not None
+    assert again.seconds < 6
+    assert judge({"slow": standing(990, pace=Pace(tries=0.9))}, WIDE, 1000.0, found).of("slow") is None
+    assert judge({"slow": standing(995, pace=Pace(tries=1.1))}, WIDE, 1000.0, found).of("slow") is None
 
 
 def drained(*looks: Backlog) -> Pace:
