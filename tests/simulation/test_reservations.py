@@ -15,11 +15,12 @@ SLOTS = 200
 SHARE = 0.3
 
 
-def deliver(
-    weights: dict[str, float], sites: dict[str, list[str]], count: int, at_a_site: int
-) -> Counter[tuple[str, str]]:
+type_got = Counter[tuple[str, str]]
+
+
+def deliver(weights: dict[str, float], sites: dict[str, list[str]], count: int, at_a_site: int) -> type_got:
     """Make deliveries while everybody has work everywhere it has any; who got how many at which site."""
-    rng, got = random.Random(1), Counter[tuple[str, str]]()
+    rng, got = random.Random(1), type_got()
     turns = Turns[str](weights.__getitem__, lambda _, at_work: at_work < at_a_site)
     for tenant, its in sites.items():
         for site in its:
@@ -43,7 +44,7 @@ def deliver(
     return got
 
 
-def share(got: Counter[tuple[str, str]], tenant: str, site: str = "") -> float:
+def share(got: type_got, tenant: str, site: str = "") -> float:
     def number(who: str) -> int:
         return sum(times for (each, at), times in got.items() if who in ("", each) and site in ("", at))
 
@@ -64,7 +65,7 @@ def test_a_reserved_share_is_had_against_a_thousand_others(with_site_of_its_own:
 def test_a_reserved_share_is_had_at_a_site_that_is_full() -> None:
     tenants = ["reserved", *(f"t{number}" for number in range(50))]
     plain = dict.fromkeys(tenants, 1.0)
-    sites = dict.fromkeys(tenants, ["narrow"])
+    sites = {each: ["narrow"] for each in tenants}
     got = deliver(effective_weights(plain, {"reserved": SHARE}), sites, 5000, 2)
     assert share(got, "reserved", "narrow") == pytest.approx(SHARE, rel=0.05)
 
@@ -72,7 +73,9 @@ def test_a_reserved_share_is_had_at_a_site_that_is_full() -> None:
 def test_two_have_theirs_and_the_others_the_rest_by_weight() -> None:
     tenants = ["one", "two", *(f"t{number}" for number in range(8))]
     plain = dict.fromkeys(tenants, 1.0) | {"t0": 3.0}
-    got = deliver(effective_weights(plain, {"one": 0.5, "two": 0.2}), dict.fromkeys(tenants, ["big"]), 20_000, SLOTS)
+    got = deliver(
+        effective_weights(plain, {"one": 0.5, "two": 0.2}), {each: ["big"] for each in tenants}, 20_000, SLOTS
+    )
     assert share(got, "one") == pytest.approx(0.5, rel=0.05)
     assert share(got, "two") == pytest.approx(0.2, rel=0.05)
     assert share(got, "t0") == pytest.approx(0.09, rel=0.05)

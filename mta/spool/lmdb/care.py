@@ -5,6 +5,7 @@ other. It reads one snapshot, so it may run beside the relay; the pages that the
 come back into use when it ends. `backup` is a hot copy. `compact` needs the relay stopped.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from mta.spool.lmdb.keys import (
     revision_bytes,
     tenant_key,
 )
-from mta.spool.lmdb.tally import COUNTED, COUNTING, Tally, backlog_of, untried
+from mta.spool.lmdb.tally import COUNTED, COUNTING, backlog_of, untried
 from mta.spool.lmdb.view import View, cursor_key
 from mta.spool.records import Entry, Message
 from mta.spool.sealing import Keyring
@@ -113,7 +114,7 @@ class _Walk:
         self._view = view
         self._referred: dict[bytes, int] = {}
         self._hinted: dict[bytes, int] = {}  # tenant and lane -> first second
-        self._tallies: dict[bytes, Tally] = {}  # by tenant
+        self._tallies: Counter[tuple[bytes, str]] = Counter()  # tenant, which number
         self.counts: dict[str, int] = {}
         self.problems: list[str] = []
 
@@ -166,7 +167,9 @@ class _Walk:
 
     def _message(self, message: Message) -> None:
         self._count("octets", message.size)
-        self._tally(message.tenant, Tally(messages=1, octets=message.size))
+        tenant = tenant_key(message.tenant)
+        self._tallies[tenant, "messages"] += 1
+        self._tallies[tenant, "octets"] += message.size
         self._referred.update((each.content, page_count(each.size)) for each in message.segments)
         try:
             self._view.content(message, message.size)
@@ -191,12 +194,8 @@ class _Walk:
                 self._count("entries")
                 self._entry(name, key[:ENTRY_BYTES], entry)
 
-    def _tally(self, tenant: str, by: Tally) -> None:
-        key = tenant_key(tenant)
-        self._tallies[key] = self._tallies.get(key, Tally()).plus(by)
-
     def _entry(self, name: str, key: bytes, entry: Entry) -> None:
-        self._tally(entry.tenant, Tally(untried=untried(entry)))
+        self._tallies[tenant_key(entry.tenant), "untried"] += untried(entry)
         if self._view.get(Table.MESSAGES, key[:16] + b"\x00") is None:
             self._wrong(f"entry {name}: has no message")
         if not entry.waiting:
@@ -237,10 +236,12 @@ class _Walk:
         rows = {key: backlog_of(get(Table.BACKLOG, key) or b"") for key in self._keys(Table.BACKLOG)}
         if get(Table.META, COUNTING) is not None or get(Table.META, COUNTED) != get(Table.META, b"sequence"):
             return  # a spool of an earlier version, which delivery counts
-        for key in rows.keys() | self._tallies.keys():
-            there, row = self._tallies.get(key, Tally())[:3], msgspec.structs.astuple(rows.get(key, Backlog()))[:3]
-            if there != row:
-                self._wrong(f"backlog {key.hex()}: messages, octets, untried are {there}, counted {row}")
+        for key in rows.keys() | {key for key, _ in self._tallies}:
+            row = rows.get(key, Backlog())
+            for name in ("messages", "octets", "untried"):
+                there, counted = self._tallies[key, name], getattr(row, name)
+                if there != counted:
+                    self._wrong(f"backlog {key.hex()}: {there} {name}, {counted} were counted")
 
     def _events(self) -> None:
         expected: int | None = None

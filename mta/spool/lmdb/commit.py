@@ -19,7 +19,7 @@ from mta.spool.interface import Full, Refused, SpoolError, Unavailable, Uncertai
 from mta.spool.lmdb.environment import Environment, Place, Room, Table
 from mta.spool.lmdb.keys import LANE_BYTES, TENANT_BYTES, tenant_key
 from mta.spool.lmdb.log import log_pairs
-from mta.spool.lmdb.tally import COUNTED, COUNTING, Tally, row_after
+from mta.spool.lmdb.tally import COUNTED, COUNTING, row_after
 from mta.spool.lmdb.view import View, head_at
 from mta.spool.sealing import Keyring, SealBroken
 
@@ -44,7 +44,7 @@ class Group:
         self._left: set[bytes] = set()
         self._events: list[Event] = []
         self._sequence: int | None = None
-        self._tallies: dict[str, Tally] = {}
+        self._tallies: dict[str, list[int]] = {}  # by tenant, as Backlog has them
         self._counting: bytes | None = None  # up to which message all are counted, once looked up
         self.records = 0
 
@@ -111,13 +111,33 @@ class Group:
         self._left.update(gone)
         self.records += len(came) + len(gone)
 
-    def tally(self, message: bytes, tenant: str, by: Tally) -> None:
-        """Have what a tenant has waiting counted, by what happens to a message (its key)."""
+    def tally(
+        self,
+        message: bytes,
+        tenant: str,
+        messages: int = 0,
+        octets: int = 0,
+        untried: int = 0,
+        tried: int = 0,
+    ) -> None:
+        """Have what a tenant has waiting counted, by what happens to a message (its key): -1 for one that leaves.
+
+        PERF: with a tuple for what happens, and another for each sum, it took 2 µs a message instead of half a one.
+        """
         if self._counting is None:
             self._counting = self.get(Table.META, COUNTING) or _ALL
-        if message <= self._counting:
-            before = self._tallies.get(tenant)
-            self._tallies[tenant] = by if before is None else before.plus(by)
+        if message > self._counting:
+            return
+        numbers = self._tallies.get(tenant)
+        if numbers is None:
+            numbers = self._tallies[tenant] = [0, 0, 0, 0, 0, 0]
+        numbers[0] += messages
+        numbers[1] += octets
+        numbers[2] += untried
+        numbers[3] += tried
+        if messages < 0:
+            numbers[4] -= messages
+            numbers[5] -= octets
 
     def settled(self) -> View:
         """Hand everything to LMDB, so that a cursor meets it, and return a look at it."""

@@ -5,16 +5,15 @@ from collections.abc import Callable
 from mta.spool.interface import SpoolError
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.environment import Table
-from mta.spool.lmdb.keys import ENTRY_BYTES, message_key
+from mta.spool.lmdb.keys import ENTRY_BYTES, MESSAGE_BYTES, message_key
 from mta.spool.lmdb.operations import Operation
-from mta.spool.lmdb.tally import COUNTED, COUNTING, Tally, untried
+from mta.spool.lmdb.tally import COUNTED, COUNTING, untried
 from mta.spool.lmdb.view import View, cursor_key
 from mta.spool.records import Message
 from mta.spool.sealing import Keyring
 
 _MESSAGES = 100  # at a time, or as many entries: they are opened while everybody else who writes waits
 _ROWS = 500  # of tenants, at a time
-_MESSAGE_BYTES = 16
 
 
 class CountBacklog(Operation, frozen=True, array_like=True, tag=True):
@@ -42,21 +41,21 @@ def _count(group: Group) -> bool:
         group.delete(Table.META, [COUNTING])
     else:
         group.put(Table.META, [(COUNTING, last)])
-    for message, by in found:
-        group.tally(message_key(message.id), message.tenant, by)
+    for message, fresh in found:
+        group.tally(message_key(message.id), message.tenant, 1, message.size, fresh)
     return last is not None
 
 
-def _portion(view: View, after: bytes) -> tuple[list[tuple[Message, Tally]], bytes | None]:
-    """Count messages behind the one named, those that can be read; return them with the last, None at the end."""
-    found: list[tuple[Message, Tally]] = []
+def _portion(view: View, after: bytes) -> tuple[list[tuple[Message, int]], bytes | None]:
+    """Read messages behind the one named, with how many entries wait to be tried; and the last one, None at the end."""
+    found: list[tuple[Message, int]] = []
     messages, entries = view.cursor(Table.MESSAGES), view.cursor(Table.ENTRIES)
     seen, last = 0, after
-    more = messages.set_range(after + b"\xff" if len(after) == _MESSAGE_BYTES else after)
+    more = messages.set_range(after + b"\xff" if len(after) == MESSAGE_BYTES else after)
     while more:
         if seen >= _MESSAGES:
             return found, last
-        last = cursor_key(messages)[:_MESSAGE_BYTES]
+        last = cursor_key(messages)[:MESSAGE_BYTES]
         waiting = 0
         try:
             message = view.message(last)
@@ -69,7 +68,7 @@ def _portion(view: View, after: bytes) -> tuple[list[tuple[Message, Tally]], byt
         except SpoolError:
             message = None
         if message is not None:
-            found.append((message, Tally(1, message.size, waiting)))
+            found.append((message, waiting))
         seen += 1
         more = messages.set_range(last + b"\xff")
     return found, None

@@ -13,8 +13,8 @@ from mta.spool.interface import Acceptance, Refused
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.content import DIRECT_PAGES, check_whole, loose_value, page_count, page_keys, sealed_pages
 from mta.spool.lmdb.environment import Table
-from mta.spool.lmdb.keys import EntryKeys, entry_keys, message_key, pieces, revision_bytes
-from mta.spool.lmdb.tally import Tally, untried
+from mta.spool.lmdb.keys import MESSAGE_BYTES, EntryKeys, entry_keys, message_key, pieces, revision_bytes
+from mta.spool.lmdb.tally import untried
 from mta.spool.records import Claim, Entry, Message, Segment, Wish
 from mta.spool.sealing import Keyring, new_content_key
 
@@ -34,7 +34,7 @@ class Accepted:
         self.hints: list[bytes] = []
         self.events: list[Event] = []
         self.adopted: dict[bytes, int] = {}
-        self._tallies: list[tuple[bytes, str, Tally]] = []
+        self._tallies: list[tuple[bytes, str, int, int]] = []  # message, tenant, octets, entries not tried
         for each in acceptances:
             self._add(each)
 
@@ -43,7 +43,9 @@ class Accepted:
         self.events += acceptance.events
         if not acceptance.entries:
             return
+        octets, fresh = len(acceptance.content), 0
         for segment in message.segments:
+            octets += segment.size
             if segment.content in self.adopted:
                 raise Refused("content belongs to one message, which takes it with it when it ends")
             self.adopted[segment.content] = page_count(segment.size)
@@ -58,9 +60,8 @@ class Accepted:
             pairs[Table.DUE].append((keys.due, revision_bytes(entry)))
             self.hints.append(keys.wake)
             pairs[Table.TIMERS].append((keys.timer, b""))
-        self._tallies.append(
-            (message_key(message.id), message.tenant, Tally(1, message.size, sum(map(untried, acceptance.entries))))
-        )
+            fresh += untried(entry)
+        self._tallies.append((message_key(message.id), message.tenant, octets, fresh))
 
     def accept(self, group: Group) -> int:
         """Store them; return the position of the last event."""
@@ -79,8 +80,8 @@ class Accepted:
             if pairs:
                 group.put(table, pairs)
         group.hint(came=self.hints)
-        for each, tenant, by in self._tallies:
-            group.tally(each, tenant, by)
+        for key, tenant, octets, fresh in self._tallies:
+            group.tally(key, tenant, 1, octets, fresh)
         if self.adopted:
             group.delete(Table.LOOSE, list(self.adopted))
 
@@ -138,7 +139,8 @@ class Step:
             return False
         self._accepted.check(group)
         group.delete(Table.CLAIMS, [self._keys.entry])
-        self._put(group, Tally(untried=-1, tried=1) if owner.attempt == 1 else Tally())
+        first = int(owner.attempt == 1)
+        self._put(group, -first, first)
         return True
 
     def change(self, before: Entry, group: Group) -> bool:
@@ -153,15 +155,17 @@ class Step:
             group.hint(gone=[keys.wake])
         group.delete(Table.TIMERS, [keys.timer])
         still = bool(self._after.waiting) and untried(self._after)
-        self._put(group, Tally(untried=still - untried(before)))
+        self._put(group, still - untried(before))
         if self._after.waiting:
             group.put(Table.TIMERS, [(self._keys.timer, b"")])
         return True
 
-    def _put(self, group: Group, by: Tally) -> None:
+    def _put(self, group: Group, fresh: int, tried: int = 0) -> None:
+        """Store it; `fresh` and `tried` are by how much that changes what waits for its first attempt or had it."""
         self._accepted.put(group)
         group.log(self._events)
         after, keys, message = self._after, self._keys, self._message
+        messages = octets = 0
         if after.waiting:
             replace_record(group, Table.ENTRIES, keys.entry, self._pairs)
             table, row = _place(after, keys)
@@ -173,9 +177,9 @@ class Step:
             group.delete(Table.TIMERS, [keys.timer])
             if message.entries == 1 or not group.keys_from(Table.ENTRIES, message_key(after.message), 1):
                 remove_message(group, message)
-                by = by.plus(Tally(messages=-1, octets=-message.size, left=1, left_octets=message.size))
-        if any(by):
-            group.tally(message_key(message.id), message.tenant, by)
+                messages, octets = -1, -message.size
+        if messages or fresh or tried:
+            group.tally(keys.entry[:MESSAGE_BYTES], message.tenant, messages, octets, fresh, tried)
 
 
 def remove_message(group: Group, message: Message) -> None:

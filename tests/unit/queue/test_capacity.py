@@ -187,7 +187,7 @@ def shares_of_disk(tenants: dict[str, Standing], room: Room) -> dict[str, float]
 
 
 @given(tenants_drawn, st.integers(0, 1 << 25), st.integers(0, 1 << 25), st.lists(st.integers(0, 1 << 25), max_size=3))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_nobody_below_its_share_is_refused_while_somebody_above_it_is_not(
     tenants: dict[str, Standing], left: int, headroom: int, earlier: list[int]
 ) -> None:
@@ -243,7 +243,7 @@ def draining(draw: st.DrawFn) -> Standing:
     st.integers(0, 1 << 23),
     st.sampled_from([100.0, 10_000.0]),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_who_waits_as_long_as_was_said_is_let_in(
     tenants: dict[str, Standing], left: int, headroom: int, longest: float
 ) -> None:
