@@ -81,8 +81,8 @@ async def set_(
     if not fields:
         raise click.UsageError("say what is to be changed: --weight, --backlog-messages or --backlog-octets")
     await accounts.change(session.spool, tenant, **fields)
-    said = {"weight": "weight", "most_messages": "at most so many messages", "most_octets": "at most so many octets"}
-    text = ", ".join(f"{said[name]}: {value}" for name, value in fields.items())
+    said = {"weight": "weight", "most_messages": "backlog-messages", "most_octets": "backlog-octets"}
+    text = ", ".join(f"{said[name]} {value}" for name, value in fields.items())
     session.out.record({"tenant": tenant, **fields}, f"tenant {tenant} has {text}")
 
 
@@ -138,7 +138,7 @@ async def show(session: Session, tenant: str) -> None:
     lines = [
         f"tenant    {tenant}, weight {settings.weight}" + (f", {share:.0%} reserved now" if share else ""),
         f"waiting   {backlog.messages} messages, {backlog.octets} octets; {backlog.untried} entries not tried yet",
-        f"at most   {settings.most_messages or 'any number'} messages, {settings.most_octets or 'any number'} octets",
+        f"limits    {settings.most_messages or 'no'} messages, {settings.most_octets or 'no'} octets",
         *(_door_text(door, status) for door, status in doors.items()),
     ]
     session.out.record(record, "\n".join(lines))

@@ -112,7 +112,7 @@ def test_a_tenant_has_limits_and_shows_what_waits(relay: Any) -> None:
     shown = relay.run("tenants", "show", "acme", "--json").record
     assert (shown["most_messages"], shown["most_octets"], shown["weight"]) == (1000, 2 << 30, 3)
     assert shown["doors"] == {}  # nobody runs
-    assert "at most   1000 messages" in relay.run("tenants", "show", "acme").out
+    assert "limits    1000 messages" in relay.run("tenants", "show", "acme").out
     relay.run("tenants", "set", "acme", "--backlog-messages", "0")
     assert relay.run("tenants", "show", "acme", "--json").record["most_messages"] is None
     nothing = relay.run("tenants", "set", "acme")
