@@ -146,6 +146,23 @@ def test_when_the_disk_gets_short_those_go_first_who_hold_more_than_their_share(
     assert judge(tenants, Room(GIB, GIB), DAY).of("flood") is None
 
 
+def test_who_was_refused_is_let_in_a_little_below_the_mark() -> None:
+    light = standing(1, 1000)
+
+    def judged(held: int, left: int, before: Judgement = NOBODY) -> Cause | None:
+        return why(judge({"flood": standing(1, held), "light": light}, Room(left, GIB), DAY, before), "flood")
+
+    refused = judge({"flood": standing(1, 10 * GIB), "light": light}, Room(GIB // 2, GIB), DAY)
+    share = (10 * GIB + GIB // 2) // 2
+    assert judged(int(1.01 * share), GIB // 2) is Cause.DISK
+    assert judged(int(0.95 * GIB), int(0.99 * GIB)) is None
+    assert judged(int(0.95 * GIB), int(0.99 * GIB), refused) is Cause.DISK  # of 1.94, half is its share
+    assert judged(int(0.80 * GIB), int(0.99 * GIB), refused) is None
+    assert judged(10 * GIB, int(1.05 * GIB)) is None
+    assert judged(10 * GIB, int(1.05 * GIB), refused) is Cause.DISK
+    assert judged(10 * GIB, int(1.12 * GIB), refused) is None
+
+
 def test_a_reservation_keeps_its_part_of_the_headroom() -> None:
     tenants = {"acme": standing(share=0.3), "other": standing(1, 1000)}
     assert judge(tenants, Room(int(0.31 * GIB), GIB), DAY).of("other") is None

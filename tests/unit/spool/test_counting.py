@@ -1,5 +1,6 @@
 """A spool of a program that did not count: counted beside the relay, whatever changes meanwhile."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -123,6 +124,24 @@ async def test_counting_and_what_came_before_it_in_one_commit(tmp_path: Path) ->
         "acme": Backlog(1, 24, 1),
         "other": Backlog(1, 24, 1),
     }
+    await spool.close()
+    assert verify(tmp_path, KEYRING).problems == []
+
+
+async def test_what_ends_in_the_commit_that_counts_is_counted_once(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    accepted = a_message()
+    await spool.accept([accepted, a_message(tenant="other")])
+    entry, message = await the_head(spool, accepted.entries[0])
+    await spool.claim(entry, CLAIM)
+    await spool.close()
+    as_before_counting(tmp_path)
+    spool = opened(tmp_path)
+    assert await spool.count_backlog()
+    done = ended(msgspec.structs.replace(entry, attempts=1))
+    settling = spool.settle(Settlement(message=message, entry=done, claim=CLAIM))
+    assert await asyncio.gather(settling, spool.count_backlog()) == [True, False]
+    assert await spool.backlogs() == {"other": Backlog(1, 24, 1)}
     await spool.close()
     assert verify(tmp_path, KEYRING).problems == []
 
