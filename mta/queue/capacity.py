@@ -85,7 +85,7 @@ class Drain:
         self._tried, self._trying = self._tried * kept, self._trying * kept
         self._left, self._octets, self._leaving = self._left * kept, self._octets * kept, self._leaving * kept
         tried, left = backlog.tried - before.tried, backlog.left - before.left
-        if 0 < tried <= before.untried:
+        if 0 < tried < before.untried:  # it never ran dry
             self._tried += tried
             self._trying += took
         if left > 0:
@@ -197,7 +197,7 @@ class _Disk:
         self._longer = _time_of_all(tenants.values(), headroom - room.left) if self._short else 0.0
         reserved = room.headroom * sum(shares.values())
         self.kept: Refusal | None = None
-        if room.left < (reserved / _RESUME if kept else reserved):
+        if reserved and room.left < (reserved / _RESUME if kept else reserved):
             self.kept = Refusal(Cause.DISK, _time_of_all(tenants.values(), reserved / _RESUME - room.left))
 
     def judge(self, name: str) -> Iterator[Refusal]:

@@ -1,6 +1,7 @@
-"""Whether a tenant's new mail is taken just now: looks about once a second, so that a door only looks into a dict.
+"""Whether a tenant's new mail is taken just now: a door only looks into a dict.
 
-Each process that takes mail has a gate, and measures by itself; what it measures is the same for all of them.
+The gate looks at the spool once a second while mail comes in or somebody is refused, else now and then. Each process
+that takes mail has a gate, and measures by itself; what it measures is the same for all of them.
 """
 
 import asyncio
@@ -18,13 +19,14 @@ from mta.spool.interface import Backlog, Spool, SpoolError
 
 log = logging.getLogger(__name__)
 
-PAUSE = 1.0  # seconds between looks
+PAUSE = 1.0  # seconds between looks, at least
+REST = 600.0  # seconds until the next while nobody asks
 _IDLE = 200  # times what a look takes is the least pause: there may be many tenants
 _KNOWN_FOR = 10.0  # seconds that a tenant's settings are known, and reservations
 _LEARNED = 100  # tenants, of which the settings are read in one look
 _OTHERS = "*"  # stands in the log for all who are not named
 _PORTION_PAUSE = 0.05  # seconds between the portions of counting a spool
-_COUNT_INTERVAL = 60.0  # seconds between looks for a spool to be counted
+_COUNT_INTERVAL = 3600.0  # seconds between looks for a spool to be counted
 
 
 class Turned(msgspec.Struct, frozen=True):
@@ -68,11 +70,13 @@ class Gate:
         self._shares: dict[str, float] = {}
         self._shares_at: float | None = None
         self._refused: dict[str, _Refused] = {}
+        self._asked = asyncio.Event()  # since the last look
         self._stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
     def refusal(self, tenant: str) -> Turned | None:
         """Tell why new mail of a tenant is refused, None if it is not."""
+        self._asked.set()
         judgement = self._judgement
         if not judgement.refused and judgement.others is None:
             return None
@@ -102,6 +106,7 @@ class Gate:
 
     async def _run(self) -> None:
         while not self._stop.is_set():
+            self._asked.clear()
             try:
                 await self.look()
             except SpoolError as error:  # what is refused then, the spool says itself
@@ -111,6 +116,8 @@ class Gate:
                 log.exception("gate=open")
                 self._become(NOBODY)
             await self._clock.wait(self._stop, self._pause)
+            if not self._refused:
+                await self._clock.wait(self._asked, REST)
 
     async def look(self) -> None:
         """Judge all tenants by what they have waiting now."""

@@ -48,7 +48,9 @@ def test_a_backlog_of_which_no_pace_is_known_is_no_reason() -> None:
 
 
 def test_whoever_is_alone_may_have_the_disk_up_to_the_reserve() -> None:
-    assert judge({"acme": standing(10**6, 1 << 40)}, Room(1, 1 << 30), DAY).of("acme") is None
+    for left in (1, 0, -1):  # which the spool answers for
+        found = judge({"acme": standing(10**6, 1 << 40)}, Room(left, 1 << 30), DAY)
+        assert (found.of("acme"), found.of("new")) == (None, None)
 
 
 # Limits
@@ -113,6 +115,12 @@ def test_a_pace_is_known_after_some_minutes_of_enough_work() -> None:
 def test_what_comes_in_is_no_pace() -> None:
     """One message a minute comes and is tried at once: it could be a thousand."""
     assert drained(*[Backlog(untried=0, tried=n) for n in range(100)]).tries is None
+
+
+def test_what_ran_dry_is_no_pace() -> None:
+    """A thousand come each minute, are tried in a moment and are all there was."""
+    looks = [Backlog(untried=1000, tried=1000 * n) for n in range(100)]
+    assert drained(*looks).tries is None
 
 
 def test_a_standstill_says_nothing_and_after_a_while_nobody_is_judged_by_what_was_before() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from mta.accounts import reservations, tenants
 from mta.lab.clock import FakeClock
-from mta.queue.gate import PAUSE, Gate, keep_counted
+from mta.queue.gate import PAUSE, REST, Gate, keep_counted
 from mta.spool.interface import Backlog, Space, Unavailable
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import Keyring
@@ -68,6 +68,13 @@ class Waiting(StandIn):
         )
 
 
+async def busy(gate: Gate, clock: FakeClock, seconds: float) -> None:
+    """Let time pass while somebody sends mail."""
+    for _ in range(int(seconds)):
+        gate.refusal("somebody")
+        await clock.advance(1)
+
+
 @pytest.fixture
 async def spool(tmp_path: Path) -> AsyncIterator[Waiting]:
     made = Waiting(LmdbSpool(tmp_path, Keyring([os.urandom(32)]), FakeClock(), map_size=1 << 28, reserve=0))
@@ -105,16 +112,16 @@ async def test_a_limit_holds_soon_and_is_logged_once_as_it_begins_and_ends(
     caplog.set_level(logging.INFO, "mta.queue.gate")
     spool.come("acme", 100)
     spool.come("other", 100)
-    await clock.advance(2)
+    await busy(gate, clock, 2)
     await tenants.change(spool, "acme", most_messages=50)
-    await clock.advance(11)
+    await busy(gate, clock, 11)
     for _ in range(5):
         turned = gate.refusal("acme")
         assert turned is not None
         assert turned.cause == "limit"
     assert gate.refusal("other") is None
     spool.go("acme", 55)
-    await clock.advance(2)
+    await busy(gate, clock, 2)
     assert gate.refusal("acme") is None
     said = [each.getMessage() for each in caplog.records]
     assert len(said) == 2
@@ -130,10 +137,10 @@ async def test_who_waits_as_long_as_it_is_told_is_let_in(gate: Gate, spool: Wait
     for _ in range(700):
         spool.go("slow", 1)
         spool.go("quick", 5)
-        await clock.advance(1)
+        await busy(gate, clock, 1)
     spool.come("slow", 2000)
     spool.come("quick", 2000)
-    await clock.advance(2)
+    await busy(gate, clock, 2)
     turned = gate.refusal("slow")
     assert turned is not None
     assert turned.cause == "backlog"
@@ -143,7 +150,7 @@ async def test_who_waits_as_long_as_it_is_told_is_let_in(gate: Gate, spool: Wait
         if waited == turned.retry_after - 60:
             assert gate.refusal("slow") is not None  # and not much sooner
         spool.go("slow", 1)
-        await clock.advance(1)
+        await busy(gate, clock, 1)
         waited += 1
     assert gate.refusal("slow") is None
 
@@ -152,7 +159,7 @@ async def test_the_disk_is_kept_for_those_who_hold_little(gate: Gate, spool: Wai
     spool.come("flood", 100_000, 100_000)
     spool.come("light", 1)
     spool.room = Space(free=GIB + GIB // 2, reserve=GIB, used=0)
-    await clock.advance(2)
+    await busy(gate, clock, 2)
     turned = gate.refusal("flood")
     assert turned is not None
     assert turned.cause == "disk"
@@ -165,14 +172,14 @@ async def test_the_disk_is_kept_for_those_who_hold_little(gate: Gate, spool: Wai
 
 async def test_what_is_reserved_is_kept(gate: Gate, spool: Waiting, clock: FakeClock) -> None:
     await reservations.reserve(spool, "acme", 0.5, clock.now(), clock.now() + 1000)
-    await clock.advance(11)
+    await busy(gate, clock, 11)
     spool.room = Space(free=GIB + GIB // 3, reserve=GIB, used=0)
-    await clock.advance(2)
+    await busy(gate, clock, 2)
     assert gate.refusal("acme") is None
     turned = gate.refusal("unheard-of")
     assert turned is not None
     assert turned.cause == "disk"
-    await clock.advance(1000)
+    await busy(gate, clock, 1000)
     assert gate.refusal("unheard-of") is None
 
 
@@ -181,15 +188,33 @@ async def test_a_spool_that_does_not_answer_opens_the_gate(
 ) -> None:
     spool.come("acme", 100)
     await tenants.change(spool, "acme", most_messages=50)
-    await clock.advance(2)
+    await busy(gate, clock, 2)
     assert gate.refusal("acme") is not None
     for failure in (Unavailable("sick"), ZeroDivisionError()):
         spool.failure = failure
-        await clock.advance(2)
+        await busy(gate, clock, 2)
         assert gate.refusal("acme") is None
     spool.failure = None
-    await clock.advance(2)
+    await busy(gate, clock, 2)
     assert gate.refusal("acme") is not None
+
+
+async def test_while_nobody_asks_it_looks_seldom_and_who_asks_is_soon_judged(
+    gate: Gate, spool: Waiting, clock: FakeClock
+) -> None:
+    spool.come("acme", 100)
+    await tenants.change(spool, "acme", most_messages=50)
+    await clock.advance(REST / 2)
+    assert gate.refusal("acme") is None  # the last look was at an empty spool
+    await clock.advance(0)
+    assert gate.refusal("acme") is not None
+    spool.go("acme", 100)
+    await clock.advance(2)
+    assert gate.refusal("acme") is None  # while somebody is refused, it looks unasked
+    await clock.advance(2)
+    spool.come("acme", 100)
+    await clock.advance(REST + 2)
+    assert (await gate.status())["acme"].refused == "limit"
 
 
 async def test_settings_of_many_tenants_are_learned_in_time(gate: Gate, spool: Waiting, clock: FakeClock) -> None:
@@ -197,7 +222,7 @@ async def test_settings_of_many_tenants_are_learned_in_time(gate: Gate, spool: W
         await tenants.create(spool, f"t{number}", 0.0)
         await tenants.change(spool, f"t{number}", most_messages=1)
         spool.come(f"t{number}", 1)
-    await clock.advance(4 * PAUSE)
+    await busy(gate, clock, 4 * PAUSE)
     assert all(gate.refusal(f"t{number}") for number in range(250))
 
 
@@ -207,12 +232,12 @@ async def test_an_old_spool_is_counted_until_it_is_and_looked_at_again(spool: Wa
     counting = asyncio.create_task(keep_counted(spool, clock, stop))
     await clock.advance(1)
     assert spool.counted == 3
-    await clock.advance(61)
+    await clock.advance(3601)
     assert spool.counted == 4
     spool.failure = Unavailable("sick")
-    await clock.advance(61)
+    await clock.advance(3601)
     spool.failure = None
-    await clock.advance(61)
+    await clock.advance(3601)
     assert spool.counted == 5
     stop.set()
     await counting
