@@ -28,6 +28,7 @@ from mta.events.mover import Mover
 from mta.ingress.access import Accounts
 from mta.ingress.server import Ingress
 from mta.queue.doorbell import Doorbell, DoorbellSocket
+from mta.queue.gate import Gate, keep_counted
 from mta.queue.queue import Queue
 from mta.spool.lmdb.opening import open_keyring, open_spool
 
@@ -51,10 +52,17 @@ class Parts:
         self.spool = open_spool(config, clock, self.keyring, role)
         config.run_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
         self.bell = Doorbell(config.doorbell)
-        self.queue = Queue(self.spool, clock, config.hostname, config.retry, self.bell.ring)
+        self.gate = Gate(
+            self.spool,
+            clock,
+            headroom=config.capacity.headroom,
+            longest_wait=config.capacity.longest_wait or config.retry.lifetime,
+        )
+        self.queue = Queue(self.spool, clock, config.hostname, config.retry, self.bell.ring, refusal=self.gate.refusal)
 
     async def close(self) -> None:
         """Finish the commits that were begun and close the spool."""
+        await self.gate.close()
         self.bell.close()
         await self.spool.close()
 
@@ -92,6 +100,7 @@ class IngressRole:
 
     def __init__(self, parts: Parts) -> None:
         config = parts.config
+        self._gate = parts.gate
         access = Accounts(parts.spool, parts.clock)
         self._ingress = Ingress(
             config, config.listeners, parts.queue, parts.spool, access, parts.clock, server_tls(config)
@@ -99,6 +108,7 @@ class IngressRole:
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Listen."""
+        self._gate.start()
         await self._ingress.start(sockets)
 
     async def drain(self, seconds: float) -> None:
@@ -116,8 +126,8 @@ class IngressRole:
         return {}
 
     def commands(self) -> Commands:
-        """Nothing of its own."""
-        return {}
+        """Whom it refuses."""
+        return {"capacity": self._gate.status}
 
 
 class HttpRole:
@@ -129,6 +139,7 @@ class HttpRole:
         from relay_http.app import create_app  # noqa: PLC0415
         from relay_http.server import HttpServer  # noqa: PLC0415
 
+        self._gate = parts.gate
         delivery = socket_path(parts.config.run_dir, "delivery")
         log_reader = LogReader(parts.spool, parts.config.segment_dir, parts.keyring)
         desk = Desk(parts.spool, parts.queue, parts.clock, log_reader, delivery)
@@ -137,6 +148,7 @@ class HttpRole:
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Listen."""
+        self._gate.start()
         await self._server.start(sockets)
 
     async def drain(self, seconds: float) -> None:
@@ -154,8 +166,8 @@ class HttpRole:
         return {}
 
     def commands(self) -> Commands:
-        """Nothing of its own."""
-        return {}
+        """Whom it refuses."""
+        return {"capacity": self._gate.status}
 
 
 class DeliveryRole:
@@ -186,13 +198,16 @@ class DeliveryRole:
         self._explain = explaining(self._dispatcher, self._attempts, parts.spool)
         self._bell: DoorbellSocket | None = None
         self._running: list[asyncio.Task[None]] = []
+        self._stop = asyncio.Event()
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Begin to deliver."""
         del sockets
         await self._sources.start()
         self._bell = DoorbellSocket(self._parts.config.doorbell, self._ring)
-        for name, running in (("dispatcher", self._dispatcher.run()), ("deadlines", self._deadlines.run())):
+        counting = keep_counted(self._parts.spool, self._parts.clock, self._stop)
+        loops = (("dispatcher", self._dispatcher.run()), ("deadlines", self._deadlines.run()), ("counting", counting))
+        for name, running in loops:
             task = asyncio.create_task(running, name=name)
             task.add_done_callback(_ended)
             self._running.append(task)
@@ -210,6 +225,7 @@ class DeliveryRole:
 
     async def close(self) -> None:
         """Close connections."""
+        self._stop.set()
         for each in self._running:
             each.cancel()
             await asyncio.wait((each,))

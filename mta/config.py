@@ -393,6 +393,13 @@ class SpoolSettings(_Section):
     map_size: Annotated[Octets, Field(ge=1 << 20)] = 1 << 40
 
 
+class Capacity(_Section):
+    """When new mail is refused before the disk is full. Without `longest_wait` it is retry.lifetime."""
+
+    headroom: Octets = 1 << 30
+    longest_wait: Seconds | None = None
+
+
 class Dkim(_Section):
     """The private half that opens sealed DKIM keys; only the delivery role reads it."""
 
@@ -429,6 +436,7 @@ class Config(_Section):
     limits: Limits = Limits()
     roles: Roles = Roles()
     spool: SpoolSettings = SpoolSettings()
+    capacity: Capacity = Capacity()
     dkim: Dkim = Dkim()
     log: Log = Log()
 

@@ -14,7 +14,7 @@ from relay_http import auth
 from relay_http.admin import queue as admin_queue
 from relay_http.body import Budget, Request
 from relay_http.health import DeliveryStatus, Live, Ready
-from relay_http.problem import Problem, Refusal
+from relay_http.problem import Problem, Refusal, TooMuch
 from relay_http.sendgrid import errors
 from relay_http.sendgrid.resource import AcceptingQueue, MailSend
 
@@ -46,4 +46,5 @@ def create_app(
     app.add_error_handler(falcon.HTTPError, errors.refuse_http)
     app.add_error_handler(SpoolError, errors.refuse_spool)
     app.add_error_handler(Refusal, errors.refuse)
+    app.add_error_handler(TooMuch, errors.refuse_quietly)
     return app

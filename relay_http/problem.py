@@ -40,3 +40,20 @@ def problem_json(refusal: Refusal) -> bytes:
     }
     fields = [{"field": each.field, "detail": each.message} for each in refusal.problems if each.field is not None]
     return msgspec.json.encode(body | ({"errors": fields} if fields else {}))
+
+
+_TOO_MUCH = {
+    "disk": "insufficient storage for more of your mail",
+    "backlog": "more of your mail is waiting than can be delivered in time",
+    "limit": "as much of your mail is waiting as may wait",
+}
+
+
+class TooMuch(Refusal):
+    """The tenant has too much waiting for now; the queue keeps the log of it, for all requests together."""
+
+
+def too_much(cause: str, retry_after: int) -> TooMuch:
+    """Refuse with 429 (RFC 6585 4) for `cause` (mta.queue.capacity); `retry_after` is in seconds."""
+    message = f"{_TOO_MUCH[cause]}, try again in {retry_after} seconds"
+    return TooMuch(429, Problem(message), headers={"Retry-After": str(retry_after)})

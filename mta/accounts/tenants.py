@@ -31,6 +31,8 @@ class Tenant(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     created_at: float
     weight: int = 1  # its share of deliveries against that of the others, 1 to HEAVIEST
     pool: str = ""  # of sources, that its mail leaves from; "": the default one
+    most_messages: int = 0  # that may wait, 0 for any number
+    most_octets: int = 0
 
 
 _decode = msgspec.msgpack.Decoder(Tenant).decode
@@ -44,42 +46,34 @@ async def create(spool: Spool, name: str, now: float, weight: int = 1, pool: str
     return await spool.put_record(KIND, name, _encode(tenant), replace=False)
 
 
-async def weigh(spool: Spool, name: str, weight: int) -> None:
-    """Give a tenant another weight; AccountError if there is none of this name."""
-    await _change(spool, name, {"weight": weight})
-
-
-async def assign(spool: Spool, name: str, pool: str) -> None:
-    """Give a tenant another pool; AccountError if there is none of this name."""
-    await _change(spool, name, {"pool": pool})
-
-
-async def _change(spool: Spool, name: str, fields: dict[str, object]) -> None:
+async def change(spool: Spool, name: str, **fields: int | str) -> None:
+    """Give fields of a tenant other values; AccountError if there is none of this name."""
     await require(spool, name)
     stored = await spool.get_record(KIND, name)
     if stored is not None:
-        await spool.put_record(KIND, name, _encode(msgspec.structs.replace(_decode(stored), **fields)), replace=True)
+        changed = msgspec.structs.replace(_decode(stored), **fields)
+        await spool.put_record(KIND, name, _encode(changed), replace=True)
+
+
+async def settings_of(spool: Spool, name: str) -> Tenant:
+    """Return a tenant; as one is made if there is none, or its record cannot be read: its mail goes on."""
+    try:
+        stored = await spool.get_record(KIND, name)
+        if stored is not None:
+            return _decode(stored)
+    except (SealBroken, msgspec.DecodeError) as error:
+        log.error("tenant=%s settings=default error=%s", name, error)
+    return Tenant(name=name, created_at=0.0)
 
 
 async def weight_of(spool: Spool, name: str) -> int:
-    """Return a tenant's weight; 1 if there is no such tenant, or its record cannot be read: its mail goes on."""
-    found = await _readable(spool, name)
-    return 1 if found is None else found.weight
+    """Return a tenant's weight."""
+    return (await settings_of(spool, name)).weight
 
 
 async def pool_of(spool: Spool, name: str) -> str:
-    """Return the pool of a tenant; "" as `weight_of` returns 1, or if it has none of its own."""
-    found = await _readable(spool, name)
-    return "" if found is None else found.pool
-
-
-async def _readable(spool: Spool, name: str) -> Tenant | None:
-    try:
-        stored = await spool.get_record(KIND, name)
-        return None if stored is None else _decode(stored)
-    except (SealBroken, msgspec.DecodeError) as error:
-        log.error("tenant=%s weight=1 pool=default error=%s", name, error)
-        return None
+    """Return the pool of a tenant; "" if it has none of its own."""
+    return (await settings_of(spool, name)).pool
 
 
 async def exists(spool: Spool, name: str) -> bool:

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from mta.accounts.tenants import weight_of
 from mta.clock import Clock
 from mta.config import Delivery
 from mta.mail.result import Outcome
@@ -20,6 +19,7 @@ from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.scheduler import LANES, LANES_KNOWN, Scheduler
 from mta.queue.turns import Turns
+from mta.queue.weights import Weights
 from mta.spool.interface import Due, Spool, SpoolError, Unavailable, Uncertain
 from mta.spool.records import Lane
 
@@ -29,7 +29,6 @@ COLLECT_INTERVAL = 60.0  # seconds between looks for content that nothing refers
 LANES_A_SLOT = 20  # known, of which each has a delivery to make at least
 LOOKUPS = 1000  # lanes at most whose site is looked up
 LOOKUPS_A_TENANT = 100  # of these
-WEIGHTS_INTERVAL = 10.0  # seconds after which a changed weight is known
 LOOKS_FREELY = 100  # lanes, beyond which the next look waits, however often the bell is rung
 LOOK_PAUSE = 20e-6  # seconds, for each of these lanes: ten times what it takes to look at one
 SETTLE_RETRY = 1.0  # seconds between attempts to store an outcome while the spool is sick
@@ -81,11 +80,8 @@ class Dispatcher:
         self._scheduler = Scheduler(spool, queue, clock)
         self._bell = asyncio.Event()
         self._workers: set[asyncio.Task[bool]] = set()
-        self._weights: dict[str, int] = {}
-        self._weighed_at = clock.monotonic()
-        self._turns = Turns[str](
-            lambda tenant: self._weights.get(tenant, 1), lambda _, at_work: at_work < settings.connections_per_site
-        )
+        self._weights = Weights(spool, clock)
+        self._turns = Turns[str](self._weights.of, lambda _, at_work: at_work < settings.connections_per_site)
         self._placing: dict[Lane, asyncio.Task[None]] = {}  # of which it is looked up where they go
         self._look_at = clock.monotonic()  # not before
         self._look_wide_at = self._look_at  # for lanes of tenants that have many already
@@ -199,7 +195,7 @@ class Dispatcher:
         """Look for lanes that are not known yet; return how many have their turns now or when it is known where."""
         known = self._turns.lanes | self._placing.keys() if self._placing else self._turns.lanes
         lanes = await self._scheduler.due_lanes(limit, known, but_of)
-        await self._weigh({lane.tenant for lane in lanes})
+        await self._weights.look_up({lane.tenant for lane in lanes}, self._turns.tenants)
         placed = await self._place(lanes)
         if placed == limit:
             self._bell.set()  # there may be more
@@ -236,16 +232,6 @@ class Dispatcher:
             self._turns.ready(lane, await self._attempts.site(lane.domain))
         finally:
             del self._placing[lane]
-
-    async def _weigh(self, tenants: Collection[str]) -> None:
-        """Look up weights: those of tenants with work, now and then anew."""
-        if self._clock.monotonic() - self._weighed_at >= WEIGHTS_INTERVAL:
-            self._weighed_at = self._clock.monotonic()
-            for each in {*tenants, *self._turns.tenants}:
-                self._weights[each] = await weight_of(self._spool, each)
-        for each in tenants:
-            if each not in self._weights:
-                self._weights[each] = await weight_of(self._spool, each)
 
     async def _staff(self) -> None:
         """Give every free slot a worker, as long as there is work that may be done."""

@@ -24,6 +24,7 @@ from mta.mail.address import domain_of
 from mta.mail.envelope import Envelope
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
+from mta.queue.gate import type_refusal
 from mta.queue.submission import Receipt, Submission
 from mta.spool.interface import ContentWriter, Full, Refused, Spool, SpoolError
 from mta.spool.records import MessageClass, Origin, Segment
@@ -35,6 +36,10 @@ _MESSAGE_ID_LIMIT = 512  # octets of a Message-ID worth remembering
 
 class Queue(Protocol):
     """The one door in, as mta.queue has it."""
+
+    @property
+    def refusal(self) -> type_refusal:
+        """Tell why new mail of a tenant is refused just now."""
 
     async def accept_each(self, submissions: Sequence[Submission]) -> Sequence[Receipt | SpoolError]:
         """Take responsibility for each that can be stored: durable on return. For the others, why not."""

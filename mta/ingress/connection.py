@@ -105,7 +105,13 @@ class Connection(asyncio.Protocol):
             return
         intake = self._intake
         session = Session(
-            self.listener, intake.limits, intake.hostname, self.client, intake.budget, now=intake.clock.now
+            self.listener,
+            intake.limits,
+            intake.hostname,
+            self.client,
+            intake.budget,
+            intake.queue.refusal,
+            now=intake.clock.now,
         )
         self._session = session
         if self.listener.tls == "implicit":

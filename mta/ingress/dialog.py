@@ -13,17 +13,18 @@ from mta.ingress import auth, replies
 from mta.ingress.access import Client, Identity
 from mta.ingress.body import Body, Budget
 from mta.ingress.parameters import MailFrom, parse_mail, parse_rcpt
-from mta.ingress.questions import Authenticate, StartTls
+from mta.ingress.questions import Authenticate, StartTls, TurnAway
 from mta.ingress.timing import NO_TIMING, SHORTEST, longest_hold, timing_of
 from mta.ingress.trace import Trace
 from mta.mail.envelope import Envelope, Recipient
 from mta.mail.reply import Reply
+from mta.queue.gate import type_refusal
 
 _CONTENT_LINE = {"pass": 65536, "refuse": 998}  # octets without CRLF, RFC 5321 4.5.3.1.6
 _RECIPIENT_SIZE = 256  # octets of a recipient beside its texts
 _UNFIT_FOR_TRACE = re.compile(r"[^A-Za-z0-9.:_\[\]\-]")
 
-type_outcome = Reply | Authenticate | StartTls
+type_outcome = Reply | Authenticate | StartTls | TurnAway
 
 
 class Dialog:
@@ -36,6 +37,7 @@ class Dialog:
         hostname: str,
         client: Client,
         budget: Budget,
+        refusal: type_refusal,
         *,
         now: Callable[[], float],
     ) -> None:
@@ -48,6 +50,7 @@ class Dialog:
         self._literal = client.literal
         self._budget = budget
         self._now = now
+        self._refusal = refusal
         self.forget_client()
 
     def forget_client(self) -> None:
@@ -173,7 +176,7 @@ class Dialog:
         # Nobody has a transaction before logging in.
         return replies.AUTH_ALREADY if self.identity is not None else None
 
-    def _mail_from(self, argument: str) -> Reply:
+    def _mail_from(self, argument: str) -> Reply | TurnAway:
         if not self._helo:
             return replies.HELO_FIRST
         if self._submits and self.identity is None:
@@ -183,6 +186,10 @@ class Dialog:
             return replies.NESTED_MAIL
         if self._budget.exhausted:
             return replies.NO_BUFFERS
+        tenant = self._listener.tenant if self.identity is None else self.identity.tenant
+        refused = self._refusal(tenant or "")
+        if refused is not None:
+            return TurnAway(replies.tenant_refused(refused.cause, refused.retry_after))
         parsed = parse_mail(argument, self._limits.size, holds=self._submits)
         if isinstance(parsed, Reply):
             return parsed

@@ -18,6 +18,12 @@ class StartTls(msgspec.Struct, frozen=True):
     """Do the handshake. Answered by `tls_started`."""
 
 
+class TurnAway(msgspec.Struct, frozen=True):
+    """No question: say `reply`, which the queue logs once for all who are turned away; 421 is the last word."""
+
+    reply: Reply
+
+
 class Store(msgspec.Struct, frozen=True):
     """Commit this stretch of a large message, of which more is to come.
 

@@ -68,5 +68,16 @@ NO_BUFFERS = Reply(452, "4.3.1", "Too much mail in transit, try again later")
 LOOP = Reply(554, "5.4.6", "Too many Received fields: this is a mail loop")
 NO_FROM = Reply(554, "5.6.0", "Message has no From field with an address that has a domain (RFC 5322 3.6)")
 SPOOL_FULL = Reply(452, "4.3.1", "Insufficient system storage, try again later")
+TENANT_REFUSED = {
+    "disk": Reply(452, "4.3.1", "Insufficient system storage for more of your mail"),
+    "backlog": Reply(421, "4.3.2", "More of your mail is waiting than can be delivered in time"),
+    "limit": Reply(421, "4.3.2", "As much of your mail is waiting as may wait"),
+}
 SPOOL_UNAVAILABLE = Reply(451, "4.3.0", "Mail system cannot store mail just now, try again later")
 SPOOL_REFUSED = Reply(554, "5.3.0", "Message cannot be stored")
+
+
+def tenant_refused(cause: str, seconds: int) -> Reply:
+    """Refuse a tenant's new mail for a time: mta.queue.capacity. 421 ends the session (RFC 5321 3.8), 452 does not."""
+    reply = TENANT_REFUSED[cause]
+    return reply._replace(text=f"{reply.text}, try again in {seconds} seconds")

@@ -15,8 +15,9 @@ from mta.ingress import auth, replies
 from mta.ingress.access import Client, Identity
 from mta.ingress.body import Body, Budget
 from mta.ingress.dialog import Dialog, type_outcome
-from mta.ingress.questions import Abandon, Accept, Authenticate, Question, Refusal, StartTls, Store
+from mta.ingress.questions import Abandon, Accept, Authenticate, Question, Refusal, StartTls, Store, TurnAway
 from mta.mail.reply import Reply
+from mta.queue.gate import admit_all, type_refusal
 
 STORE_AT = 256 * 1024  # octets; content beyond is committed as it arrives
 _LINE_LIMIT = 512  # octets with CRLF, RFC 5321 4.5.3.1.4
@@ -39,10 +40,12 @@ class Session:
         hostname: str,
         client: Client,
         budget: Budget,
+        refusal: type_refusal = admit_all,
         *,
         now: Callable[[], float],
     ) -> None:
-        self.dialog = Dialog(listener, limits, hostname, client, budget, now=now)
+        """`refusal` tells why new mail of a tenant is refused just now."""
+        self.dialog = Dialog(listener, limits, hostname, client, budget, refusal, now=now)
         self.question: Question | None = None
         self.closed = False  # after take_output nothing more will be said
         self.abrupt = False  # closed while the client may still be sending
@@ -249,6 +252,9 @@ class Session:
             self._say(outcome, "" if outcome is replies.UNKNOWN else about)  # it may be a password
             if outcome is replies.BYE:
                 self.closed = True
+        elif isinstance(outcome, TurnAway):
+            self._output.append(outcome.reply.wire())
+            self.closed = self.abrupt = outcome.reply.code == 421  # RFC 5321 3.8
         else:
             self.question = outcome
             if isinstance(outcome, StartTls):

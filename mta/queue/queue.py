@@ -20,6 +20,7 @@ from mta.mail.result import Outcome
 from mta.queue import transitions
 from mta.queue.acceptance import Lifetimes, acceptance
 from mta.queue.answer import Answer
+from mta.queue.gate import admit_all, type_refusal
 from mta.queue.job import Job
 from mta.queue.reports import report
 from mta.queue.retry import CONFIRM, WallJumps, retry_interval
@@ -47,8 +48,13 @@ class Queue:
         retry: Retry,
         ring: Callable[[], None],
         random: Callable[[], float] = _random.random,
+        refusal: type_refusal = admit_all,
     ) -> None:
-        """Use `ring` to tell the delivery role that there is work; a lost ring costs a second at most."""
+        """Use `ring` to tell the delivery role that there is work; a lost ring costs a second at most.
+
+        `refusal` tells why new mail of a tenant is refused just now.
+        """
+        self.refusal = refusal
         self._spool = spool
         self._clock = clock
         self._hostname = hostname

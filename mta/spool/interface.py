@@ -94,6 +94,21 @@ class Space(msgspec.Struct, frozen=True):
         return self.free > self.reserve
 
 
+class Backlog(msgspec.Struct, frozen=True):
+    """What a tenant has waiting, and what has gone through since it was counted first.
+
+    `messages` and `octets` of content wait; `untried` entries wait for their first attempt and are not held. `tried`
+    have had it, and messages have `left` with `left_octets`: these only grow, but for a spool that is counted anew.
+    """
+
+    messages: int = 0
+    octets: int = 0
+    untried: int = 0
+    tried: int = 0
+    left: int = 0
+    left_octets: int = 0
+
+
 class ContentWriter(Protocol):
     """Large content, committed as it arrives; collected by the spool if never referred to."""
 
@@ -174,6 +189,12 @@ class Spool(Protocol):
 
     def walk_entries(self, after: str = "") -> AsyncGenerator[tuple[Entry, Claim | None], None]:
         """Walk all entries, or those after an entry id, oldest first, a bounded number at a time; not a snapshot."""
+
+    async def backlogs(self) -> dict[str, Backlog]:
+        """Tell what each tenant has waiting; less, while a spool of an earlier version is being counted."""
+
+    async def count_backlog(self) -> bool:
+        """Count a bounded part of what has not been counted; tell whether there is more."""
 
     async def next_epoch(self) -> int:
         """Make this caller the owner of deliveries: a new epoch, greater than any before."""

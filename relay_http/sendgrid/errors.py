@@ -9,7 +9,7 @@ import msgspec
 from mta.accounts.keys import ApiKey
 from mta.spool.interface import Full, SpoolError, Unavailable, Uncertain
 from relay_http.body import Request, discard
-from relay_http.problem import PROBLEM_JSON, Problem, Refusal, busy, problem_json
+from relay_http.problem import PROBLEM_JSON, Problem, Refusal, TooMuch, busy, problem_json
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,11 @@ async def refuse(req: Request, resp: falcon.asgi.Response, error: Refusal, _para
         (first.field or "")[:128],
         first.message[:256],
     )
+    await _answer(req, resp, error)
+
+
+async def refuse_quietly(req: Request, resp: falcon.asgi.Response, error: TooMuch, _params: object) -> None:
+    """Answer a refusal that is not logged for each request."""
     await _answer(req, resp, error)
 
 

@@ -15,12 +15,13 @@ import msgspec
 from mta.accounts.senders import standing
 from mta.clock import Clock
 from mta.mail.address import domain_of
+from mta.queue.gate import type_refusal
 from mta.queue.submission import Receipt, Submission
 from mta.spool.interface import Spool
 from mta.spool.records import Segment
 from relay_http import auth
 from relay_http.body import Budget, Held, Request, decode, decoded_size, inflate, inflated_size, read
-from relay_http.problem import Problem, Refusal
+from relay_http.problem import Problem, Refusal, too_much
 from relay_http.sendgrid.request import MailSend as MailSendRequest
 from relay_http.sendgrid.request import read_mail_send
 from relay_http.sendgrid.translate import Draft, Drafts, Sending, translate
@@ -43,6 +44,10 @@ _T = TypeVar("_T")
 class AcceptingQueue(Protocol):
     """The door into the queue."""
 
+    @property
+    def refusal(self) -> type_refusal:
+        """Tell why new mail of a tenant is refused just now."""
+
     async def accept(self, *submissions: Submission) -> list[Receipt]:
         """Take responsibility for all of the submissions or none: durable on return."""
 
@@ -62,6 +67,9 @@ class MailSend:
         started = self._clock.monotonic()
         key = await auth.authenticate(req, self._spool)
         auth.require(key, "send")
+        refused = self._queue.refusal(key.tenant)
+        if refused is not None:
+            raise too_much(refused.cause, refused.retry_after)
         _require_json(req)
         resp.content_type = "text/plain; charset=utf-8"
         with self._budget.hold() as held:

@@ -14,7 +14,7 @@ import pytest
 from mta.mail.envelope import Recipient
 from mta.mail.event import Event, EventType, event_id
 from mta.mail.ids import new_message_id
-from mta.spool.interface import Acceptance, Change, Refused, Settlement, Spool, Unavailable
+from mta.spool.interface import Acceptance, Backlog, Change, Refused, Settlement, Spool, Unavailable
 from mta.spool.records import Claim, Entry, Message, MessageClass, Origin, RecipientState, Segment, State, Timer, Wish
 
 NOW = 1_800_000_000.0
@@ -64,6 +64,7 @@ def ended(entry: Entry, state: State = State.DELIVERED) -> Entry:
 
 
 CLAIM = Claim(epoch=1, attempt=1, retry_at=NOW + 30)
+STRANGER = Claim(epoch=2, attempt=1, retry_at=NOW + 30)
 
 
 async def the_head(spool: Spool, entry: Entry, now: float = NOW) -> tuple[Entry, Message]:
@@ -415,6 +416,41 @@ class SpoolContract:
         spool = await open_spool()
         assert await spool.log_end() == 40
         assert await spool.accept([a_message()]) == 41
+        await spool.close()
+
+    async def test_what_tenants_have_waiting_is_counted(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        assert await spool.backlogs() == {}
+        two = a_message(domains=("a.test", "b.test"), content=b"12345\r\n")
+        held, other = a_message(content=b"1\r\n"), a_message(tenant="other", content=b"12\r\n")
+        for each in (two, held, other):
+            await spool.accept([each])
+        acme = Backlog(messages=2, octets=10, untried=3)
+        assert await spool.backlogs() == {"acme": acme, "other": Backlog(messages=1, octets=4, untried=1)}
+        entry, message = await the_head(spool, held.entries[0])
+        at_rest = msgspec.structs.replace(entry, held=True)
+        assert await spool.change(Change(message=message, before=entry, after=at_rest))
+        assert (await spool.backlogs())["acme"] == msgspec.structs.replace(acme, untried=2)
+        later = msgspec.structs.replace(two.entries[0], attempts=1, due_at=NOW + 30)
+        entry, whole = await the_head(spool, two.entries[0])
+        await spool.claim(entry, CLAIM)
+        assert (await spool.backlogs())["acme"] == msgspec.structs.replace(acme, untried=2)
+        assert not await spool.settle(Settlement(message=whole, entry=later, claim=STRANGER))
+        assert await spool.settle(Settlement(message=whole, entry=later, claim=CLAIM))
+        assert (await spool.backlogs())["acme"] == msgspec.structs.replace(acme, untried=1, tried=1)
+        entry, _ = await the_head(spool, later, NOW + 30)
+        again = msgspec.structs.replace(CLAIM, attempt=2)
+        await spool.claim(entry, again)
+        await spool.settle(Settlement(message=whole, entry=ended(entry), claim=again))
+        assert (await spool.backlogs())["acme"] == msgspec.structs.replace(acme, untried=1, tried=1)
+        entry, _ = await the_head(spool, two.entries[1])
+        dropped = ended(entry, State.DROPPED)
+        assert await spool.change(Change(message=whole, before=entry, after=dropped))
+        assert (await spool.backlogs())["acme"] == Backlog(1, 3, 0, tried=1, left=1, left_octets=7)
+        await spool.close()
+        spool = await open_spool()
+        assert (await spool.backlogs())["acme"] == Backlog(1, 3, 0, tried=1, left=1, left_octets=7)
+        assert not await spool.count_backlog()
         await spool.close()
 
     async def test_epochs_grow(self, open_spool: OpenSpool) -> None:

@@ -19,6 +19,7 @@ from mta.config import Config
 from mta.delivery.letter import write
 from mta.mail import headers
 from mta.queue.desk import Desk
+from mta.queue.gate import admit_all
 from mta.queue.submission import Receipt, Submission
 from mta.spool.lmdb.opening import open_spool
 from relay_http.app import create_app
@@ -151,6 +152,7 @@ class Kept:
 
     def __init__(self) -> None:
         self.submissions: list[Submission] = []
+        self.refusal = admit_all
 
     async def accept(self, *submissions: Submission) -> list[Receipt]:
         self.submissions += submissions

@@ -50,11 +50,11 @@ async def test_two_sources_share_by_weight_each_with_its_name(story: Story) -> N
 
 async def test_a_tenant_leaves_from_its_own_pool(story: Story) -> None:
     await set_up(story, A, B, pools="{default: {a: 1}, own: {b: 1}}")
-    await tenants.assign(story.parts.spool, "lab", "own")
+    await tenants.change(story.parts.spool, "lab", pool="own")
     await asyncio.gather(*[story.send("ok@rcpt.test") for _ in range(5)])
     await story.arrived(5)
     assert leaving(story) == {("127.0.0.3", "b.relay.test"): 5}
-    await tenants.assign(story.parts.spool, "lab", "default")
+    await tenants.change(story.parts.spool, "lab", pool="default")
     await story.clock.advance(10)
     await story.send("ok@rcpt.test")
     await story.arrived(6)

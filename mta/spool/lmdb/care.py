@@ -5,6 +5,7 @@ other. It reads one snapshot, so it may run beside the relay; the pages that the
 come back into use when it ends. `backup` is a hot copy. `compact` needs the relay stopped.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ import msgspec
 from lmdb.verify import verify as verify_file
 
 from mta.spool.disk import sync_to_disk
-from mta.spool.interface import SpoolError, Unavailable
+from mta.spool.interface import Backlog, SpoolError, Unavailable
 from mta.spool.lmdb.content import page_count, read_loose
 from mta.spool.lmdb.environment import DATA_FILE, Environment, Table
 from mta.spool.lmdb.keys import (
@@ -27,6 +28,7 @@ from mta.spool.lmdb.keys import (
     revision_bytes,
     tenant_key,
 )
+from mta.spool.lmdb.tally import COUNTED, COUNTING, backlog_of, untried
 from mta.spool.lmdb.view import View, cursor_key
 from mta.spool.records import Entry, Message
 from mta.spool.sealing import Keyring
@@ -112,6 +114,7 @@ class _Walk:
         self._view = view
         self._referred: dict[bytes, int] = {}
         self._hinted: dict[bytes, int] = {}  # tenant and lane -> first second
+        self._tallies: Counter[tuple[bytes, str]] = Counter()  # tenant, which number
         self.counts: dict[str, int] = {}
         self.problems: list[str] = []
 
@@ -121,6 +124,7 @@ class _Walk:
         self._whole(Table.ENTRIES, self._entries)
         for table in (Table.DUE, Table.HELD, Table.CLAIMS, Table.TIMERS):
             self._whole(table, partial(self._rows_have_entries, table))
+        self._whole(Table.BACKLOG, self._backlogs)
         self._whole(Table.EVENTS, self._events)
         self._whole(Table.RECORDS, self._records)
         self._whole(Table.LOOSE, self._loose)
@@ -163,6 +167,9 @@ class _Walk:
 
     def _message(self, message: Message) -> None:
         self._count("octets", message.size)
+        tenant = tenant_key(message.tenant)
+        self._tallies[tenant, "messages"] += 1
+        self._tallies[tenant, "octets"] += message.size
         self._referred.update((each.content, page_count(each.size)) for each in message.segments)
         try:
             self._view.content(message, message.size)
@@ -188,6 +195,7 @@ class _Walk:
                 self._entry(name, key[:ENTRY_BYTES], entry)
 
     def _entry(self, name: str, key: bytes, entry: Entry) -> None:
+        self._tallies[tenant_key(entry.tenant), "untried"] += untried(entry)
         if self._view.get(Table.MESSAGES, key[:16] + b"\x00") is None:
             self._wrong(f"entry {name}: has no message")
         if not entry.waiting:
@@ -222,6 +230,18 @@ class _Walk:
             self._count("hints")
             second = int.from_bytes(key[TENANT_BYTES:-LANE_BYTES], "big")
             self._hinted.setdefault(key[:TENANT_BYTES] + key[-LANE_BYTES:], second)  # in order: the first is the least
+
+    def _backlogs(self) -> None:
+        get = self._view.get
+        rows = {key: backlog_of(get(Table.BACKLOG, key) or b"") for key in self._keys(Table.BACKLOG)}
+        if get(Table.META, COUNTING) is not None or get(Table.META, COUNTED) != get(Table.META, b"sequence"):
+            return  # a spool of an earlier version, which delivery counts
+        for key in rows.keys() | {key for key, _ in self._tallies}:
+            row = rows.get(key, Backlog())
+            for name in ("messages", "octets", "untried"):
+                there, counted = self._tallies[key, name], getattr(row, name)
+                if there != counted:
+                    self._wrong(f"backlog {key.hex()}: {there} {name}, {counted} were counted")
 
     def _events(self) -> None:
         expected: int | None = None

@@ -17,9 +17,10 @@ import lmdb
 from mta.mail.event import Event
 from mta.spool.interface import Full, Refused, SpoolError, Unavailable, Uncertain
 from mta.spool.lmdb.environment import Environment, Place, Room, Table
-from mta.spool.lmdb.keys import LANE_BYTES, TENANT_BYTES
+from mta.spool.lmdb.keys import LANE_BYTES, TENANT_BYTES, tenant_key
 from mta.spool.lmdb.log import log_pairs
-from mta.spool.lmdb.view import head_at
+from mta.spool.lmdb.tally import COUNTED, COUNTING, row_after
+from mta.spool.lmdb.view import View, head_at
 from mta.spool.sealing import Keyring, SealBroken
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 RECORDS_PER_COMMIT = 1000  # a group stops growing there; one operation may be larger, it is whole or nothing
 TOGETHER = 64  # operations that an inbox gives at once: seven records each, for a message with one recipient
 REOPEN_INTERVAL = 1.0  # seconds
+_ALL = b"\xff" * 16  # no message is behind it
 
 
 class Group:
@@ -42,6 +44,8 @@ class Group:
         self._left: set[bytes] = set()
         self._events: list[Event] = []
         self._sequence: int | None = None
+        self._tallies: dict[str, list[int]] = {}  # by tenant, as Backlog has them
+        self._counting: bytes | None = None  # up to which message all are counted, once looked up
         self.records = 0
 
     def put(self, table: Table, pairs: list[tuple[bytes, bytes]]) -> None:
@@ -107,11 +111,53 @@ class Group:
         self._left.update(gone)
         self.records += len(came) + len(gone)
 
+    def tally(
+        self,
+        message: bytes,
+        tenant: str,
+        messages: int = 0,
+        octets: int = 0,
+        untried: int = 0,
+        tried: int = 0,
+    ) -> None:
+        """Have what a tenant has waiting counted, by what happens to a message (its key): -1 for one that leaves.
+
+        PERF: with a tuple for what happens, and another for each sum, it took 2 µs a message instead of half a one.
+        """
+        if self._counting is None:
+            self._counting = self.get(Table.META, COUNTING) or _ALL
+        if message > self._counting:
+            return
+        numbers = self._tallies.get(tenant)
+        if numbers is None:
+            numbers = self._tallies[tenant] = [0, 0, 0, 0, 0, 0]
+        numbers[0] += messages
+        numbers[1] += octets
+        numbers[2] += untried
+        numbers[3] += tried
+        if messages < 0:
+            numbers[4] -= messages
+            numbers[5] -= octets
+
+    def settled(self) -> View:
+        """Hand everything to LMDB, so that a cursor meets it, and return a look at it."""
+        try:
+            self.flush()
+        except SpoolError as error:  # it is not for who looks to answer for the operations before
+            raise RuntimeError(str(error)) from None
+        for each in (self._puts, self._gone, self._came, self._left, self._events, self._tallies):
+            each.clear()
+        self._sequence = self._counting = None
+        return View(self._txn, self._tables, self._keyring)
+
     def flush(self) -> None:
         """Hand everything to LMDB; Refused if it did not take all of it."""
         if self._sequence is not None and self._events:
+            first, last = b"%d" % self._sequence, b"%d" % (self._sequence + len(self._events))
+            if self.get(Table.META, COUNTED) == first:
+                self._puts.setdefault(Table.META, {})[COUNTED] = last
             self._puts.setdefault(Table.EVENTS, {}).update(log_pairs(self._keyring, self._sequence, self._events))
-            self._puts.setdefault(Table.META, {})[b"sequence"] = b"%d" % (self._sequence + len(self._events))
+            self._puts.setdefault(Table.META, {})[b"sequence"] = last
         for table, gone in self._gone.items():
             database = self._tables[table]
             for key in gone:
@@ -121,6 +167,10 @@ class Group:
                 _, added = self._txn.cursor(self._tables[table]).putmulti(sorted(puts.items()))
                 if added != len(puts):
                     raise Refused(f"{table}: {added} of {len(puts)} records were taken")
+        for tenant, by in self._tallies.items():
+            key, backlogs = tenant_key(tenant), self._tables[Table.BACKLOG]
+            row = cast("bytes | None", self._txn.get(key, db=backlogs))
+            self._txn.put(key, row_after(row, by, self._keyring, key, tenant), db=backlogs)
         if self._came or self._left:
             self._put_hints()
 

@@ -20,6 +20,7 @@ import msgspec
 from mta.sizes import octets_of
 from mta.spool.disk import sync_to_disk
 from mta.spool.interface import Space, Unavailable
+from mta.spool.lmdb.tally import COUNTED
 
 if TYPE_CHECKING:
     from lmdb import _StatDict
@@ -46,6 +47,7 @@ class Table(StrEnum):
     EVENTS = "events"  # sequence of the last u64, page u8 -> sealed Events
     RECORDS = "records"  # kind, name hash, page u8 -> sealed named record
     LOOSE = "loose"  # content id -> pages u32, since u64: content that no message refers to (yet or any more)
+    BACKLOG = "backlog"  # tenant -> what it has waiting, sealed name (tally.py)
     META = "meta"  # name -> number: format version, last sequence, owner epoch
 
 
@@ -111,6 +113,7 @@ class Environment:
             found = txn.get(b"version", db=meta)
             if found is None:
                 txn.put(b"version", FORMAT_VERSION, db=meta)
+                txn.put(COUNTED, b"0", db=meta)
         if found is not None and found != FORMAT_VERSION:
             raise Unavailable(f"spool {self.path}: format version {found!r}, this program knows {FORMAT_VERSION!r}")
 

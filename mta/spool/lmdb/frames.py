@@ -6,6 +6,7 @@ A module of its own, because what is decoded needs its annotations whole, and my
 import msgspec
 
 from mta.spool.interface import Full, Refused, SpoolError, Unavailable, Uncertain
+from mta.spool.lmdb.counting import CountBacklog
 from mta.spool.lmdb.environment import Place
 from mta.spool.lmdb.operations import Accepting, Changing, Claiming, Settling, Wishing
 from mta.spool.lmdb.upkeep import (
@@ -22,7 +23,7 @@ from mta.spool.lmdb.upkeep import (
 
 _AnyOperation = (
     Accepting | Claiming | Wishing | Settling | Changing | StorePages | GiveUp | Collect | PutRecord | DeleteRecord
-    | NextEpoch | Quarantine | MendHints | DiscardEvents
+    | NextEpoch | Quarantine | MendHints | DiscardEvents | CountBacklog
 )  # fmt: skip
 _ERRORS: tuple[type[SpoolError], ...] = (Refused, Uncertain, Full, Unavailable)  # the first that fits
 encode = msgspec.msgpack.Encoder().encode

@@ -11,6 +11,7 @@ from mta.spool.records import Entry, Lane
 
 LANE_BYTES = 16
 TENANT_BYTES = 8
+MESSAGE_BYTES = 16
 ENTRY_BYTES = 18
 _KIND_BYTES = 4
 

@@ -19,6 +19,7 @@ from mta.companion import Household
 from mta.mail.event import Event
 from mta.spool.interface import (
     Acceptance,
+    Backlog,
     Change,
     ContentWriter,
     Due,
@@ -30,6 +31,7 @@ from mta.spool.interface import (
 from mta.spool.lmdb.apart import ProcessWriter
 from mta.spool.lmdb.arriving import LmdbContentWriter
 from mta.spool.lmdb.commit import committer_at
+from mta.spool.lmdb.counting import CountBacklog
 from mta.spool.lmdb.environment import Place, Room, Table
 from mta.spool.lmdb.keys import (
     ENTRY_BYTES,
@@ -43,6 +45,7 @@ from mta.spool.lmdb.keys import (
 )
 from mta.spool.lmdb.log import log_key
 from mta.spool.lmdb.operations import Accepting, Changing, Claiming, Settling, Wishing
+from mta.spool.lmdb.tally import backlog_of, tenant_of
 from mta.spool.lmdb.upkeep import (
     Collect,
     DeleteRecord,
@@ -95,6 +98,7 @@ class LmdbSpool:
             self._writer = ProcessWriter(place, keyring, apart)
             self._room = Room(lambda: self._writer.environment, lambda: True)
         self._lanes: dict[bytes, Lane] = {}
+        self._names: dict[bytes, str] = {}  # of tenants
 
     # Changes
 
@@ -250,6 +254,27 @@ class LmdbSpool:
                     found.append((entry, view.claim(key)))
                 more = cursor.set_range(key + b"\xff")
         return found, None
+
+    # What tenants have waiting
+
+    async def backlogs(self) -> dict[str, Backlog]:
+        """Tell what each tenant has waiting."""
+        found: dict[str, Backlog] = {}
+        with self._view() as view:
+            for key, row in cast("Iterator[tuple[bytes, bytes]]", view.cursor(Table.BACKLOG)):
+                name = self._names.get(key)
+                if name is None:
+                    try:
+                        name = self._names[key] = tenant_of(row, self._keyring, key)
+                    except SealBroken as error:
+                        log.error("backlog=%s left-out=yes error=%s", key.hex(), error)
+                        continue
+                found[name] = backlog_of(row)
+        return found
+
+    async def count_backlog(self) -> bool:
+        """Count a bounded part of what has not been counted; tell whether there is more."""
+        return cast("bool", await self._writer.perform(CountBacklog()))
 
     # The log
 

@@ -13,7 +13,8 @@ from mta.spool.interface import Acceptance, Refused
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.content import DIRECT_PAGES, check_whole, loose_value, page_count, page_keys, sealed_pages
 from mta.spool.lmdb.environment import Table
-from mta.spool.lmdb.keys import EntryKeys, entry_keys, message_key, pieces, revision_bytes
+from mta.spool.lmdb.keys import MESSAGE_BYTES, EntryKeys, entry_keys, message_key, pieces, revision_bytes
+from mta.spool.lmdb.tally import untried
 from mta.spool.records import Claim, Entry, Message, Segment, Wish
 from mta.spool.sealing import Keyring, new_content_key
 
@@ -33,6 +34,7 @@ class Accepted:
         self.hints: list[bytes] = []
         self.events: list[Event] = []
         self.adopted: dict[bytes, int] = {}
+        self._tallies: list[tuple[bytes, str, int, int]] = []  # message, tenant, octets, entries not tried
         for each in acceptances:
             self._add(each)
 
@@ -41,7 +43,9 @@ class Accepted:
         self.events += acceptance.events
         if not acceptance.entries:
             return
+        octets, fresh = len(acceptance.content), 0
         for segment in message.segments:
+            octets += segment.size
             if segment.content in self.adopted:
                 raise Refused("content belongs to one message, which takes it with it when it ends")
             self.adopted[segment.content] = page_count(segment.size)
@@ -56,6 +60,8 @@ class Accepted:
             pairs[Table.DUE].append((keys.due, revision_bytes(entry)))
             self.hints.append(keys.wake)
             pairs[Table.TIMERS].append((keys.timer, b""))
+            fresh += untried(entry)
+        self._tallies.append((message_key(message.id), message.tenant, octets, fresh))
 
     def accept(self, group: Group) -> int:
         """Store them; return the position of the last event."""
@@ -74,6 +80,8 @@ class Accepted:
             if pairs:
                 group.put(table, pairs)
         group.hint(came=self.hints)
+        for key, tenant, octets, fresh in self._tallies:
+            group.tally(key, tenant, 1, octets, fresh)
         if self.adopted:
             group.delete(Table.LOOSE, list(self.adopted))
 
@@ -131,7 +139,8 @@ class Step:
             return False
         self._accepted.check(group)
         group.delete(Table.CLAIMS, [self._keys.entry])
-        self._put(group)
+        first = int(owner.attempt == 1)
+        self._put(group, -first, first)
         return True
 
     def change(self, before: Entry, group: Group) -> bool:
@@ -145,26 +154,32 @@ class Step:
         if not before.held:
             group.hint(gone=[keys.wake])
         group.delete(Table.TIMERS, [keys.timer])
-        self._put(group)
+        still = bool(self._after.waiting) and untried(self._after)
+        self._put(group, still - untried(before))
         if self._after.waiting:
             group.put(Table.TIMERS, [(self._keys.timer, b"")])
         return True
 
-    def _put(self, group: Group) -> None:
+    def _put(self, group: Group, fresh: int, tried: int = 0) -> None:
+        """Store it; `fresh` and `tried` are by how much that changes what waits for its first attempt or had it."""
         self._accepted.put(group)
         group.log(self._events)
-        after, keys = self._after, self._keys
+        after, keys, message = self._after, self._keys, self._message
+        messages = octets = 0
         if after.waiting:
             replace_record(group, Table.ENTRIES, keys.entry, self._pairs)
             table, row = _place(after, keys)
             group.put(table, [(row, revision_bytes(after))])
             if not after.held:
                 group.hint(came=[keys.wake])
-            return
-        delete_record(group, Table.ENTRIES, keys.entry)
-        group.delete(Table.TIMERS, [keys.timer])
-        if self._message.entries == 1 or not group.keys_from(Table.ENTRIES, message_key(after.message), 1):
-            remove_message(group, self._message)
+        else:
+            delete_record(group, Table.ENTRIES, keys.entry)
+            group.delete(Table.TIMERS, [keys.timer])
+            if message.entries == 1 or not group.keys_from(Table.ENTRIES, message_key(after.message), 1):
+                remove_message(group, message)
+                messages, octets = -1, -message.size
+        if messages or fresh or tried:
+            group.tally(keys.entry[:MESSAGE_BYTES], message.tenant, messages, octets, fresh, tried)
 
 
 def remove_message(group: Group, message: Message) -> None:

@@ -32,16 +32,16 @@ async def test_a_weight_is_kept_and_changed(spool):
     await tenants.create(spool, "acme", 100.0, weight=3)
     await tenants.create(spool, "acme", 100.0, weight=5)  # changes nothing
     assert await tenants.weight_of(spool, "acme") == 3
-    await tenants.weigh(spool, "acme", 7)
+    await tenants.change(spool, "acme", weight=7)
     assert [(each.name, each.weight, each.created_at) for each in await tenants.list_all(spool)] == [("acme", 7, 100.0)]
     with pytest.raises(AccountError, match="no tenant 'other'"):
-        await tenants.weigh(spool, "other", 2)
+        await tenants.change(spool, "other", weight=2)
 
 
 async def test_whose_weight_cannot_be_read_has_the_usual_one(spool, caplog):
     await spool.put_record(tenants.KIND, "acme", b"\xc1", replace=True)
     assert await tenants.weight_of(spool, "acme") == 1
-    assert "tenant=acme weight=1" in caplog.text
+    assert "tenant=acme settings=default" in caplog.text
     assert await tenants.weight_of(spool, "nobody") == 1
 
 
@@ -54,10 +54,10 @@ async def test_a_record_from_before_weights_and_pools_can_be_read(spool):
 async def test_a_pool_is_kept_and_changed(spool):
     await tenants.create(spool, "acme", 100.0, weight=3, pool="gold")
     assert await tenants.pool_of(spool, "acme") == "gold"
-    await tenants.assign(spool, "acme", "own")
+    await tenants.change(spool, "acme", pool="own")
     assert [(each.pool, each.weight) for each in await tenants.list_all(spool)] == [("own", 3)]
-    await tenants.weigh(spool, "acme", 7)
+    await tenants.change(spool, "acme", weight=7)
     assert [(each.pool, each.weight) for each in await tenants.list_all(spool)] == [("own", 7)]
     assert await tenants.pool_of(spool, "nobody") == ""
     with pytest.raises(AccountError, match="no tenant 'other'"):
-        await tenants.assign(spool, "other", "own")
+        await tenants.change(spool, "other", pool="own")

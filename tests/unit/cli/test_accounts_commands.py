@@ -100,3 +100,54 @@ def test_a_mistake_is_one_line_and_changes_nothing(relay: Any, arguments: list[s
     assert done.err.count("\n") == 1
     assert complaint in done.err
     assert relay.run("keys", "list", "--json").out == relay.run("domains", "list", "--json").out == ""
+
+
+def test_a_tenant_has_limits_and_shows_what_waits(relay: Any) -> None:
+    relay.run("tenants", "create", "acme")
+    done = relay.run("tenants", "set", "acme", "--backlog-messages", "1000", "--backlog-octets", "2GiB", "--json")
+    assert (done.code, done.record) == (0, {"tenant": "acme", "most_messages": 1000, "most_octets": 2 << 30})
+    relay.run("tenants", "set", "acme", "--weight", "3")
+    [listed] = relay.run("tenants", "list", "--json").records
+    assert (listed["tenant"], listed["weight"], listed["waiting"], listed["octets"]) == ("acme", 3, 0, 0)
+    shown = relay.run("tenants", "show", "acme", "--json").record
+    assert (shown["most_messages"], shown["most_octets"], shown["weight"]) == (1000, 2 << 30, 3)
+    assert shown["doors"] == {}  # nobody runs
+    assert "limits    1000 messages" in relay.run("tenants", "show", "acme").out
+    relay.run("tenants", "set", "acme", "--backlog-messages", "0")
+    assert relay.run("tenants", "show", "acme", "--json").record["most_messages"] is None
+    nothing = relay.run("tenants", "set", "acme")
+    assert (nothing.code, "say what" in nothing.err) == (2, True)
+    wrong = relay.run("tenants", "set", "acme", "--backlog-octets", "10%")
+    assert (wrong.code, "not a size" in wrong.err) == (2, True)
+    assert relay.run("tenants", "show", "nobody").code == 1
+
+
+def test_a_share_is_reserved_listed_and_given_back(relay: Any) -> None:
+    relay.run("tenants", "create", "acme")
+    times = ("--from", "2026-12-01T08:00Z", "--until", "2026-12-01T10:00+01:00")
+    made = relay.run("tenants", "reserve", "acme", "--share", "30%", *times, "--json")
+    assert made.code == 0
+    assert made.record == {"id": made.record["id"], "tenant": "acme", "share": 0.3, "from_at": 1796112000.0,
+                           "until_at": 1796115600.0}  # fmt: skip
+    assert "30%" in relay.run("tenants", "reservations").out
+    assert relay.run("tenants", "reservations", "--json").records == [made.record]
+    again = relay.run("tenants", "reserve", "acme", "--share", "30%", *times)
+    assert (again.code, "has a reservation" in again.err) == (1, True)
+    assert relay.run("tenants", "unreserve", made.record["id"]).code == 0
+    assert relay.run("tenants", "reservations", "--json").records == []
+    assert relay.run("tenants", "unreserve", made.record["id"]).code == 1
+
+
+def test_a_reservation_that_is_not_one_is_refused(relay: Any) -> None:
+    relay.run("tenants", "create", "acme")
+    for share, until, said in (
+        ("30", "2126-12-01T08:00Z", "not a share such as 30%"),
+        ("0%", "2126-12-01T08:00Z", "above 0%"),
+        ("95%", "2126-12-01T08:00Z", "at most 90%"),
+        ("30%", "tomorrow", "not a time"),
+        ("30%", "2126-12-01T08:00", "has no zone"),
+        ("30%", "2016-12-01T08:00Z", "ends after it begins"),
+    ):
+        done = relay.run("tenants", "reserve", "acme", "--share", share, "--until", until)
+        assert done.code != 0
+        assert said in done.err

@@ -18,6 +18,7 @@ from mta.mail.envelope import Envelope, Recipient
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Verdict
+from mta.queue import weights
 from mta.queue.drain import Rates
 from mta.queue.explanation import HeldBy
 from mta.queue.job import Job
@@ -183,8 +184,8 @@ async def test_tenants_share_by_weight_and_a_new_weight_holds_soon(bench: Bench)
     bench.peer.let_go(36)
     await bench.until(lambda: len(bench.peer.begun) == 40)
     assert Counter(bench.peer.tenants)["heavy"] == pytest.approx(30, abs=2)
-    await tenants.weigh(bench.spool, "light", 3)
-    await bench.clock.advance(module.WEIGHTS_INTERVAL)
+    await tenants.change(bench.spool, "light", weight=3)
+    await bench.clock.advance(weights.INTERVAL)
     bench.ring()
     await asyncio.sleep(0.05)
     bench.peer.let_go(40)

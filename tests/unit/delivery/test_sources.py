@@ -231,12 +231,12 @@ async def test_a_tenant_s_pool_is_known_within_ten_seconds(caplog: pytest.LogCap
     await bench.spool.put_record(tenants.KIND, "acme", stored, replace=True)
     assert await bench.sources.pool_of("acme") == "default"
     assert await bench.sources.pool_of("nobody") == "default"
-    await tenants.assign(bench.spool, "acme", "gold")  # type: ignore[arg-type]
+    await tenants.change(bench.spool, "acme", pool="gold")  # type: ignore[arg-type]
     assert await bench.sources.pool_of("acme") == "default"
     await bench.clock.advance(10)
     assert await bench.sources.pool_of("acme") == "gold"
     assert await bench.deliver(pool="gold") == "b"
-    await tenants.assign(bench.spool, "acme", "gone")  # type: ignore[arg-type]
+    await tenants.change(bench.spool, "acme", pool="gone")  # type: ignore[arg-type]
     await bench.clock.advance(10)
     assert await bench.sources.pool_of("acme") == "default"
     assert "tenant=acme pool=gone error=not-configured instead=default" in caplog.text

@@ -21,6 +21,7 @@ from mta.accounts.senders import Standing
 from mta.config import HostPort, Limits, Listener, parse
 from mta.ingress.access import Identity
 from mta.ingress.server import Ingress
+from mta.queue.gate import Turned
 from mta.queue.submission import Receipt, Submission
 from mta.spool.interface import SpoolError
 from mta.spool.records import Segment
@@ -38,9 +39,13 @@ class Keeping:
         self.failure: Exception | None = None
         self.failures: dict[str, SpoolError] = {}
         self.together: list[int] = []
+        self.turned: dict[str, Turned] = {}
         self.asked = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
+
+    def refusal(self, tenant: str) -> Turned | None:
+        return self.turned.get(tenant)
 
     async def accept_each(self, submissions: Sequence[Submission]) -> list[Receipt | SpoolError]:
         self.asked.set()

@@ -3,7 +3,7 @@
 `C:` a line the client sends (lines that follow one another leave in one packet), `R:` the same without CRLF,
 with escapes (`\\{x*600}` repeats); `S:` what the next reply line must begin with; `X:` the server hangs up.
 Head lines: `listener:` and `limits:` settings, `accepted:` how many messages the queue got in the end, and
-`cut: no` where it is the packet that matters.
+`cut: no` where it is the packet that matters; `turned:` why the listener's tenant is turned away.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from mta.ingress.body import Budget
 from mta.ingress.questions import Accept, Authenticate, StartTls
 from mta.ingress.session import Session
 from mta.mail.reply import Reply
+from mta.queue.gate import Turned
 
 NOW = 1_795_222_923.0  # 2026-11-21T01:02:03Z
 DIALOGS = sorted((Path(__file__).parents[2] / "dialogs").glob("*.smtp"))
@@ -52,6 +53,10 @@ class Dialog:
         pairs = (each.split("=") for each in self.head.get(name, "").split())
         return {key: int(value) if value.isdigit() else value for key, value in pairs}
 
+    def refusal(self, _: str) -> Turned | None:
+        turned = self.settings("turned")
+        return Turned(**turned) if turned else None  # type: ignore[arg-type]
+
 
 def unescaped(text: str) -> bytes:
     text = re.sub(r"\\\{(.)\*(\d+)\}", lambda found: found[1] * int(found[2]), text)
@@ -61,6 +66,7 @@ def unescaped(text: str) -> bytes:
 @pytest.mark.parametrize("dialog", [*map(Dialog, DIALOGS)], ids=str)
 async def test_over_a_socket(dialog: Dialog, serve, make_listener):
     door = await serve(make_listener(**dialog.settings("listener")), **dialog.settings("limits"))
+    door.queue.refusal = dialog.refusal
     door.clock.go.set()  # wrong logins take no time
     peer = await door.open()
     for sent, expected in dialog.turns:
@@ -92,7 +98,8 @@ def octets(session: Session, data: bytes, accepted: list[bytes]) -> Iterator[byt
 def test_octet_by_octet(dialog: Dialog, make_listener):
     limits = Limits.model_validate(dialog.settings("limits"))
     listener = make_listener(**dialog.settings("listener"))
-    session = Session(listener, limits, "mx.fairlead.test", client_at("127.0.0.1"), Budget(1 << 20), now=lambda: NOW)
+    client, budget = client_at("127.0.0.1"), Budget(1 << 20)
+    session = Session(listener, limits, "mx.fairlead.test", client, budget, dialog.refusal, now=lambda: NOW)
     session.greet()
     accepted: list[bytes] = []
     output = session.take_output()

@@ -12,6 +12,7 @@ import pytest
 from mta.accounts import domains, keys, tenants
 from mta.config import Config, Limits
 from mta.queue.desk import Desk
+from mta.queue.gate import Turned
 from mta.queue.submission import Receipt, Submission
 from mta.spool.interface import Space, SpoolError
 from mta.spool.records import Segment
@@ -93,10 +94,14 @@ class MemoryQueue:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Submission, ...]] = []
+        self.turned: dict[str, Turned] = {}
         self.error: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
         self.waiting = asyncio.Event()
+
+    def refusal(self, tenant: str) -> Turned | None:
+        return self.turned.get(tenant)
 
     async def accept(self, *submissions: Submission) -> list[Receipt]:
         self.waiting.set()

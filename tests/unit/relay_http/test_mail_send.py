@@ -15,6 +15,7 @@ import pytest
 
 from mta.mail.envelope import Notify
 from mta.mail.ids import message_id_bytes
+from mta.queue.gate import Turned
 from mta.spool.interface import Full, Refused, Unavailable, Uncertain
 from mta.spool.records import Origin
 
@@ -394,3 +395,23 @@ async def test_json_that_would_become_many_objects_is_too_large(make_api: Any, i
     body = b'{"x": ' + opened + b",".join([item] * 60_000) + closed + b"}"
     for each, headers in ((body, {}), (gzip.compress(body), {"Content-Encoding": "gzip"})):
         assert (await api.post(each, headers)).status_code == 413
+
+
+async def test_a_tenant_with_too_much_waiting_is_told_when_to_come_back(api: Any, mail: Json, caplog: Any) -> None:
+    caplog.set_level(logging.INFO)
+    api.queue.turned["shop"] = Turned("backlog", 90)
+    result = await api.send(mail)
+    assert (result.status_code, result.headers["retry-after"]) == (429, "90")
+    assert result.json == {
+        "errors": [
+            {
+                "message": "more of your mail is waiting than can be delivered in time, try again in 90 seconds",
+                "field": None,
+                "help": None,
+            }
+        ]
+    }
+    assert not api.queue.calls
+    assert not caplog.records  # the gate says once for all of them when it begins and when it ends
+    del api.queue.turned["shop"]
+    assert (await api.send(mail)).status_code == 202
