@@ -26,7 +26,7 @@ _KNOWN_FOR = 10.0  # seconds that a tenant's settings are known, and reservation
 _LEARNED = 100  # tenants, of which the settings are read in one look
 _OTHERS = "*"  # stands in the log for all who are not named
 _PORTION_PAUSE = 0.05  # seconds between the portions of counting a spool
-_COUNT_INTERVAL = 3600.0  # seconds between looks for a spool to be counted
+COUNT_INTERVAL = 3600.0  # seconds between looks for a spool to be counted
 
 
 class Turned(msgspec.Struct, frozen=True):
@@ -208,4 +208,4 @@ async def keep_counted(spool: Spool, clock: Clock, stop: asyncio.Event) -> None:
         except SpoolError as error:
             log.warning("backlog=not-counted error=%s", error)
             more = False
-        await clock.wait(stop, _PORTION_PAUSE if more else _COUNT_INTERVAL)
+        await clock.wait(stop, _PORTION_PAUSE if more else COUNT_INTERVAL)

@@ -18,6 +18,7 @@ from mta.lab.clock import FakeClock
 from mta.lab.laboratory import Laboratory, RelayPorts, lab_config
 from mta.lab.mailbox import Captured
 from mta.mail.event import Event
+from mta.queue import gate
 from mta.queue.answer import Answer
 from mta.spool.interface import Due
 from mta.spool.records import Wish
@@ -144,6 +145,13 @@ def free_ports(count: int) -> list[int]:
     for each in sockets:
         each.close()
     return ports
+
+
+@pytest.fixture(autouse=True)
+def at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let days pass at once: whoever wakes in between lets all others wake too, the mover each few seconds."""
+    monkeypatch.setattr(gate, "REST", 30 * DAY)
+    monkeypatch.setattr(gate, "COUNT_INTERVAL", 30 * DAY)
 
 
 @pytest.fixture
