@@ -5,9 +5,9 @@ commit is over: who is killed meanwhile has done it and does not know.
 """
 
 import asyncio
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from itertools import islice, zip_longest
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from mta.mail.event import Event
 from mta.spool.interface import (
     Acceptance,
+    Backlog,
     Change,
     Due,
     Refused,
@@ -47,6 +48,7 @@ class Stored:
         self.log: list[tuple[int, Event]] = []
         self.position = 0
         self.epoch = 0
+        self.gone: dict[str, Counter[str]] = defaultdict(Counter)  # of tenants: entries tried, messages and octets left
 
     def accept(self, acceptances: Sequence[Acceptance]) -> int:
         taken = [each.content for acceptance in acceptances for each in acceptance.message.segments]
@@ -90,6 +92,7 @@ class Stored:
         if self.claims.get(entry.id) != settlement.claim:
             return False
         del self.claims[entry.id]
+        self.gone[entry.tenant]["tried"] += not self.entries[entry.id].attempts
         self._step(entry, settlement.events, settlement.acceptances)
         return True
 
@@ -112,7 +115,9 @@ class Stored:
         del of_message[after.id]
         if not of_message:
             del self.of_message[after.message]
-            for segment in self.messages.pop(after.message).segments:
+            message = self.messages.pop(after.message)
+            self.gone[message.tenant].update(left=1, left_octets=message.size)
+            for segment in message.segments:
                 del self.contents[segment.content]
 
     def _put(self, entry: Entry) -> None:
@@ -203,6 +208,22 @@ class MemorySpool:
         entry = self._stored.entries[entry_id]
         return Due(entry, self._stored.messages[entry.message])
 
+    async def ahead_of(self, entry: Entry, limit: int) -> int:
+        return min(limit, bisect_left(self._stored.due.get(entry.lane, []), (entry.due_at, entry.id)))
+
+    async def backlogs(self) -> dict[str, Backlog]:
+        stored = self._stored
+        found: dict[str, Counter[str]] = defaultdict(Counter)
+        for message in stored.messages.values():
+            found[message.tenant].update(messages=1, octets=message.size)
+        for entry in stored.entries.values():
+            found[entry.tenant]["untried"] += not (entry.attempts or entry.held)
+        tenants = {*found, *stored.gone}
+        return {each: Backlog(**(found[each] + stored.gone[each])) for each in tenants}
+
+    async def count_backlog(self) -> bool:
+        return False
+
     async def next_due_at(self, after: float) -> float | None:
         return _first_after(self._stored.due_in_all, after)
 
@@ -251,9 +272,10 @@ class MemorySpool:
         of_message = self._stored.of_message.get(message_id, {})
         return [(self._stored.entries[each], self._stored.claims.get(each)) for each in of_message]
 
-    async def walk_entries(self) -> AsyncIterator[tuple[Entry, Claim | None]]:
-        for entry in list(self._stored.entries.values()):
-            yield entry, self._stored.claims.get(entry.id)
+    async def walk_entries(self, after: str = "") -> AsyncGenerator[tuple[Entry, Claim | None], None]:
+        for entry_id, entry in sorted(self._stored.entries.items()):
+            if entry_id > after:
+                yield entry, self._stored.claims.get(entry_id)
 
     async def next_epoch(self) -> int:
         self._stored.epoch += 1
