@@ -23,9 +23,7 @@ _NAME_LIMIT = 76
 _ENCODED_WORD = 52  # octets of encoded text in one encoded word: 64 with its frame, so it fits after `Reply-To: `
 _QUOTED_LIMIT = 60
 
-_LITERAL = (
-    bytes([octet for octet in range(32, 127) if octet != ord("=")]) + b"\t\n"
-)  # what quoted-printable leaves alone
+_LITERAL = bytes([*range(32, ord("=")), *range(ord("=") + 1, 127)]) + b"\t\n"  # what quoted-printable leaves alone
 _Q_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")  # RFC 2047 5 (3)
 _ATTRIBUTE_SAFE = _Q_SAFE - frozenset(b"*/") | frozenset(b"._~")  # inside attribute-char of RFC 2231 7
 _PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
@@ -228,7 +226,7 @@ def _text(part: Part) -> list[bytes]:
 def _is_literal(text: bytes) -> bool:
     """Tell whether quoted-printable would leave a text of literal octets as it is (RFC 2045 6.7).
 
-    PERF: writing it takes the standard library 8 ns an octet, this 1.
+    PERF: the standard library takes more than twice as long to write it (84 and 36 µs for 2 KB on a busy machine).
     """
     if b" \n" in text or b"\t\n" in text or text.endswith((b" ", b"\t")):
         return False

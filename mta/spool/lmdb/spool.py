@@ -298,9 +298,10 @@ class LmdbSpool:
             found = view.named(key)
         if found is None:
             return None
-        if len(self._known) >= _KNOWN:
-            self._known.clear()
-        self._known[key] = row, found[1]
+        if row[:1] == b"\x01":  # it is in one piece, as nearly all are: what is kept is bounded
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[key] = row, found[1]
         return found[1]
 
     async def put_record(self, kind: str, name: str, value: bytes, *, replace: bool) -> bool:
