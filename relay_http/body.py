@@ -1,9 +1,7 @@
 """Request bodies: read whole, bounded in size, inflated, decoded; and the octets a process may hold at once."""
 
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self, cast
 
 import falcon.asgi
 import msgspec
@@ -12,28 +10,37 @@ from relay_http.problem import Problem, Refusal, busy
 
 BODY_LIMIT = 30_000_000  # octets: a whole message with its attachments, as sent and inflated
 _DISCARD_LIMIT = 2 * BODY_LIMIT
-_CHUNK = 1 << 16
 _OBJECT_SIZE = 64  # octets of an empty Python object, and of the reference to it
 
 
 class Request(falcon.asgi.Request):
-    """A request that knows whether its client hung up before the body's end, which Falcon's stream hides."""
+    """A request that reads its own body: Falcon's stream hides whether the client hung up before the end.
 
-    def __init__(self, scope: dict[str, Any], receive: Any, *args: Any, **kwargs: Any) -> None:  # Falcon's signature
-        self.hung_up = False
+    PERF: it costs less, too: what has come whole, as most bodies do, waits for nothing.
+    """
 
-        async def watched() -> Any:
-            event = await receive()
-            if event["type"] == "http.disconnect":
-                self.hung_up = True
-            return event
-
-        super().__init__(scope, watched, *args, **kwargs)
+    def __init__(self, scope: dict[str, Any], receive: Any, first_event: Any = None, options: Any = None) -> None:
+        """Take what Falcon gives; `first_event` has the beginning of the body."""
+        super().__init__(scope, receive, first_event, options)
         self.client: str = next(iter(scope.get("client") or ()), "")  # "" on a unix socket
+        self.hung_up = False
+        self._next = first_event
+        self._ended = False
+
+    async def read_on(self) -> bytes:
+        """Read the next octets of the body; nothing at its end, or when the client has hung up."""
+        while not self._ended:
+            event = self._next or await self._receive()
+            self._next = None
+            self.hung_up = event["type"] == "http.disconnect"
+            self._ended = self.hung_up or not event.get("more_body")
+            if octets := event.get("body"):
+                return cast("bytes", octets)
+        return b""
 
 
 class Held:
-    """What one request holds of the process's budget."""
+    """What one request holds of the process's budget, until the end of its `with`."""
 
     def __init__(self, budget: "Budget") -> None:
         self._budget = budget
@@ -48,6 +55,12 @@ class Held:
         self._budget.held += octets
         self.octets += octets
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._budget.held -= self.octets
+
 
 class Budget:
     """How many octets of requests this process may hold in memory."""
@@ -56,14 +69,9 @@ class Budget:
         self.limit = limit
         self.held = 0
 
-    @contextmanager
-    def hold(self) -> Iterator[Held]:
-        """Hold octets until the block ends."""
-        held = Held(self)
-        try:
-            yield held
-        finally:
-            self.held -= held.octets
+    def hold(self) -> Held:
+        """Hold octets, none yet, until the block ends that this begins."""
+        return Held(self)
 
 
 async def read(req: Request, held: Held) -> bytes:
@@ -73,7 +81,7 @@ async def read(req: Request, held: Held) -> bytes:
         raise _too_large()
     chunks: list[bytes] = []
     total = 0
-    while chunk := await req.stream.read(_CHUNK):
+    while chunk := await req.read_on():
         total += len(chunk)
         if total > BODY_LIMIT:
             raise _too_large()
@@ -91,7 +99,7 @@ async def discard(req: Request) -> bool:
     """
     left = _DISCARD_LIMIT
     while left > 0:
-        chunk = await req.stream.read(_CHUNK)
+        chunk = await req.read_on()
         if not chunk:
             return True
         left -= len(chunk)
@@ -119,7 +127,7 @@ def inflated_size(data: bytes) -> int:
 
 def decoded_size(data: bytes) -> int:
     """Bound the octets that JSON becomes beside its strings: `[],` over and over would be twenty times itself."""
-    return _OBJECT_SIZE * sum(map(data.count, (b",", b"[", b"{")))
+    return _OBJECT_SIZE * (len(data) - len(data.translate(None, b",[{")))
 
 
 def decode(data: bytes) -> object:

@@ -170,6 +170,7 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._received_at = 0.0
         self._begun_at = 0.0
+        self._expecting = False
         self._timer: TimerHandle | None = None
         self._replaying = False
 
@@ -186,7 +187,9 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
-        self._expect_nothing()
+        self._expecting = False
+        if self._timer is not None:
+            self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -202,7 +205,7 @@ class Connection(HttpToolsProtocol):
             self._close_with(b"400 Bad Request", "not an HTTP request")
         if self._head > HEAD_LIMIT and not self.transport.is_closing():
             self._close_with(b"431 Request Header Fields Too Large", "request header too large")
-        if self._timer is None and self._answered:
+        if not self._expecting and self._answered:
             self._expect_request()  # blank lines between requests have stopped uvicorn's timer
 
     def on_message_begin(self) -> None:
@@ -223,7 +226,7 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return  # the body comes yet
         self._head = 0
-        self._expect_nothing()
+        self._expecting = False
         super().on_message_complete()
 
     def on_url(self, url: bytes) -> None:
@@ -269,21 +272,22 @@ class Connection(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _expect_request(self) -> None:
-        """From now on a request has to come: something every `idle` seconds, all of it within `session`."""
-        self._expect_nothing()
-        self._received_at = self._begun_at = self.loop.time()
-        self._timer = self.loop.call_later(self._limits.idle, self._check)
+        """From now on a request has to come: something every `idle` seconds, all of it within `session`.
 
-    def _expect_nothing(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        PERF: a timer that runs is left to run, and looks again when it is over: most requests come whole.
+        """
+        self._received_at = self._begun_at = self.loop.time()
+        self._expecting = True
+        if self._timer is None:
+            self._timer = self.loop.call_later(self._limits.idle, self._check)
 
     def _check(self) -> None:
+        self._timer = None
+        if not self._expecting:
+            return
         whole = HEAD_TIME if self._in_head else self._limits.session
         due = min(self._received_at + self._limits.idle, self._begun_at + whole)
         if due <= self.loop.time():
-            self._timer = None
             self.transport.close()
         else:
             self._timer = self.loop.call_at(due, self._check)

@@ -6,7 +6,7 @@ is all of `com`.
 """
 
 import re
-from collections.abc import Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -78,7 +78,8 @@ async def find(spool: Spool, name: str) -> Domain | None:
 
 async def owner_of(spool: Spool, domain: str) -> Domain | None:
     """Return the nearest registered domain at or above `domain`, which may be any text."""
-    for name in _ancestors(domain):
+    # no name that counts is longer, and what comes from outside is kept for a while
+    for name in _ancestors(domain.rstrip(".")[-DOMAIN_LIMIT - 1 :]):
         found = await find(spool, name)
         if found is not None:
             return found
@@ -101,12 +102,14 @@ def normalise(name: str) -> str:
     return normal
 
 
-def _ancestors(domain: str) -> Iterator[str]:
-    """Yield the normal names at and above `domain`, nearest first, top-level ones only if that is what it is.
+@lru_cache(maxsize=256)
+def _ancestors(domain: str) -> tuple[str, ...]:
+    """List the normal names at and above `domain`, nearest first, top-level ones only if that is what it is.
 
     Labels that cannot be a name's are passed over rather than trusted: what stands above them has an owner.
     """
-    labels = _DOTS.split(domain.rstrip("."))[-_LABELS:]
+    found = []
+    labels = _DOTS.split(domain)[-_LABELS:]
     for start in range(max(1, len(labels) - 1)):
         name = ".".join(labels[start:])
         if len(name) > DOMAIN_LIMIT:
@@ -116,4 +119,5 @@ def _ancestors(domain: str) -> Iterator[str]:
         except AddressError:
             continue
         if is_domain(normal):
-            yield normal
+            found.append(normal)
+    return tuple(found)

@@ -10,6 +10,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -43,7 +44,8 @@ class ApiKey(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     operator: bool = False
 
 
-_decode = msgspec.msgpack.Decoder(ApiKey).decode
+# PERF: a key asks again and again, and its record seldom changes.
+_decode = lru_cache(maxsize=1024)(msgspec.msgpack.Decoder(ApiKey).decode)
 _NOBODY = ApiKey(id="", tenant="", scopes=(), digest=bytes(32), created_at=0.0, revoked_at=1.0)
 _NO_SECRET = ("", "")
 

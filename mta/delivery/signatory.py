@@ -75,7 +75,11 @@ class Signatory:
         self._process: Companion | None = None
         self._closed = False
         self._gathered: list[tuple[_Request, asyncio.Future[_Answer]]] = []
+        self._due = False  # to look whether to hand over, when this turn of the loop is over
         self._asked: deque[asyncio.Future[_Answer]] = deque()  # in the order of the answers to come
+        self._silent_since = 0.0  # when the process was heard last, or had nothing to do
+        # PERF: one timer for all who wait; one for each was 5 µs a message.
+        self._watch: asyncio.TimerHandle | None = None
         self.trouble = ""  # why the process is not there, as far as is known
 
     async def sign(self, wanted: Sequence[Wanted]) -> list[bytes]:
@@ -83,15 +87,11 @@ class Signatory:
         process = self._started()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_Answer] = loop.create_future()
-        if not self._gathered:
-            loop.call_soon(self._hand_over, process)
+        if not self._due:
+            self._due = True
+            loop.call_soon(self._hand_over, loop, process)
         self._gathered.append((wanted, future))
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                answer = await future
-        except TimeoutError:
-            process.kill()
-            raise SigningError(f"no signature in {_PATIENCE:.0f} s") from None
+        answer = await future
         if answer.trouble:
             raise SigningError(answer.trouble)
         return answer.signatures
@@ -99,6 +99,8 @@ class Signatory:
     async def close(self) -> None:
         """End the process; what it was asked for comes to nothing."""
         self._closed = True
+        if self._watch is not None:
+            self._watch.cancel()
         if self._process is not None:
             await self._process.close()
             self._fail("the role is closing")
@@ -114,24 +116,52 @@ class Signatory:
                 raise SigningError(f"the process that signs cannot be started: {error}") from None
         return self._process
 
-    def _hand_over(self, process: Companion) -> None:
-        gathered, self._gathered = self._gathered, []
-        if not gathered:  # failed since
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, process: Companion) -> None:
+        """Send what has gathered, once it is as much as is under way already.
+
+        PERF: waking the process for each turn of the loop was a sixth of what the loop did for a signed message.
+        """
+        self._due = False
+        if not self._gathered or len(self._asked) > len(self._gathered):  # failed since, or there is enough to do
             return
+        gathered, self._gathered = self._gathered, []
         try:
             frame = _encode([request for request, _ in gathered])
         except Exception as error:  # noqa: BLE001 - nobody may wait for ever for what cannot be said
             _fail([future for _, future in gathered], f"{type(error).__name__}: {error}")
             return
+        if not self._asked:
+            self._silent_since = loop.time()
         self._asked += [future for _, future in gathered]
         process.say(frame)
+        if self._watch is None:
+            self._watch = loop.call_later(_PATIENCE, self._look, loop, process)
+
+    def _look(self, loop: asyncio.AbstractEventLoop, process: Companion) -> None:
+        """End the process if it has not answered for too long; look again while somebody waits for it."""
+        self._watch = None
+        if not self._asked:
+            return
+        now = loop.time()
+        if now >= self._silent_since + _PATIENCE:
+            self._silent_since = now
+            process.kill()
+            reason = f"no signature in {_PATIENCE:.0f} s"
+            _fail(self._asked, reason)  # they stay: it may have said something before it died
+            _fail([future for _, future in self._gathered], reason)
+            self._gathered = []
+        self._watch = loop.call_at(self._silent_since + _PATIENCE, self._look, loop, process)
 
     def _heard(self, frame: bytes) -> None:
         self.trouble = ""
+        loop = asyncio.get_running_loop()
+        self._silent_since = loop.time()
         for answer in _decode_answers(frame):
             future = self._asked.popleft()
             if not future.done():
                 future.set_result(answer)
+        if self._process is not None:
+            self._hand_over(loop, self._process)
 
     def _fail(self, reason: str) -> None:
         self.trouble = reason

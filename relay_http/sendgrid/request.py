@@ -175,7 +175,7 @@ def _recipients(fields: Fields, name: str) -> tuple[Mailbox, ...]:
     if name == "to" and given == []:
         fields.problem(name, _NO_TO)
     missing = f"The {name} email parameter is required."
-    read = (read_mailbox(each, missing, _BAD_ADDRESS) for each in fields.objects(name, given))
+    read = [read_mailbox(each, missing, _BAD_ADDRESS) for each in fields.objects(name, given)]
     return tuple(mailbox for mailbox in read if mailbox is not None)
 
 
@@ -225,7 +225,7 @@ def _reply_to(root: Fields) -> tuple[Mailbox, ...]:
     one = root.inner("reply_to")
     if one is not None:
         given.append(one)
-    read = (read_mailbox(fields, "The reply_to email parameter is required.", _BAD_ADDRESS) for fields in given)
+    read = [read_mailbox(fields, "The reply_to email parameter is required.", _BAD_ADDRESS) for fields in given]
     found = tuple(each for each in read if each is not None)
     if len({each.address.lower() for each in found}) < len(found):
         root.problem("reply_to_list", "Each address may be given once.")

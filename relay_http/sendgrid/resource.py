@@ -6,8 +6,7 @@ client that hangs up stops nothing that was begun.
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import falcon.asgi
 import msgspec
@@ -37,8 +36,6 @@ _FOREIGN = (
     "The from address does not match a verified Sender Identity. Mail cannot be sent until this error is resolved:"
     " the domain belongs to another account."
 )
-
-_T = TypeVar("_T")
 
 
 class AcceptingQueue(Protocol):
@@ -80,7 +77,7 @@ class MailSend:
                 log.info("sandbox client=%s tenant=%s key=%s size=%d", req.client, key.tenant, key.id, size)
                 return
             heavy = size > LARGE or len(request.personalizations) > _MANY
-            drafts = await _run(heavy=heavy, work=lambda: translate(request, sending))
+            drafts = await asyncio.to_thread(translate, request, sending) if heavy else translate(request, sending)
             await self._accept(drafts, held)
         resp.status = 202
         resp.set_header("X-Message-Id", drafts.request)
@@ -104,9 +101,11 @@ class MailSend:
             size = inflated_size(data)
             held.add(size)
             data = await asyncio.to_thread(inflate, data, size)
-        heavy = len(data) > LARGE
-        held.add(await _run(heavy=heavy, work=lambda: decoded_size(data)))
-        return await _run(heavy=heavy, work=lambda: read_mail_send(decode(data), now)), len(data)
+        if len(data) > LARGE:
+            held.add(await asyncio.to_thread(decoded_size, data))
+            return await asyncio.to_thread(_read, data, now), len(data)
+        held.add(decoded_size(data))
+        return _read(data, now), len(data)
 
     async def _sending(self, req: Request, tenant: str, request: MailSendRequest) -> Sending:
         stands = await standing(self._spool, tenant, [domain_of(request.sender.address)])
@@ -145,9 +144,10 @@ class MailSend:
             for at in range(_STORE_STEP, len(body), _STORE_STEP):
                 await writer.write(body[at : at + _STORE_STEP])
             return await writer.finish()
-        except BaseException:
-            await writer.abort()
-            raise
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failure = error
+        await writer.abort()
+        raise failure
 
 
 def _require_json(req: Request) -> None:
@@ -159,6 +159,5 @@ def _require_json(req: Request) -> None:
         raise Refusal(415, Problem("Content-Encoding should be gzip or none."), headers={"Accept-Encoding": "gzip"})
 
 
-async def _run(*, heavy: bool, work: Callable[[], _T]) -> _T:
-    """Do `work` here, or in a thread when it would hold up the event loop."""
-    return await asyncio.to_thread(work) if heavy else work()
+def _read(data: bytes, now: float) -> MailSendRequest:
+    return read_mail_send(decode(data), now)

@@ -4,8 +4,6 @@ A reader returns None for what it noted a problem with, and the empty value for 
 not absent. Unknown members are never looked at.
 """
 
-from collections.abc import Iterator
-
 from relay_http.problem import Problem
 
 PROBLEMS_LIMIT = 1000  # what a request can be told at once
@@ -99,12 +97,14 @@ class Fields:
             return None
         return value
 
-    def objects(self, name: str, values: list[object] | None) -> "Iterator[Fields]":
+    def objects(self, name: str, values: list[object] | None) -> "list[Fields]":
         """Read `values` of the array `name` as objects; those that are none are noted and left out."""
+        found = []
         for number, value in enumerate(values or ()):
             fields = Fields.of(value, f"{self.at(name)}.{number}", self.problems)
             if fields is not None:
-                yield fields
+                found.append(fields)
+        return found
 
     def texts(self, name: str, limit: int) -> dict[str, str]:
         """Read an array of strings as path -> string."""

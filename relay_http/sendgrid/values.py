@@ -120,7 +120,7 @@ def _media_type(fields: Fields, *, but: str) -> str | None:
     if found is None:
         fields.problem("type", "The type must be a media type such as text/html.")
         return None
-    parameters = (f"; {name}={value}" for name, value in _PARAMETER.findall(found[2]) if name.lower() != but)
+    parameters = [f"; {name}={value}" for name, value in _PARAMETER.findall(found[2]) if name.lower() != but]
     return found[1].lower() + "".join(parameters)
 
 

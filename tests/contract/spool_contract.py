@@ -470,11 +470,24 @@ class SpoolContract:
         assert await spool.put_record("key", "a", b"3", replace=True)
         assert await spool.get_record("tenant", "b") == b"1"
         assert await spool.get_record("tenant", "a") is None
+        assert [await spool.get_record("tenant", long) for _ in range(2)] == [b"short"] * 2
         assert await spool.list_records("tenant") == [("b", b"1"), (long, b"short")]
         assert await spool.delete_record("tenant", "b")
         assert not await spool.delete_record("tenant", "b")
+        assert await spool.get_record("tenant", "b") is None
         assert await spool.get_record("key", "a") == b"3"
         await spool.close()
+
+    async def test_what_another_process_changes_in_a_record_counts_at_once(self, open_spool: OpenSpool) -> None:
+        spool, other = await open_spool(), await open_spool()
+        long = os.urandom(10_000)
+        for value in (b"1", b"2", long + b"3", long + b"4", b"2"):
+            await other.put_record("key", "a", value, replace=True)
+            assert [await spool.get_record("key", "a") for _ in range(2)] == [value] * 2
+        await other.delete_record("key", "a")
+        assert await spool.get_record("key", "a") is None
+        await spool.close()
+        await other.close()
 
     async def test_wide_events_and_many_recipients_come_back_whole(self, open_spool: OpenSpool) -> None:
         spool = await open_spool()

@@ -98,6 +98,7 @@ def kind_key(kind: str) -> bytes:
     return blake2b(kind.encode(), digest_size=_KIND_BYTES, person=b"kind").digest()
 
 
+@lru_cache(maxsize=1024)
 def record_key(kind: str, name: str) -> bytes:
     """The key of a named record."""
     return kind_key(kind) + blake2b(name.encode(), digest_size=16, person=b"record").digest()

@@ -7,9 +7,9 @@ here; a record that fails its seal raises SealBroken, which the queue quarantine
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Collection, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import cast
 
 import lmdb
@@ -32,7 +32,7 @@ from mta.spool.lmdb.apart import ProcessWriter
 from mta.spool.lmdb.arriving import LmdbContentWriter
 from mta.spool.lmdb.commit import committer_at
 from mta.spool.lmdb.counting import CountBacklog
-from mta.spool.lmdb.environment import Place, Room, Table
+from mta.spool.lmdb.environment import Environment, Place, Room, Table
 from mta.spool.lmdb.keys import (
     ENTRY_BYTES,
     entry_id_key,
@@ -65,6 +65,7 @@ log = logging.getLogger(__name__)
 
 _IN_THREAD = 256 * 1024  # content above this is read off the loop
 _WALK = 64  # entries read in one transaction of a walk, and in one turn of the loop: a few milliseconds
+_KNOWN = 1024
 
 
 class LmdbSpool:
@@ -99,6 +100,7 @@ class LmdbSpool:
             self._room = Room(lambda: self._writer.environment, lambda: True)
         self._lanes: dict[bytes, Lane] = {}
         self._names: dict[bytes, str] = {}  # of tenants
+        self._known: dict[bytes, tuple[bytes, bytes]] = {}  # named records by key: the row as it is sealed, its value
 
     # Changes
 
@@ -311,10 +313,27 @@ class LmdbSpool:
     # Named records
 
     async def get_record(self, kind: str, name: str) -> bytes | None:
-        """Read a named record."""
+        """Read a named record.
+
+        PERF: keys and domains are asked for again with every message. The row is read each time, so that a change
+        counts at once; it is opened when it is another one: each is sealed under a nonce of its own.
+        """
+        key = record_key(kind, name)
         with self._view() as view:
-            found = view.named(record_key(kind, name))
-        return None if found is None else found[1]
+            row = view.get(Table.RECORDS, key + b"\x00")
+            if row is None:
+                return None
+            known = self._known.get(key)
+            if known is not None and known[0] == row:
+                return known[1]
+            found = view.named(key)
+        if found is None:
+            return None
+        if row[:1] == b"\x01":  # it is in one piece, as nearly all are: what is kept is bounded
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[key] = row, found[1]
+        return found[1]
 
     async def put_record(self, kind: str, name: str, value: bytes, *, replace: bool) -> bool:
         """Store a named record; False if it exists and `replace` is not set."""
@@ -360,13 +379,29 @@ class LmdbSpool:
         """Finish what was begun, then close."""
         await self._writer.close()
 
-    @contextmanager
-    def _view(self) -> Iterator[View]:
-        environment = self._writer.environment
+    def _view(self) -> "_Reading":
+        return _Reading(self._writer.environment, self._keyring)
+
+
+class _Reading:
+    """A View for a block; Unavailable for what LMDB says meanwhile."""
+
+    def __init__(self, environment: Environment, keyring: Keyring) -> None:
+        self._environment = environment
+        self._keyring = keyring
+        self._txn: lmdb.Transaction | None = None
+
+    def __enter__(self) -> View:
         try:
-            with environment.env.begin() as txn:
-                yield View(txn, environment.tables, self._keyring)
+            self._txn = self._environment.env.begin()
         except lmdb.Error as error:
+            raise Unavailable(f"spool: {error}") from None
+        return View(self._txn, self._environment.tables, self._keyring)
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        if self._txn is not None:
+            self._txn.abort()
+        if isinstance(error, lmdb.Error):
             raise Unavailable(f"spool: {error}") from None
 
 

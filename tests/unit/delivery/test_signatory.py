@@ -65,6 +65,77 @@ async def test_it_signs_what_comes_together_and_what_comes_later(signatory: Sign
     assert all(holds(signature) for each in made for signature in each)
 
 
+class Busy:
+    """A process that says nothing by itself."""
+
+    def __init__(self) -> None:
+        self.said: list[int] = []
+        self.killed = 0
+
+    def say(self, frame: bytes) -> None:
+        self.said.append(len(module._decode_requests(frame)))
+
+    def kill(self) -> None:
+        self.killed += 1
+
+    async def close(self) -> None:
+        pass
+
+
+def answers(number: int) -> bytes:
+    return module._encode([module._Answer([b"x"])] * number)
+
+
+async def test_what_comes_while_it_has_enough_to_do_goes_together(wanted: Wanted, key_file: Path) -> None:
+    signatory, process = Signatory(HOUSEHOLD, key_file), Busy()
+    signatory._process = process  # type: ignore[assignment]
+
+    async def ask(number: int) -> list[asyncio.Task[list[bytes]]]:
+        asked = [asyncio.create_task(signatory.sign([wanted])) for _ in range(number)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return asked
+
+    asked = await ask(3)
+    asked += await ask(2)
+    assert process.said == [3]
+    asked += await ask(1)
+    assert process.said == [3, 3]
+    asked += await ask(1)
+    signatory._heard(answers(3))
+    assert process.said == [3, 3]
+    signatory._heard(answers(3))
+    assert process.said == [3, 3, 1]
+    signatory._heard(answers(1))
+    assert await asyncio.gather(*asked) == [[b"x"]] * 7
+    await signatory.close()
+
+
+async def test_silence_is_counted_from_the_last_answer(
+    wanted: Wanted, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signatory, process, loop = Signatory(HOUSEHOLD, key_file), Busy(), asyncio.get_running_loop()
+    signatory._process = process  # type: ignore[assignment]
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    first = asyncio.create_task(signatory.sign([wanted]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    signatory._heard(answers(1))
+    assert await first == [b"x"]
+    now += 59
+    second = asyncio.create_task(signatory.sign([wanted]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for seconds, killed in ((59, 0), (2, 1)):
+        now += seconds
+        signatory._look(loop, process)  # type: ignore[arg-type]
+        assert process.killed == killed
+    with pytest.raises(SigningError, match="no signature"):
+        await second
+    await signatory.close()
+
+
 async def test_a_key_that_was_moved_fails_its_own_message_alone(signatory: Signatory, wanted: Wanted) -> None:
     moved = msgspec.structs.replace(wanted, domain="b.test")
     results = await asyncio.gather(signatory.sign([wanted, moved]), signatory.sign([wanted]), return_exceptions=True)

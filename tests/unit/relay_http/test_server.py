@@ -5,6 +5,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from python_http_client.exceptions import BadRequestsError, UnauthorizedError
 from sendgrid import SendGridAPIClient
 from sendgrid.helpers.mail import Attachment, Cc, Content, FileContent, FileName, Mail
 
+from mta.config import Limits
 from relay_http import server as http_server
 from relay_http.server import HttpServer
 
@@ -278,6 +280,50 @@ async def drip_until_let_go(running: Any, begun: bytes, drop: bytes) -> None:
 
 async def test_a_request_that_drips_is_let_go(serve: Any) -> None:
     await drip_until_let_go(await serve(limits={"idle": 0.2, "session": 0.6}), b"", b"G")
+
+
+class Loop:
+    """A loop's clock and one timer."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.due: list[float] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, _: object) -> object:
+        return self.call_at(self.now + seconds, _)
+
+    def call_at(self, at: float, _: object) -> object:
+        self.due.append(at)
+        return object()
+
+
+def test_one_timer_serves_all_requests_of_a_connection_and_each_has_its_own_time() -> None:
+    connection, loop = object.__new__(http_server.Connection), Loop()
+    closed: list[float] = []
+    transport = SimpleNamespace(close=lambda: closed.append(loop.now))
+    vars(connection).update(loop=loop, transport=transport, _limits=Limits(idle=10), _timer=None, _in_head=True)
+
+    def fire() -> None:
+        loop.now = loop.due[-1]
+        connection._check()
+
+    connection._expect_request()
+    connection._expecting = False  # it came
+    loop.now = 8
+    connection._expect_request()
+    assert loop.due == [10]
+    fire()
+    assert (loop.due, closed) == ([10, 18], [])
+    connection._expecting = False
+    fire()
+    assert (loop.due, closed) == ([10, 18], [])
+    loop.now = 30
+    connection._expect_request()
+    fire()
+    assert (loop.due, closed) == ([10, 18, 40], [40])
 
 
 async def test_a_head_that_drips_is_let_go(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
