@@ -10,6 +10,7 @@ import click
 from mta.cli.output import Printer
 from mta.cli.session import become_owner, configuration, json_option
 from mta.config import Config, ConfigError
+from mta.queue import shaping
 
 
 @click.group()
@@ -45,6 +46,11 @@ def file_problems(settings: Config) -> Iterator[str]:
             ssl.create_default_context(cafile=str(settings.delivery.ca_file))
         except (OSError, ssl.SSLError) as error:
             yield f"delivery.ca_file: {settings.delivery.ca_file}: {_reason(error)}"
+    if settings.delivery.shaping is not None:
+        try:
+            shaping.load(settings.delivery.shaping)
+        except ConfigError as error:
+            yield from error.problems
     for number, route in enumerate(settings.routes):
         if route.password_file is not None:
             yield from _unreadable(f"routes.{number}.password_file", route.password_file)
