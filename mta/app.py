@@ -22,8 +22,8 @@ import msgspec
 
 from mta.clock import Clock
 from mta.companion import household
-from mta.config import Config
-from mta.control import Command, ControlError, ask
+from mta.config import Config, read
+from mta.control import Command, CommandAbout, ControlError, ask
 from mta.events.mover import Mover
 from mta.ingress.access import Accounts
 from mta.ingress.server import Ingress
@@ -83,7 +83,7 @@ class Role(Protocol):
     def detail(self) -> dict[str, str | int | float]:
         """Say how it goes."""
 
-    def commands(self) -> dict[str, Command]:
+    def commands(self) -> dict[str, Command | CommandAbout]:
         """Name what it answers on its control socket beside what every role does."""
 
 
@@ -115,7 +115,7 @@ class IngressRole:
         """Say how it goes."""
         return {}
 
-    def commands(self) -> dict[str, Command]:
+    def commands(self) -> dict[str, Command | CommandAbout]:
         """Nothing of its own."""
         return {}
 
@@ -149,7 +149,7 @@ class HttpRole:
         """Say how it goes."""
         return {}
 
-    def commands(self) -> dict[str, Command]:
+    def commands(self) -> dict[str, Command | CommandAbout]:
         """Nothing of its own."""
         return {}
 
@@ -164,6 +164,8 @@ class DeliveryRole:
         from mta.delivery.resolver import Resolver  # noqa: PLC0415
         from mta.delivery.signatory import Signatory  # noqa: PLC0415
         from mta.delivery.signing import Signer  # noqa: PLC0415
+        from mta.queue import shaping  # noqa: PLC0415
+        from mta.queue.limits import Limits  # noqa: PLC0415
 
         config = parts.config
         self._parts = parts
@@ -172,8 +174,11 @@ class DeliveryRole:
         self._signatory = Signatory(household(config, "delivery"), config.dkim_key_file)
         self._resolver = Resolver(config.dns, parts.clock)
         signer = Signer(parts.spool, self._signatory, parts.clock)
-        self._attempts = Attempter(config, self._resolver, signer, parts.spool, parts.clock)
-        self._dispatcher = Dispatcher(parts.spool, parts.queue, self._attempts, config.delivery, parts.clock, poll=poll)
+        limits = Limits(shaping.load(config.delivery.shaping or shaping.OURS), config.delivery.connections_per_site)
+        self._attempts = Attempter(config, self._resolver, signer, parts.spool, parts.clock, limits)
+        self._dispatcher = Dispatcher(
+            parts.spool, parts.queue, self._attempts, limits, config.delivery, parts.clock, poll=poll
+        )
         self._bell: DoorbellSocket | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -205,9 +210,9 @@ class DeliveryRole:
         """Say how it goes."""
         return {"in_flight": self._dispatcher.in_flight, "signing": self._signatory.trouble or "ok"}
 
-    def commands(self) -> dict[str, Command]:
+    def commands(self) -> dict[str, Command | CommandAbout]:
         """What delivery alone can be asked for."""
-        return {"recall": self.recall}
+        return {"recall": self.recall, "sites": self._dispatcher.sites, "forget": CommandAbout(self._dispatcher.forget)}
 
     async def recall(self) -> int:
         """Break off what somebody has wished otherwise and has not sent its final dot; return how many attempts.
@@ -250,7 +255,7 @@ class EventsRole:
         status = self._mover.status()
         return {"moved": status.seq, "trouble": status.trouble}
 
-    def commands(self) -> dict[str, Command]:
+    def commands(self) -> dict[str, Command | CommandAbout]:
         """Nothing of its own."""
         return {}
 
@@ -261,6 +266,19 @@ ROLES: dict[str, type[IngressRole] | type[HttpRole] | type[DeliveryRole] | type[
     "delivery": DeliveryRole,
     "events": EventsRole,
 }
+
+
+def besides(role: str, config: Config, known: str = "") -> str:
+    """Read what a role reads besides the configuration; ConfigError if it is not `known` and cannot be used."""
+    if role != "delivery":
+        return ""
+    from mta.queue import shaping  # noqa: PLC0415 - see the module's text
+
+    path = config.delivery.shaping or shaping.OURS
+    text = read(path)
+    if known and text != known:
+        shaping.parse(text, str(path))
+    return text
 
 
 def server_tls(config: Config) -> ssl.SSLContext | None:

@@ -1,6 +1,7 @@
 """The control socket of a role: one JSON line in, one JSON line out, then the end.
 
-`{"command": "status"}` is answered by `{"ok": ...}` or `{"error": "why"}`. Only our own user can
+`{"command": "status"}` is answered by `{"ok": ...}` or `{"error": "why"}`; a command that is about something has that
+as `about`. Only our own user can
 connect (mode 0600). The lock beside the socket makes a role's process the only one of its name, and a
 socket found without a living lock is stale. Paths go through /proc/self/fd, because a unix socket's path
 cannot be longer than 107 octets and a state directory's can.
@@ -14,7 +15,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,6 +23,13 @@ log = logging.getLogger(__name__)
 
 Command = Callable[[], Awaitable[object]]
 """Does what it is named for and returns what msgspec can write as JSON. ControlError says why it will not."""
+
+
+class CommandAbout(NamedTuple):
+    """A command that is about something, which is named in the request."""
+
+    do: Callable[[str], Awaitable[object]]
+
 
 REQUEST_OCTETS = 64 << 10
 REPLY_OCTETS = 16 << 20
@@ -42,6 +50,7 @@ class AlreadyRunning(Exception):
 
 class _Request(msgspec.Struct, forbid_unknown_fields=True):
     command: str
+    about: str = ""
 
 
 class _Reply(msgspec.Struct, omit_defaults=True):
@@ -61,7 +70,7 @@ def socket_path(run_dir: Path, role: str, instance: int = 0) -> Path:
 class ControlServer:
     """Answers on a role's control socket while it is entered."""
 
-    def __init__(self, path: Path, commands: Mapping[str, Command]) -> None:
+    def __init__(self, path: Path, commands: Mapping[str, Command | CommandAbout]) -> None:
         self._path = path
         self._commands = commands
         self._lock: int | None = None
@@ -111,18 +120,22 @@ class ControlServer:
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:
         try:
             async with asyncio.timeout(_CLIENT_TIMEOUT):
-                name = _read_request(await reader.readuntil(b"\n")).command
+                request = _read_request(await reader.readuntil(b"\n"))
         except (TimeoutError, asyncio.IncompleteReadError):
             return _refusal("no request line came")
         except asyncio.LimitOverrunError:
             return _refusal(f"a request has at most {REQUEST_OCTETS} octets")
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return _refusal(f"not a request: {error}")
+        name = request.command
         command = self._commands.get(name)
         if command is None:
             return _refusal(f"no such command: {name[:64]!r}; there are {', '.join(sorted(self._commands))}")
+        if bool(request.about) != isinstance(command, CommandAbout):
+            return _refusal(f"{name} is about {'nothing' if request.about else 'something, and about is missing'}")
         try:
-            return msgspec.json.encode(_Reply(ok=await command()))
+            done = command.do(request.about) if isinstance(command, CommandAbout) else command()
+            return msgspec.json.encode(_Reply(ok=await done))
         except ControlError as error:
             return _refusal(str(error))
         except Exception:  # boundary: one request; the role lives on, and who asked is told
@@ -134,14 +147,14 @@ def _refusal(why: str) -> bytes:
     return msgspec.json.encode(_Reply(error=why))
 
 
-async def ask(path: Path, command: str, timeout: float) -> Any:
+async def ask(path: Path, command: str, timeout: float, about: str = "") -> Any:
     """Ask a role for something and return its answer, as JSON values.
 
     ControlError when it refuses; NotRunning when nobody answers within `timeout` seconds.
     """
     try:
         async with asyncio.timeout(timeout):
-            line = await _exchange(path, msgspec.json.encode(_Request(command)) + b"\n")
+            line = await _exchange(path, msgspec.json.encode(_Request(command, about)) + b"\n")
         reply = _read_reply(line)
     except (FileNotFoundError, ConnectionRefusedError):
         raise NotRunning(f"{path.stem} is not running") from None

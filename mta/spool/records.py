@@ -101,7 +101,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     `attempts` counts those begun; `steps` those that cost a step of the retry schedule; `events` the
     events told of this entry so far (the next one's number). `last_reply` explains the wait. The spool
     counts `revision` up with every change. One that is `held` is in no lane, and its timer comes all the
-    same. `relay` is the next hop that an operator named (`host:port`), "" for what routes and MX say.
+    same. `relay` is the next hop that an operator named (`host:port`), "" for what routes and MX say. `again_at` is
+    where it was greylisted (`host[address]:port`), to be asked first at the next attempt; "" for as it comes.
     """
 
     version: int = 1
@@ -124,6 +125,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     revision: int = 0
     held: bool = False
     relay: str = ""
+    again_at: str = ""
 
     @property
     def id(self) -> str:

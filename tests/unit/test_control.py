@@ -16,7 +16,7 @@ import pytest
 import uvloop
 
 from mta import control
-from mta.control import AlreadyRunning, Command, ControlError, ControlServer, NotRunning, ask, socket_path
+from mta.control import AlreadyRunning, Command, CommandAbout, ControlError, ControlServer, NotRunning, ask, socket_path
 
 
 class Status(msgspec.Struct):
@@ -44,7 +44,8 @@ async def hang() -> None:
     await asyncio.Event().wait()
 
 
-COMMANDS: dict[str, Command] = {
+COMMANDS: dict[str, Command | CommandAbout] = {
+    "echo": CommandAbout(lambda about: _echo(about)),
     "status": status,
     "nothing": nothing,
     "refuse": refuse,
@@ -52,6 +53,10 @@ COMMANDS: dict[str, Command] = {
     "hang": hang,
     "unwritable": lambda: _object(),
 }
+
+
+async def _echo(about: str) -> object:
+    return about
 
 
 async def _object() -> object:
@@ -102,10 +107,18 @@ async def test_answers(path: Path) -> None:
     assert await asyncio.to_thread(raw, path, b'{"command":"nothing"}\n') == b'{"ok":null}\n'
 
 
+async def test_a_command_is_about_something_or_about_nothing(path: Path) -> None:
+    assert await ask(path, "echo", 5, about="mx.test:25, b.test:25") == "mx.test:25, b.test:25"
+    with pytest.raises(ControlError, match="echo is about something, and about is missing"):
+        await ask(path, "echo", 5)
+    with pytest.raises(ControlError, match="status is about nothing"):
+        await ask(path, "status", 5, about="x")
+
+
 async def test_refusals_say_why(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ControlError, match=r"^delivery: not while draining$"):
         await ask(path, "refuse", 5)
-    with pytest.raises(ControlError, match="no such command: 'jump'; there are fail, hang"):
+    with pytest.raises(ControlError, match="no such command: 'jump'; there are echo, fail, hang"):
         await ask(path, "jump", 5)
     assert not caplog.records
     for broken in ("fail", "unwritable"):

@@ -20,6 +20,8 @@ from mta.delivery.signing import Signed
 from mta.mail.envelope import Recipient
 from mta.mail.result import Outcome
 from mta.queue.job import Job
+from mta.queue.limits import Limits
+from mta.queue.shaping import Shaping
 from mta.spool.records import Claim, Entry, Message, MessageClass, Origin, RecipientState
 
 HOST = "127.0.0.1"
@@ -340,12 +342,20 @@ class Relay:
     """An attempter with its resolver, closed at the end."""
 
     def __init__(
-        self, settings: Config, *, dns: Dns | None = None, content: bytes = CONTENT, signature: bytes = b"", clock=None
+        self,
+        settings: Config,
+        *,
+        dns: Dns | None = None,
+        content: bytes = CONTENT,
+        signature: bytes = b"",
+        clock=None,
+        shaping: Shaping | None = None,
     ) -> None:
         clock = clock or SystemClock()
+        limits = Limits(shaping or Shaping(), settings.delivery.connections_per_site)
         self.resolver = Resolver(dns or Dns(servers=(HostPort(host=HOST, port=9),), timeout=0.2), clock)
         self.contents = Contents(content)
-        self.attempter = Attempter(settings, self.resolver, NoKeys(signature), self.contents, clock)
+        self.attempter = Attempter(settings, self.resolver, NoKeys(signature), self.contents, clock, limits)
 
     async def __aenter__(self) -> Self:
         return self
