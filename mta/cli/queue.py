@@ -6,7 +6,9 @@ import click
 
 from mta.cli import queue_changes
 from mta.cli.output import Column, time_text
+from mta.cli.queue_lessons import forget, lessons
 from mta.cli.queue_meant import find, ids_or_where, type_standing, where_option
+from mta.cli.queue_top import top
 from mta.cli.session import Session, with_spool
 from mta.queue.selection import meant, select
 from mta.queue.where import Where, state_of
@@ -31,7 +33,7 @@ def queue() -> None:
     """
 
 
-for each in queue_changes.COMMANDS:
+for each in (*queue_changes.COMMANDS, top, lessons, forget):
     queue.add_command(each)
 
 
