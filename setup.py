@@ -26,8 +26,9 @@ COMPILED = {
     "mta/content": "compose",
     "mta/mail": "address event_line headers ids reply",
     "mta/ingress": "arrival body connection dialog parameters questions replies server session trace",
-    "mta/queue": "acceptance doorbell queue retry scheduler shares transitions turns",
-    "mta/delivery": "attempt dispatcher letter pool signing smtp wire",
+    "mta/queue": "acceptance bucket doorbell held limits pace queue rate retry scheduler shares transitions turns "
+    "window",
+    "mta/delivery": "attempt dispatcher gate letter pool signing smtp wire",
     "mta/spool/lmdb": "apart commit content keys log spool steps view writer",
     "relay_http": "auth",
     "relay_http/sendgrid": "request resource schema translate values",

@@ -22,8 +22,8 @@ import msgspec
 
 from mta.clock import Clock
 from mta.companion import household
-from mta.config import Config
-from mta.control import Commands, ControlError, ask, socket_path
+from mta.config import Config, read
+from mta.control import Commands, ControlError, Question, ask, socket_path
 from mta.events.mover import Mover
 from mta.ingress.access import Accounts
 from mta.ingress.server import Ingress
@@ -182,7 +182,10 @@ class DeliveryRole:
         from mta.delivery.signatory import Signatory  # noqa: PLC0415
         from mta.delivery.signing import Signer  # noqa: PLC0415
         from mta.delivery.sources import Sources  # noqa: PLC0415
+        from mta.queue import shaping  # noqa: PLC0415
         from mta.queue.deadlines import Deadlines  # noqa: PLC0415
+        from mta.queue.lessons import AboutSite  # noqa: PLC0415
+        from mta.queue.limits import Limits  # noqa: PLC0415
 
         config = parts.config
         self._parts = parts
@@ -191,11 +194,15 @@ class DeliveryRole:
         self._signatory = Signatory(household(config, "delivery"), config.dkim_key_file)
         self._resolver = Resolver(config.dns, parts.clock)
         signer = Signer(parts.spool, self._signatory, parts.clock)
+        limits = Limits(shaping.load(config.delivery.shaping or shaping.OURS), config.delivery.connections_per_site)
         self._sources = Sources(config, parts.spool, parts.clock)
-        self._attempts = Attempter(config, self._resolver, signer, parts.spool, self._sources, parts.clock)
-        self._dispatcher = Dispatcher(parts.spool, parts.queue, self._attempts, config.delivery, parts.clock, poll=poll)
+        self._attempts = Attempter(config, self._resolver, signer, parts.spool, self._sources, parts.clock, limits)
+        self._dispatcher = Dispatcher(
+            parts.spool, parts.queue, self._attempts, limits, config.delivery, parts.clock, poll=poll
+        )
         self._deadlines = Deadlines(parts.spool, parts.queue, self._attempts.break_off, parts.clock, poll=poll)
         self._explain = explaining(self._dispatcher, self._attempts, parts.spool)
+        self._forget = Question(AboutSite, lambda asked: self._dispatcher.forget(asked.site))
         self._bell: DoorbellSocket | None = None
         self._running: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
@@ -242,7 +249,14 @@ class DeliveryRole:
 
     def commands(self) -> Commands:
         """What delivery alone can be asked for."""
-        return {"recall": self.recall, "explain": self._explain, "sources": self.sources, "parked": self.parked}
+        return {
+            "recall": self.recall,
+            "explain": self._explain,
+            "sources": self.sources,
+            "parked": self.parked,
+            "sites": self._dispatcher.sites,
+            "forget": self._forget,
+        }
 
     async def recall(self) -> int:
         """Break off what somebody has wished otherwise and has not sent its final dot; return how many attempts.
@@ -305,6 +319,19 @@ ROLES: dict[str, type[IngressRole] | type[HttpRole] | type[DeliveryRole] | type[
     "delivery": DeliveryRole,
     "events": EventsRole,
 }
+
+
+def besides(role: str, config: Config, known: str = "") -> str:
+    """Read what a role reads besides the configuration; ConfigError if it is not `known` and cannot be used."""
+    if role != "delivery":
+        return ""
+    from mta.queue import shaping  # noqa: PLC0415 - see the module's text
+
+    path = config.delivery.shaping or shaping.OURS
+    text = read(path)
+    if known and text != known:
+        shaping.parse(text, str(path))
+    return text
 
 
 def server_tls(config: Config) -> ssl.SSLContext | None:

@@ -13,7 +13,7 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -201,7 +201,9 @@ Weight = Annotated[int, Field(ge=1, le=1000, strict=True)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A mapping of settings: unknown keys are errors, and all errors come at once."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     @classmethod
@@ -230,7 +232,7 @@ class _Section(BaseModel):
         return made
 
 
-class Listener(_Section):
+class Listener(Section):
     """One SMTP socket. `submission` asks for AUTH before MAIL; `relay` trusts `networks` for `tenant`."""
 
     address: ListenAddress
@@ -255,13 +257,13 @@ class Listener(_Section):
                     yield key, "is for relay listeners: submission clients say who they are"
 
 
-class Http(_Section):
+class Http(Section):
     """The HTTP API."""
 
     address: ListenAddress = HostPort(host="127.0.0.1", port=8025)
 
 
-class Tls(_Section):
+class Tls(Section):
     """Our own certificate (PEM, chain included) for listeners with TLS."""
 
     certificate: Place | None = None
@@ -272,14 +274,14 @@ class Tls(_Section):
         yield from _together(given, "certificate", "key")
 
 
-class Dns(_Section):
+class Dns(Section):
     """The resolvers to ask; none: those of /etc/resolv.conf."""
 
     servers: tuple[Address, ...] = ()
     timeout: Seconds = 10.0
 
 
-class Retry(_Section):
+class Retry(Section):
     """When a deferred recipient is tried again: intervals in turn, the last one over and over."""
 
     intervals: Annotated[tuple[Seconds, ...], Field(min_length=1)] = (30, 300, 1800, 7200, 18000)
@@ -288,7 +290,7 @@ class Retry(_Section):
     delay_notice: Seconds = 4 * 3600.0
 
 
-class Route(_Section):
+class Route(Section):
     """Next hops for recipient domains, in order of preference, instead of MX."""
 
     domains: Annotated[tuple[DomainPattern, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
@@ -322,14 +324,14 @@ def _is_loopback(address: str) -> bool:
         return host == "localhost"
 
 
-class WarmUp(_Section):
+class WarmUp(Section):
     """How many recipients of one provider a new source delivers to on each day since its first."""
 
     started_on: Annotated[dt.date, BeforeValidator(_date)]
     plan: Annotated[tuple[DayCap, ...], BeforeValidator(_plan), Field(min_length=1)] = GENTLE
 
 
-class Source(_Section):
+class Source(Section):
     """A local address that attempts leave from, of one family or of each, and the name it says in EHLO."""
 
     name: Name
@@ -344,7 +346,7 @@ class Source(_Section):
             yield "address", "can be one IPv4 and one IPv6 address: for more make more sources"
 
 
-class Delivery(_Section):
+class Delivery(Section):
     """SMTP out. Time-outs are those of RFC 5321 4.5.3.2."""
 
     port: Port = 25
@@ -352,6 +354,7 @@ class Delivery(_Section):
     connections_per_site: Count = 20
     deliveries_per_connection: Count = 1000
     idle: Seconds = 10.0
+    shaping: Place | None = None
     ca_file: Place | None = None
     allow_private_targets: StrictBool = False
     connect_timeout: Seconds = 30.0
@@ -362,7 +365,7 @@ class Delivery(_Section):
     final_timeout: Seconds = 600.0
 
 
-class Limits(_Section):
+class Limits(Section):
     """What one SMTP client, session or message may cost."""
 
     connections: Count = 1000
@@ -378,14 +381,14 @@ class Limits(_Section):
     hold: Annotated[Seconds, Field(ge=1, lt=1_000_000_000)] = 30 * 86400.0
 
 
-class Roles(_Section):
+class Roles(Section):
     """How many processes of the roles that can be several."""
 
     ingress: Count = 1
     http: Count = 1
 
 
-class SpoolSettings(_Section):
+class SpoolSettings(Section):
     """The durable store. Without `key_file` a key is made in state_dir/keys."""
 
     key_file: Place | None = None
@@ -393,20 +396,20 @@ class SpoolSettings(_Section):
     map_size: Annotated[Octets, Field(ge=1 << 20)] = 1 << 40
 
 
-class Capacity(_Section):
+class Capacity(Section):
     """When new mail is refused before the disk is full. Without `longest_wait` it is retry.lifetime."""
 
     headroom: Octets = 1 << 30
     longest_wait: Seconds | None = None
 
 
-class Dkim(_Section):
+class Dkim(Section):
     """The private half that opens sealed DKIM keys; only the delivery role reads it."""
 
     key_file: Place | None = None
 
 
-class Log(_Section):
+class Log(Section):
     """Where to and how much is logged: standard error, as key=value or JSON."""
 
     format: Literal["text", "json"] = "text"
@@ -416,7 +419,7 @@ class Log(_Section):
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 
-class Config(_Section):
+class Config(Section):
     """All settings. Made by `load`; frozen."""
 
     hostname: DomainName = Field(default_factory=socket.getfqdn)
@@ -539,37 +542,54 @@ _WORDS = {
     "missing": "is required",
     "model_type": "must be a mapping of settings",
     "path_type": "must be an absolute path",
+    "too_long": "has too many",
     "too_short": "needs at least one",
     "tuple_type": "must be a list",
 }
 
 
+AnySection = TypeVar("AnySection", bound=Section)
+
+
 def parse(text: str, name: str) -> Config:
-    """Read settings from YAML; ConfigError with all problems. `name` is what problems call the file."""
+    """Read the configuration from YAML; ConfigError with all problems. `name` is what problems call the file."""
+    return parse_section(Config, text, name)
+
+
+def parse_section(section: type[AnySection], text: str, name: str) -> AnySection:
+    """Read the settings of any such file from YAML, as `parse` does."""
     marked = MarkedYaml(text)
     problems = set(marked.problems)
     if not isinstance(marked.values, dict):
         problems.add(marked.problem((), "must be a mapping of settings"))
     else:
         try:
-            config = Config.model_validate(marked.values)
+            found = section.model_validate(marked.values)
         except ValidationError as error:
-            for each in error.errors(include_url=False):
+            errors = error.errors(include_url=False)
+            inside = {each["loc"][:-1] for each in errors}
+            for each in errors:
+                if each["type"] == "too_short" and each["loc"] in inside:
+                    continue  # what is wrong in it was left out before it was counted
                 what = _WORDS.get(each["type"]) or each["msg"].replace("Input should be", "must be")
                 problems.add(marked.problem(each["loc"], what))
     if problems:
         raise ConfigError([f"{name}:{at.line}:{at.column}: {what}" for at, what in sorted(problems)])
-    return config
+    return found
 
 
 def load(path: Path) -> Config:
     """Read a configuration file; ConfigError when it cannot be read or used."""
+    return parse(read(path), str(path))
+
+
+def read(path: Path) -> str:
+    """Read a file of settings; ConfigError when it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise ConfigError([f"{path}:1:1: cannot be read: {reason}"]) from None
-    return parse(text, str(path))
 
 
 def find(given: str | None) -> Path | None:

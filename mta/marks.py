@@ -29,6 +29,7 @@ class Problem(NamedTuple):
 
 
 type_path = tuple[str | int, ...]
+_LARGEST = 100_000  # values in one text: aliases of aliases grow without end
 
 
 class MarkedYaml:
@@ -41,6 +42,7 @@ class MarkedYaml:
         self.values: Any = {}
         self.problems: list[Problem] = []
         self._positions: dict[type_path, Position] = {}
+        self._values_left = _LARGEST
         self._scalars = yaml.SafeLoader("")
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -61,6 +63,9 @@ class MarkedYaml:
         return Problem(self._positions.get(known, Position(1, 1)), f"{key}: {what}" if key else what)
 
     def _read(self, node: yaml.Node, path: type_path) -> Any:
+        self._values_left -= 1
+        if self._values_left < 0:
+            raise ValueError("too large")
         self._positions.setdefault(path, Position.of(node.start_mark))
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)

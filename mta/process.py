@@ -13,7 +13,7 @@ from socket import socket
 import uvloop
 
 from mta import logs
-from mta.app import ROLES, CannotStart, Parts, Role, RoleStatus
+from mta.app import ROLES, CannotStart, Parts, Role, RoleStatus, besides
 from mta.clock import SystemClock
 from mta.config import Config, ConfigError, load
 from mta.control import AlreadyRunning, ControlServer, socket_path
@@ -33,9 +33,13 @@ def run_role(name: str, instance: int, config: Config, config_file: Path | None)
     """Be the process of a role until a signal ends it."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     logs.configure(config.log, name, gather=True)
-    process = _Process(name, instance, config, config_file)
     try:
+        process = _Process(name, instance, config, config_file)
         return uvloop.run(process.run())
+    except ConfigError as error:  # of a file that the configuration names
+        for problem in error.problems:
+            log.critical("role=%s cannot-start %s", name, problem)
+        return Exit.USAGE
     except (CannotStart, KeyFileError, Unavailable, AlreadyRunning, OSError, ValueError) as error:
         if process.started:  # not the configuration, then: whoever started it is to start it anew
             log.critical("role=%s failed", name, exc_info=error)
@@ -57,6 +61,7 @@ class _Process:
         self._hasten = asyncio.Event()
         self._reloading: asyncio.Task[str] | None = None
         self._clock = SystemClock()
+        self._besides = besides(name, config)
 
     @property
     def started(self) -> bool:
@@ -139,7 +144,7 @@ class _Process:
         self._reloading = asyncio.get_running_loop().create_task(self._reread(notifier))
 
     async def _reread(self, notifier: Notifier) -> str:
-        """Read the configuration again.
+        """Read the configuration again, and the files that it names and the role has read.
 
         Settings of the log hold at once. With other settings the role drains and ends, and whoever started
         it starts it anew (docs/decisions/0006).
@@ -147,13 +152,14 @@ class _Process:
         notifier.reloading()
         try:
             config = load(self._config_file) if self._config_file is not None else self._config
+            others = besides(self._name, config, self._besides)
         except ConfigError as error:
             for problem in error.problems:
                 log.error("reload=refused %s", problem)
             notifier.ready()
             return "refused"
         logs.configure(config.log, self._name, gather=True)
-        if config.model_copy(update={"log": self._config.log}) == self._config:
+        if config.model_copy(update={"log": self._config.log}) == self._config and others == self._besides:
             notifier.ready()
             log.info("reload=done settings=log")
             return "done"

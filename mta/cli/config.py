@@ -11,6 +11,7 @@ from mta.cli.output import Printer
 from mta.cli.session import become_owner, configuration, json_option
 from mta.config import Config, ConfigError
 from mta.delivery.sources import trouble_of
+from mta.queue import shaping
 
 
 @click.group()
@@ -47,6 +48,11 @@ def file_problems(settings: Config) -> Iterator[str]:
         except (OSError, ssl.SSLError) as error:
             yield f"delivery.ca_file: {settings.delivery.ca_file}: {_reason(error)}"
     yield from _unusable_addresses(settings)
+    if settings.delivery.shaping is not None:
+        try:
+            shaping.load(settings.delivery.shaping)
+        except ConfigError as error:
+            yield from error.problems
     for number, route in enumerate(settings.routes):
         if route.password_file is not None:
             yield from _unreadable(f"routes.{number}.password_file", route.password_file)

@@ -7,7 +7,9 @@ import msgspec
 
 from mta.cli import queue_changes
 from mta.cli.output import Column, time_text
+from mta.cli.queue_lessons import forget, lessons
 from mta.cli.queue_meant import find, ids_or_where, where_option
+from mta.cli.queue_top import top
 from mta.cli.session import Session, with_spool
 from mta.mail.ids import made_at
 from mta.queue.actions import Standing
@@ -36,7 +38,7 @@ def queue() -> None:
     """
 
 
-for each in queue_changes.COMMANDS:
+for each in (*queue_changes.COMMANDS, top, lessons, forget):
     queue.add_command(each)
 
 

@@ -24,8 +24,9 @@ from mta.delivery.source import NEVER, Leaving, Source, Wait, Want
 from mta.delivery.sources import Choice, Sources
 from mta.delivery.tls import TlsContexts
 from mta.delivery.trouble import Exchange, Fault, NoWay, Stage, Trouble
-from mta.mail.result import Outcome, Result, Verdict
+from mta.mail.result import Outcome, Reach, Result, Verdict
 from mta.queue.job import Job
+from mta.queue.limits import About, Aim, Limits
 from mta.spool.interface import SpoolError
 from mta.spool.records import Message
 
@@ -55,9 +56,9 @@ class Contents(Protocol):
 class _Attempt:
     """What is known of an attempt under way."""
 
-    def __init__(self, job: Job, expected: str, started_at: float) -> None:
+    def __init__(self, job: Job, about: About | None, started_at: float) -> None:
         self.job = job
-        self.expected = expected  # the name of the site, "" for any
+        self.about = about  # what its limits were asked for, None for anything
         self.recipients = job.recipients
         self.started_at = started_at
         self.task = asyncio.current_task()
@@ -70,11 +71,16 @@ class _Attempt:
         self.choice: Choice | None = None  # of a source, until it is known what became of it
         self.retry_after: float | None = None
         self._reply_lost = False  # that to the final dot
+        self.reach = Reach.NOBODY
+        self.closed_after = self.dialled = 0
         self._connection: Connection | None = None
 
     def meet(self, connection: Connection) -> None:
         self._connection = connection
         self.relay, self.source, self.tls = str(connection.target), connection.source, connection.tls
+
+    def got(self, reach: Reach) -> None:
+        self.reach = max(self.reach, reach)
 
     @property
     def past_dot(self) -> bool:
@@ -104,6 +110,9 @@ class _Attempt:
             ended_at=ended_at,
             site=self.site,
             relay=self.relay,
+            reach=self.reach,
+            closed_after=self.closed_after,
+            dialled=self.dialled,
             source=self.source,
             source_name=self.source_name,
             tls=self.tls,
@@ -124,6 +133,7 @@ class Attempter:
         content: Contents,
         sources: Sources,
         clock: Clock,
+        limits: Limits,
         *,
         rng: Random | None = None,
     ) -> None:
@@ -138,6 +148,7 @@ class Attempter:
         self._sources = sources
         self._clock = clock
         self._rng = rng or Random()
+        self._limits = limits
         self._pool = Pool(config.delivery)
         self._held: dict[str, list[tuple[Site, Connection]]] = {}  # by entry, until its outcome is committed
         self._attempts: set[_Attempt] = set()
@@ -146,13 +157,13 @@ class Attempter:
         self._draining = False
         self._turns = asyncio.Semaphore(LARGE_AT_ONCE)
 
-    async def attempt(self, job: Job, site: str = "") -> Outcome:
+    async def attempt(self, job: Job, about: About | None = None) -> Outcome:
         """Make one attempt for a claimed entry. Never raises, but for CancelledError.
 
-        Where `site` is not what the DNS says now, nobody is dialled, and it is not counted: that site's limits were
-        asked, not this one's. Not twice in a row: a DNS can say something else each time.
+        `about` is what limits were asked for. Where its site is not what the DNS says now, nobody is dialled, and it is
+        not counted. Not twice in a row: a DNS can say something else each time.
         """
-        attempt = _Attempt(job, site, self._clock.now())
+        attempt = _Attempt(job, about, self._clock.now())
         self._attempts.add(attempt)
         self._quiet.clear()
         results: tuple[Result, ...] = ()
@@ -175,15 +186,21 @@ class Attempter:
                 self._quiet.set()
         return attempt.outcome(results, self._clock.now())
 
-    async def site(self, destination: str) -> str:
-        """Name the site of a lane's domain or relay; where there is none it is the domain's own name. Never raises."""
+    async def aim(self, destination: str) -> Aim:
+        """Find the site of a lane's domain or relay; where there is none it is the domain's own name. Never raises."""
         found = await self._site(destination)
-        return destination if isinstance(found, NoWay) else found.name
+        return Aim(destination) if isinstance(found, NoWay) else _aim(found)
 
     def settled(self, job: Job) -> None:
         """Let others have the connections of an attempt, now that its outcome is committed."""
         for site, connection in self._held.pop(job.entry.id, ()):
-            self._pool.give(site, connection)
+            self._pool.give(site, connection, self._deliveries(site))
+
+    def _deliveries(self, site: Site) -> int:
+        """Return after how many deliveries a connection has done its share."""
+        aim = _aim(site)
+        about = About("", aim.site, "", aim.hosts)
+        return self._limits.deliveries_per_connection(about, self._settings.deliveries_per_connection)
 
     def begun_at(self, entry_ids: Collection[str]) -> dict[str, float]:
         """Tell when the attempts for entries that are under way began."""
@@ -224,7 +241,7 @@ class Attempter:
     async def close(self) -> None:
         """Take leave of all peers. Attempts must have ended."""
         for site, connection in [each for held in self._held.values() for each in held]:
-            self._pool.give(site, connection)
+            self._pool.give(site, connection, self._deliveries(site))
         await self._pool.close()
 
     async def _large_results(self, attempt: _Attempt) -> tuple[Result, ...]:
@@ -239,7 +256,8 @@ class Attempter:
         if isinstance(site, NoWay):
             return self._nowhere(attempt, site)
         attempt.site = site.name
-        if attempt.expected not in ("", site.name) and attempt.job.entry.last_reply != str(trouble.MOVED_REPLY):
+        expected = attempt.about.site if attempt.about is not None else site.name
+        if expected != site.name and attempt.job.entry.last_reply != str(trouble.MOVED_REPLY):
             attempt.counted = False
             return attempt.everyone(trouble.of_trouble(Trouble(Stage.CONNECT, Fault.MOVED)))
         # A recipient domain's TLS policy (MTA-STS, DANE) will have its say here, before a connection is chosen.
@@ -273,12 +291,17 @@ class Attempter:
     async def _from(self, attempt: _Attempt, site: Site, source: Source) -> tuple[Result, ...] | None:
         """Leave from this source; None if it has no address that can be used towards any host."""
         passed_over: list[tuple[Result, ...]] = []
-        kept = self._pool.take(source.name, site)
+        again_at = attempt.job.entry.again_at
+        kept = None if again_at else self._pool.take(source.name, site)
         if kept is not None:
             said = await self._offer(attempt, site, kept)
             if not said.elsewhere and not said.stale:
                 return trouble.verdicts(said, len(attempt.recipients))
-        trail = mx.Trail(site, self._resolver, self._rng, private=self._settings.allow_private_targets)
+            if said.stale:
+                attempt.reach = Reach.NOBODY  # what counts is what comes of dialling anew
+                attempt.closed_after = 0 if said.mail is None else kept.transactions - 1
+        private = self._settings.allow_private_targets
+        trail = mx.Trail(site, self._resolver, self._rng, private=private, first=again_at)
         cannot = False
         while (target := await trail.next()) is not None:
             dialled = await self._dial(attempt, site, target, source)
@@ -303,6 +326,8 @@ class Attempter:
         address = self._sources.local(source, target.address)
         if address is None:
             return None
+        attempt.got(Reach.HOST)
+        attempt.dialled += 1
         try:
             connection = await connect(target, site, Leaving(source, address), self._settings, self._contexts)
         except Trouble as reason:
@@ -317,6 +342,7 @@ class Attempter:
     async def _offer(self, attempt: _Attempt, site: Site, connection: Connection) -> Exchange:
         """Send the message over a connection, which goes (back) to the pool."""
         attempt.meet(connection)
+        attempt.got(Reach.SESSION)
         try:
             if attempt.letter is None:
                 attempt.letter = await self._letter(attempt)
@@ -326,6 +352,8 @@ class Attempter:
                 return Exchange(trouble=Trouble(Stage.MAIL, lacks, f"{connection.target}: {lacks}"))
             said = await connection.transact(attempt.letter, now)
             attempt.heard(said)
+            if said.mail is not None and said.mail.positive:
+                attempt.got(Reach.TRANSACTION)
             return said
         finally:
             # Not to the pool yet: whoever takes it from there sends MAIL, and a crash could repeat both (promise 2).
@@ -369,3 +397,8 @@ class Attempter:
     def _broken_off(self, attempt: _Attempt, why: Fault) -> tuple[Result, ...]:
         attempt.counted = attempt.past_dot
         return attempt.everyone(trouble.of_trouble(Trouble(Stage.MAIL, why)))
+
+
+def _aim(site: Site) -> Aim:
+    # whom an operator has named is no mailbox provider
+    return Aim(site.name, () if site.routed else tuple([hop.host for hop in site.hops]))

@@ -5,23 +5,30 @@ most one SMTP transaction a connection (promise 2).
 """
 
 import asyncio
+import contextlib
 import logging
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+import msgspec
+
 from mta.clock import Clock
 from mta.config import Delivery
-from mta.mail.result import Outcome
+from mta.delivery.gate import Gate, SiteRow
+from mta.mail.result import Outcome, Result, Verdict
 from mta.queue.drain import DrainRates
 from mta.queue.explanation import HeldBy, LaneState
 from mta.queue.job import Job
+from mta.queue.lessons import Lessons
+from mta.queue.limits import NO_ADVICE, About, Advice, Aim, Limits, Start
 from mta.queue.queue import Queue
 from mta.queue.scheduler import LANES, LANES_KNOWN, Scheduler
 from mta.queue.turns import Turns
 from mta.queue.weights import Weights
 from mta.spool.interface import Due, Spool, SpoolError, Unavailable, Uncertain
-from mta.spool.records import Lane
+from mta.spool.records import Lane, Wish
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +38,19 @@ LOOKUPS = 1000  # lanes at most whose site is looked up
 LOOKUPS_A_TENANT = 100  # of these
 LOOKS_FREELY = 100  # lanes, beyond which the next look waits, however often the bell is rung
 LOOK_PAUSE = 20e-6  # seconds, for each of these lanes: ten times what it takes to look at one
+LANES_SHOWN = 3  # of each site, those first found, which have waited for longest: their heads are read
+KEEP_INTERVAL = 60.0  # seconds between the times at which is stored what was learned
 SETTLE_RETRY = 1.0  # seconds between attempts to store an outcome while the spool is sick
 
 
 class Attempts(Protocol):
     """What makes the attempts; mta.delivery.attempt.Attempter."""
 
-    async def site(self, domain: str) -> str:
-        """Name the site of a domain; never raises."""
+    async def aim(self, destination: str) -> Aim:
+        """Find the site of a lane's domain or relay; never raises."""
 
-    async def attempt(self, job: Job, site: str) -> Outcome:
-        """Make one attempt, at this site or none; never raises."""
+    async def attempt(self, job: Job, about: About) -> Outcome:
+        """Make one attempt, from this source at this site or none; never raises."""
 
     def settled(self, job: Job) -> None:
         """Hear that the outcome of an attempt is committed."""
@@ -50,9 +59,10 @@ class Attempts(Protocol):
 class _Slot:
     """One of the process's connections: for which lane, and at which site it has a place."""
 
-    def __init__(self, lane: Lane, site: str) -> None:
+    def __init__(self, lane: Lane, site: str, start: Start) -> None:
         self.lane = lane
         self.site: str | None = site
+        self.start: Start | None = start  # of the attempt that is to be made or under way
         self.unsettled = False  # the last outcome there is not stored yet, so its connection is in use
         self.owed: str | None = None  # a site whose place is given back when it is
 
@@ -65,6 +75,7 @@ class Dispatcher:
         spool: Spool,
         queue: Queue,
         attempts: Attempts,
+        limits: Limits,
         settings: Delivery,
         clock: Clock,
         *,
@@ -81,7 +92,10 @@ class Dispatcher:
         self._bell = asyncio.Event()
         self._workers: set[asyncio.Task[bool]] = set()
         self._weights = Weights(spool, clock)
-        self._turns = Turns[str](self._weights.of, lambda _, at_work: at_work < settings.connections_per_site)
+        self._gate = Gate(limits, clock)
+        self._lessons = Lessons(spool, limits, clock)
+        self._kept_at = -math.inf  # never recalled yet
+        self._turns = Turns[str](self._weights.of, self._gate.room)
         self._placing: dict[Lane, asyncio.Task[None]] = {}  # of which it is looked up where they go
         self._look_at = clock.monotonic()  # not before
         self._look_wide_at = self._look_at  # for lanes of tenants that have many already
@@ -120,6 +134,31 @@ class Dispatcher:
         """How many attempts are under way."""
         return len(self._workers)
 
+    async def sites(self) -> list[SiteRow]:
+        """Show the sites that have work or taught something, the busiest first."""
+        lanes = dict[str, list[Lane]]()
+        for lane in self._turns.lanes:
+            lanes.setdefault(self._turns.site_of(lane) or "", []).append(lane)
+        rows = self._gate.rows(self._turns.at_work, {site: len(waiting) for site, waiting in lanes.items()})
+        return [
+            msgspec.structs.replace(row, oldest=await self._due_for(lanes.get(row.site, ())[:LANES_SHOWN]))
+            for row in rows
+        ]
+
+    async def _due_for(self, lanes: Sequence[Lane]) -> float:
+        """Tell for how long the first entry of some lanes has been due, in seconds."""
+        now = self._clock.now()
+        heads = [await self._spool.heads(lane, now, 1, ()) for lane in lanes]
+        return max([now - due.entry.due_at for found in heads for due in found], default=0.0)
+
+    async def forget(self, site: str) -> bool:
+        """Reset what was learned of a site, in the spool too; tell whether there was anything. Or SpoolError."""
+        known = self._gate.forget(site)
+        self._turns.look_at_all()
+        self._bell.set()
+        await self._lessons.keep()
+        return known
+
     def ring(self) -> None:
         """Look again: there may be work."""
         self._bell.set()
@@ -150,8 +189,13 @@ class Dispatcher:
             each.cancel()
         while self._workers:
             await asyncio.wait(self._workers)
+        with contextlib.suppress(SpoolError):
+            await self._lessons.keep()
 
     async def _take_over(self) -> None:
+        if self._kept_at == -math.inf:
+            await self._lessons.recall()
+            self._kept_at = self._clock.monotonic()
         given_back = await self._queue.take_over(self._scheduler.taken)
         self._owner = True
         if given_back:
@@ -162,7 +206,12 @@ class Dispatcher:
             await self._look()
         else:
             self._owed_at = self._look_at
+        for by in self._gate.to_look_at():
+            self._turns.look(by)
         await self._staff()
+        if self._clock.monotonic() - self._kept_at >= KEEP_INTERVAL:
+            self._kept_at = self._clock.monotonic()
+            await self._lessons.keep()
         if self._clock.monotonic() - self._collected_at >= COLLECT_INTERVAL:
             if await self._spool.collect(self._clock.now()):
                 self._bell.set()  # there may be more
@@ -229,22 +278,24 @@ class Dispatcher:
 
     async def _look_up(self, lane: Lane) -> None:
         try:
-            self._turns.ready(lane, await self._attempts.site(lane.domain))
+            aim = await self._attempts.aim(lane.domain)
+            self._gate.meet(aim, self._turns.has)
+            self._turns.ready(lane, aim.site)
         finally:
             del self._placing[lane]
 
     async def _staff(self) -> None:
         """Give every free slot a worker, as long as there is work that may be done."""
         while self._has_free and (taken := self._turns.take()) is not None:
-            lane, site, _ = taken
-            slot = _Slot(lane, site)
+            lane, site, stays = taken
+            slot = _Slot(lane, site, self._gate.started(site, lane.tenant, stays=stays))
             due = None
             try:
                 due = await self._next_due(slot)
             finally:
                 if due is None:
                     self._turns.idle(lane)
-                    self._turns.leave(site)
+                    self._leave(slot)
             if due is not None:
                 task = asyncio.create_task(self._work(slot, due), name=f"deliver {lane.domain}")
                 self._workers.add(task)
@@ -264,9 +315,9 @@ class Dispatcher:
         try:
             job = await self._claim(slot, due)
             while job is not None:
-                assert slot.site is not None  # it has a place there since the claim
-                outcome = await self._attempts.attempt(job, slot.site)
-                job = await self._go_on(slot, job, outcome)
+                assert slot.start is not None  # since the claim
+                outcome = await self._attempts.attempt(job, slot.start.about)
+                job = await self._go_on(slot, job, *self._learn(slot, outcome))
         except SpoolError as error:
             log.error("lane=%s doing=wait error=%s", slot.lane.domain, error)
             if isinstance(error, Uncertain):  # there may be a claim that nobody works on
@@ -308,13 +359,16 @@ class Dispatcher:
         if taken is None:
             return False
         lane, site, stays = taken
-        if not stays:
+        if stays:
+            self._end(slot, None)
+        else:
             self._leave(slot)
-        slot.lane, slot.site = lane, site
+        slot.lane, slot.site, slot.start = lane, site, self._gate.started(site, lane.tenant, stays=stays)
         return True
 
     def _leave(self, slot: _Slot) -> None:
         """Give the slot's place back; or owe it, while its connection waits for an outcome to be stored."""
+        self._end(slot, None)
         site, slot.site = slot.site, None
         if site is None:
             return
@@ -327,9 +381,25 @@ class Dispatcher:
         if self._turns.leave(site) and self._has_free:
             self._bell.set()  # for whoever waits for that place
 
-    async def _go_on(self, slot: _Slot, job: Job, outcome: Outcome) -> Job | None:
+    def _learn(self, slot: _Slot, outcome: Outcome) -> tuple[Outcome, Advice]:
+        """Learn from an attempt; return its outcome as the shaping rules have it, and what else they say."""
+        advice = self._end(slot, outcome)
+        for reason in advice.reasons:
+            level = logging.INFO if advice.greylisted else logging.WARNING
+            log.log(level, "site=%r tenant=%s rule=applied %s", outcome.site, slot.lane.tenant, reason)
+        if slot.site is not None and self._turns.look(slot.site) and self._has_free:
+            self._bell.set()  # there is room for one more
+        return advised(outcome, advice), advice
+
+    def _end(self, slot: _Slot, outcome: Outcome | None) -> Advice:
+        """Tell the limits what became of the attempt that a slot began; None: nothing."""
+        start, slot.start = slot.start, None
+        return NO_ADVICE if start is None else self._gate.ended(start, outcome)
+
+    async def _go_on(self, slot: _Slot, job: Job, outcome: Outcome, advice: Advice) -> Job | None:
         """Settle a job and claim the next, in one commit where they meet; both are durable on return."""
-        settled = asyncio.create_task(self._settle(job, outcome))
+        wish = Wish(held=True, reason="; ".join(advice.reasons)) if advice.hold else None
+        settled = asyncio.create_task(self._settle(job, outcome, wish))
         slot.unsettled = True
         if outcome.site != slot.site:  # the DNS says something else than it did
             self._turns.idle(slot.lane)
@@ -357,11 +427,11 @@ class Dispatcher:
             raise failed
         return following
 
-    async def _settle(self, job: Job, outcome: Outcome) -> None:
+    async def _settle(self, job: Job, outcome: Outcome, wish: Wish | None) -> None:
         """Store an outcome, however long the spool is sick: what was delivered must not be sent again."""
         while True:
             try:
-                await self._queue.settle(job, outcome)
+                await self._queue.settle(job, outcome, wish)
             except SpoolError as error:
                 log.error("entry=%s doing=retry-settle error=%s", job.entry.id, error)
             else:
@@ -375,4 +445,27 @@ class Dispatcher:
         """Work out how long there is nothing new to do; work held back by limits comes with the bell."""
         at = await self._scheduler.next_at(looked_at)
         pause = self._poll if at is None else min(self._poll, max(0.0, at - self._clock.now()))
-        return pause if self._owed_at is None else min(pause, max(0.0, self._owed_at - self._clock.monotonic()))
+        if self._owed_at is not None:
+            pause = min(pause, max(0.0, self._owed_at - self._clock.monotonic()))
+        look = self._gate.next_look()
+        return pause if look is None else min(pause, look)
+
+
+def advised(outcome: Outcome, advice: Advice) -> Outcome:
+    """Make of an outcome what the shaping rules say: who was deferred has failed, or waits for longer."""
+    if advice is NO_ADVICE:
+        return outcome
+    return msgspec.structs.replace(
+        outcome,
+        results=tuple([_bounced(each) if _bounces(each, advice) else each for each in outcome.results]),
+        retry_after=outcome.retry_after if advice.retry_after is None else advice.retry_after,
+        greylisted=advice.greylisted,
+    )
+
+
+def _bounces(result: Result, advice: Advice) -> bool:
+    return result.remote and result.verdict is Verdict.DEFERRED and result.reply in advice.bounced
+
+
+def _bounced(result: Result) -> Result:
+    return msgspec.structs.replace(result, verdict=Verdict.FAILED)

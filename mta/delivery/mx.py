@@ -99,9 +99,11 @@ def _wrapped(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 class Trail:
     """The addresses of a site in the order to try, looked up host by host as they are needed."""
 
-    def __init__(self, to: Site, resolver: Resolver, rng: Random, *, private: bool) -> None:
-        """`private` admits addresses that are not public."""
-        self._hops = deque(in_order(to.hops, rng))
+    def __init__(self, to: Site, resolver: Resolver, rng: Random, *, private: bool, first: str = "") -> None:
+        """`private` admits addresses that are not public. `first` is a target that comes first if it is one of them."""
+        host = first.partition("[")[0]
+        self._hops = deque(sorted(in_order(to.hops, rng), key=lambda hop: hop.host != host))
+        self._first = first
         self._resolver = resolver
         self._private = private or to.routed
         self._next: deque[Target] = deque()
@@ -112,7 +114,8 @@ class Trail:
         """Return the next address; None when there is none left or enough have been tried."""
         while not self._next and self._hops:
             hop = self._hops.popleft()
-            self._next.extend(Target(hop.host, address, hop.port) for address in await self._addresses(hop))
+            targets = [Target(hop.host, address, hop.port) for address in await self._addresses(hop)]
+            self._next.extend(sorted(targets, key=lambda each: str(each) != self._first) if self._first else targets)
         if not self._next or self._given == ADDRESSES_LIMIT:
             return None
         self._given += 1

@@ -35,14 +35,14 @@ class Pool:
                 return connection
         return None
 
-    def give(self, site: Site, connection: Connection) -> None:
-        """Keep a connection for the next transaction, or end it if it has done its share."""
+    def give(self, site: Site, connection: Connection, deliveries: int) -> None:
+        """Keep a connection for the next transaction, or end it after so many `deliveries`."""
         if not connection.alive:
             return
         place = connection.source_name, site
         waiting = self._idle.get(place, {})
         if (
-            connection.transactions >= self._settings.deliveries_per_connection
+            connection.transactions >= deliveries
             or len(waiting) >= self._settings.connections_per_site
             or len(self) >= self._settings.connections
         ):

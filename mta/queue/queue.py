@@ -125,10 +125,15 @@ class Queue:
         await self._run_timer(due, self._clock.now())
         return True
 
-    async def settle(self, job: Job, outcome: Outcome) -> bool:
-        """Store what an attempt came to; False if the claim was no longer ours, and nothing changed."""
+    async def settle(self, job: Job, outcome: Outcome, wish: Wish | None = None) -> bool:
+        """Store what an attempt came to, and do what is wished with those who still wait.
+
+        False if the claim was no longer ours, and nothing changed.
+        """
         now = self._clock.now()
         transition = transitions.attempted(job, outcome, now, self._retry, self._random)
+        if wish is not None:
+            transition = transitions.fulfilled(job.message, transition, wish, now)
         if await self._settle(job.message, job.claim, transition, now):
             return True
         log.warning("entry=%s attempt=%d settled=no reason=stale-claim", job.entry.id, job.claim.attempt)

@@ -85,6 +85,10 @@ class Shares(Generic[Member]):
         """Tell where a member stands, or would if it came now: it never goes back."""
         return max(self._now, self._points.get(member, 0.0))
 
+    def stood(self, member: Member) -> float:
+        """Tell where a member stood when it was charged last, 0 if it was not for long: others can have gone beyond."""
+        return self._points.get(member, 0.0)
+
     def may_go(self, member: Member, times: int = 1) -> bool:
         """Tell whether it may be served, be it out of turn: so many times, until the others have caught up."""
         first = self.first()

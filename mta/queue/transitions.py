@@ -130,6 +130,7 @@ def attempted(job: Job, outcome: Outcome, now: float, retry: Retry, random: Call
         last_reply=str(last.reply)[:512] if last else "",
         last_relay=outcome.relay,
         last_attempt_at=now,
+        again_at=outcome.relay if outcome.greylisted else "",
     )
     return Transition(
         after=after,

@@ -5,19 +5,37 @@ tenant has it at one of its own sites with room, whoever else waits there; so no
 have a thousand sites. When a delivery ends, its place is offered at the same site first, to whom the site's own shares
 say; so a site that is full is shared by weight, and a connection is used again. Such a stay may be out of turn
 in the process: it is granted while it keeps nobody waiting for long (`STAYS`, `Shares.may_go`).
+
+Whoever finds no room is held by what is in the way: the site, or a limit on the tenant, there or wider. When one more
+may start, one of those whom it holds is let into the turns, and the next when that one has been served; and what is
+free at a site is offered as a place is, to whom the site's own shares say. So a token costs the same whether two wait
+for it or ten thousand.
 """
 
 from collections.abc import Callable, Hashable, Iterator, KeysView
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
+from mta.queue.held import CLASS_SHARES, Held
 from mta.queue.shares import Shares
 from mta.spool.records import Lane, MessageClass
 
-CLASS_SHARES = {MessageClass.HIGH: 8.0, MessageClass.NORMAL: 3.0, MessageClass.BULK: 1.0}
 STAYS = 4  # deliveries that go on where one ended, for one that begins with whose turn it is
 LEAD = 16  # of these by which a tenant may be ahead of others in the process
 
 Site = TypeVar("Site", bound=Hashable)
+_NOTHING = object()
+Asked = TypeVar("Asked", contravariant=True)  # noqa: PLC0105 - a site, as in Turns
+
+
+class Room(Protocol[Asked]):
+    """Knows the limits of sites."""
+
+    def __call__(self, site: Asked, tenant: str, at_work: int, *, stays: bool) -> Hashable:
+        """Tell what keeps one more of a tenant ("": of any) from starting at a site beside so many; None if nothing.
+
+        It is the site itself where nobody may, and else what names the limit on the tenant. `stays`: where one has
+        ended.
+        """
 
 
 class _Work:
@@ -29,13 +47,12 @@ class _Work:
 
 
 class _Place:
-    """A site: who has work there, how many slots are at it, and who was passed over because it was full."""
+    """A site: who has work there and is not held by a limit of their own, and how many slots are at it."""
 
     def __init__(self, weight: Callable[[str], float]) -> None:
         self.shares: Shares[str] = Shares(weight)
         self.work: dict[str, _Work] = {}
         self.at_work = 0
-        self.passed_over: dict[tuple[str, MessageClass], None] = {}  # in order
 
 
 class _Tenant(Generic[Site]):
@@ -44,14 +61,21 @@ class _Tenant(Generic[Site]):
     def __init__(self) -> None:
         self.lanes = 0  # with work, anywhere
         self.classes: Shares[MessageClass] = Shares(CLASS_SHARES.__getitem__)
-        self.sites: dict[MessageClass, Shares[Site]] = {}
+        self._sites: dict[MessageClass, Shares[Site]] = {}
+
+    def sites(self, message_class: MessageClass) -> Shares[Site]:
+        """Return those of a class."""
+        found = self._sites.get(message_class)
+        if found is None:
+            found = self._sites[message_class] = Shares()
+        return found
 
 
 class Turns(Generic[Site]):
     """Lanes with work, by site, and whose turn it is."""
 
-    def __init__(self, weight: Callable[[str], float], room: Callable[[Site, int], bool]) -> None:
-        """`weight` of a tenant, above 0; `room` tells whether a site takes one more beside so many slots."""
+    def __init__(self, weight: Callable[[str], float], room: Room[Site]) -> None:
+        """`weight` of a tenant is above 0."""
         self._weight = weight
         self._room = room
         self._site_of: dict[Lane, Site] = {}  # of lanes with work
@@ -59,6 +83,10 @@ class Turns(Generic[Site]):
         self._tenants: dict[str, _Tenant[Site]] = {}  # with work
         self._shares: Shares[str] = Shares(weight)  # of those with work at a site that may have room
         self._stays = 0  # since a slot went to whose turn it was
+        self._held: dict[Hashable, Held[Site]] = {}  # by what holds them
+        self._open: dict[Site, None] = {}  # that had no room, and may have some
+        self._held_by: dict[tuple[str, MessageClass, Site], Hashable] = {}
+        self._tried: dict[tuple[str, MessageClass, Site], Hashable] = {}  # who was let in, and by what it was held
 
     @property
     def lanes(self) -> KeysView[Lane]:
@@ -76,10 +104,13 @@ class Turns(Generic[Site]):
         return self._tenants.keys()
 
     def passed_over(self) -> Iterator[Lane]:
-        """The lanes whose sites had no room when their turn came, and have none yet."""
-        for place in self._places.values():
-            for tenant, message_class in place.passed_over:
-                yield from place.work[tenant].lanes[message_class]
+        """The lanes that had no room when their turn came, and have none yet."""
+        for tenant, message_class, site in self._held_by:
+            yield from self._places[site].work[tenant].lanes[message_class]
+
+    def has(self, site: Site) -> bool:
+        """Tell whether a site has work, or slots."""
+        return site in self._places
 
     def at_work(self, site: Site) -> int:
         """Tell how many slots are at a site."""
@@ -132,8 +163,8 @@ class Turns(Generic[Site]):
         if not lanes:
             del work.lanes[lane.message_class]
             work.classes.leave(lane.message_class)
-            place.passed_over.pop((lane.tenant, lane.message_class), None)
             self._has_no_room(lane.tenant, lane.message_class, site)
+            self._let_go((lane.tenant, lane.message_class, site))
         if not work.lanes:
             del place.work[lane.tenant]
             place.shares.leave(lane.tenant)
@@ -151,8 +182,18 @@ class Turns(Generic[Site]):
         the next who takes gets the next.
         """
         if ended is None:
-            return self._turn()
-        return self._stay(ended) or self._turn() or self._stay(ended)
+            return self._offered() or self._turn()
+        return self._offer(ended, stays=True) or self._offered() or self._turn() or self._offer(ended, stays=True)
+
+    def _offered(self) -> tuple[Lane, Site, bool] | None:
+        """Serve somebody at a site that has had no room, and may have some now."""
+        while self._open:
+            site = next(iter(self._open))
+            found = self._offer(site, stays=False) if site in self._places else None
+            if found is not None:
+                return found
+            del self._open[site]
+        return None
 
     def _turn(self) -> tuple[Lane, Site, bool] | None:
         """Serve the tenant whose turn it is, at one of its sites with room."""
@@ -160,38 +201,46 @@ class Turns(Generic[Site]):
             own = self._tenants[tenant]
             message_class = own.classes.first()
             assert message_class is not None
-            site = own.sites[message_class].first()
+            site = own.sites(message_class).first()
             assert site is not None
             place = self._places[site]
-            if self._room(site, place.at_work):
+            by = self._room(site, tenant, place.at_work, stays=False)
+            if by is None:
                 self._stays = 0
                 place.at_work += 1
                 return self._serve(tenant, message_class, site, place), site, False
-            self._has_no_room(tenant, message_class, site)
-            place.passed_over[tenant, message_class] = None
+            self._hold(tenant, message_class, site, by)
         return None
 
-    def _stay(self, site: Site) -> tuple[Lane, Site, bool] | None:
+    def _offer(self, site: Site, *, stays: bool) -> tuple[Lane, Site, bool] | None:
         """Serve whom the site's own shares say, unless it keeps others waiting for too long."""
         place = self._places[site]
-        tenant = place.shares.first()
-        if tenant is None or not self._room(site, place.at_work - 1):
+        while (tenant := place.shares.first()) is not None:
+            by = self._room(site, tenant, place.at_work - stays, stays=stays)
+            if by is None:
+                break
+            if by == site:
+                return None
+            for each in list(place.work[tenant].lanes):
+                self._hold(tenant, each, site, by)
+        if tenant is None:
             return None
         message_class = place.work[tenant].classes.first()
         assert message_class is not None
-        if self._shares and not self._may_stay(tenant, message_class, site):
+        if self._shares and not self._may_go(tenant, message_class, site):
             return None
         self._stays += 1
-        return self._serve(tenant, message_class, site, place), site, True
+        place.at_work += not stays
+        return self._serve(tenant, message_class, site, place), site, stays
 
-    def _may_stay(self, tenant: str, message_class: MessageClass, site: Site) -> bool:
+    def _may_go(self, tenant: str, message_class: MessageClass, site: Site) -> bool:
         """Tell whether others can wait: other tenants, and the tenant's own other classes and sites."""
         own = self._tenants[tenant]
         return (
             self._stays < STAYS
             and self._shares.may_go(tenant, LEAD)
             and own.classes.may_go(message_class)
-            and own.sites[message_class].may_go(site)
+            and own.sites(message_class).may_go(site)
         )
 
     def _serve(self, tenant: str, message_class: MessageClass, site: Site, place: _Place) -> Lane:
@@ -201,10 +250,15 @@ class Turns(Generic[Site]):
         assert lane is not None
         lanes.serve(lane)
         work.classes.serve(message_class)
+        place.shares.enter(tenant)
         place.shares.serve(tenant)
-        own.sites[message_class].serve(site)
+        own.sites(message_class).serve(site)
         own.classes.serve(message_class)
         self._shares.serve(tenant)
+        who = (tenant, message_class, site)
+        if who in self._tried:
+            self._held[self._tried[who]].serve(tenant, message_class)
+            self._was_tried(who, None)
         return lane
 
     def charge(self, lane: Lane, site: Site, recipients: int) -> None:
@@ -212,8 +266,8 @@ class Turns(Generic[Site]):
         tenant, message_class = lane.tenant, lane.message_class
         self._shares.charge(tenant, recipients)
         own = self._tenants.get(tenant)
-        if own is not None and message_class in own.sites:
-            own.sites[message_class].charge(site, recipients)
+        if own is not None:
+            own.sites(message_class).charge(site, recipients)
             own.classes.charge(message_class, recipients)
         place = self._places.get(site)
         if place is None:
@@ -232,17 +286,77 @@ class Turns(Generic[Site]):
         self._clear(site, place)
         return self.look(site)
 
-    def look(self, site: Site) -> bool:
-        """Ask anew whether a site has room for those who were passed over; tell whether somebody could use it."""
-        place = self._places.get(site)
-        if place is None or not place.work or not self._room(site, place.at_work):
+    def look(self, by: Hashable) -> bool:
+        """Let in whoever is next of those that a site or a limit holds; tell whether somebody could use it."""
+        if by not in self._held:
             return False
-        if place.passed_over:
-            # Those who waited are often level in the process, as waiting saves nothing up: the first to enter is first.
-            for tenant, message_class in sorted(place.passed_over, key=lambda each: place.shares.point(each[0])):
-                self._may_have_room(tenant, message_class, site)
-            place.passed_over.clear()
+        place = self._places.get(by)  # type: ignore[arg-type]  # there is none if it is no site
+        if place is not None:
+            site: Site = by  # type: ignore[assignment]
+            in_the_way = self._room(site, "", place.at_work, stays=False)
+            if in_the_way == site:
+                return False
+            self._open[site] = None
+            self._let_in(by)  # if it is a wider limit that is in the way, to wait for that one
+            return in_the_way is None
+        self._let_in(by)
         return True
+
+    def look_at_all(self) -> None:
+        """Let in whoever is next everywhere: limits have changed."""
+        for by in list(self._held):
+            self.look(by)
+
+    def _hold(self, tenant: str, message_class: MessageClass, site: Site, by: Hashable) -> None:
+        """Have somebody wait until a limit lets it in again."""
+        who = (tenant, message_class, site)
+        self._has_no_room(tenant, message_class, site)
+        shares = self._places[site].shares
+        if by == site:
+            shares.enter(tenant)
+        else:
+            shares.leave(tenant)
+        if self._held_by.get(who, _NOTHING) != by:
+            self._let_go(who, by)
+            held = self._held.get(by)
+            if held is None:
+                held = self._held[by] = Held[Site]()
+            held.add(tenant, message_class, site, self._shares.stood(tenant))
+            self._held_by[who] = by
+
+    def _let_go(self, who: tuple[str, MessageClass, Site], now_by: Hashable = None) -> None:
+        """Forget what held somebody, or let it in; it has no more work, or is held by something else now."""
+        by = self._held_by.pop(who, _NOTHING)
+        if by is not _NOTHING:
+            self._held[by].remove(*who)
+            self._clear_held(by)
+        self._was_tried(who, now_by)
+
+    def _was_tried(self, who: tuple[str, MessageClass, Site], now_by: Hashable) -> None:
+        """Let the next in when one was served, or found something else in the way than what held it."""
+        by = self._tried.pop(who, _NOTHING)
+        if by is not _NOTHING:
+            self._held[by].tried = None
+            if by != now_by:
+                self._let_in(by)
+            self._clear_held(by)
+
+    def _let_in(self, by: Hashable) -> None:
+        held = self._held.get(by)
+        if held is None or held.tried is not None or not held:
+            return
+        held.tried = who = held.first(self._shares.stood)
+        tenant, message_class, site = who
+        held.remove(tenant, message_class, site)
+        del self._held_by[who]
+        self._tried[who] = by
+        self._places[site].shares.enter(tenant)
+        self._may_have_room(tenant, message_class, site)
+
+    def _clear_held(self, by: Hashable) -> None:
+        held = self._held.get(by)
+        if held is not None and held.tried is None and not held:
+            del self._held[by]
 
     def _clear(self, site: Site, place: _Place) -> None:
         if not place.at_work and not place.work:
@@ -251,18 +365,16 @@ class Turns(Generic[Site]):
     def _may_have_room(self, tenant: str, message_class: MessageClass, site: Site) -> None:
         """Have a site come in a tenant's turns."""
         own = self._tenants[tenant]
-        sites = own.sites.get(message_class)
-        if sites is None:
-            sites = own.sites[message_class] = Shares()
-        sites.enter(site)
+        own.sites(message_class).enter(site)
         own.classes.enter(message_class)
         self._shares.enter(tenant)
 
     def _has_no_room(self, tenant: str, message_class: MessageClass, site: Site) -> None:
         """Have a site come in a tenant's turns no more."""
         own = self._tenants[tenant]
-        own.sites[message_class].leave(site)
-        if not own.sites[message_class]:
+        sites = own.sites(message_class)
+        sites.leave(site)
+        if not sites:
             own.classes.leave(message_class)
         if not own.classes:
             self._shares.leave(tenant)

@@ -120,7 +120,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     events told of this entry so far (the next one's number). `last_reply` explains the wait. The spool
     counts `revision` up with every change. One that is `held` is in no lane, and its timer comes all the
     same; `hold` says more, but for what was held before there was one. `relay` is the next hop that an
-    operator named (`host:port`), "" for what routes and MX say.
+    operator named (`host:port`), "" for what routes and MX say. `again_at` is where it was greylisted
+    (`host[address]:port`), to be asked first at the next attempt; "" for as it comes.
     """
 
     version: int = 1
@@ -144,6 +145,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     held: bool = False
     relay: str = ""
     hold: Hold | None = None
+    again_at: str = ""
 
     @property
     def id(self) -> str:

@@ -36,7 +36,7 @@ async def test_tempfail_twice_then_delivered(story: Story) -> None:
 async def test_greylisted_then_delivered(story: Story) -> None:
     await story.send("greylist@rcpt.test")
     await story.count("deferred", 1)
-    await story.clock.advance(30)
+    await story.clock.advance(300)  # by the shaping rules
     await story.told("accepted", "deferred greylist@rcpt.test", "delivered greylist@rcpt.test")
 
 
@@ -236,7 +236,7 @@ async def test_a_restart_keeps_the_queue(story: Story) -> None:
     await story.lab.mx.close()
     for n in range(10):
         await story.send(f"user{n}@rcpt{n}.test")
-    await story.count("deferred", 10)
+    await story.count("deferred", 5)
     await story.stop()
     await story.lab.mx.start()
     await story.start()
@@ -245,4 +245,5 @@ async def test_a_restart_keeps_the_queue(story: Story) -> None:
     await story.arrived(10)
     await story.count("delivered", 10)
     kinds = [each.type.value for each in await story.events()]
-    assert (kinds.count("accepted"), kinds.count("deferred"), kinds.count("delivered")) == (10, 10, 10)
+    assert (kinds.count("accepted"), kinds.count("delivered")) == (10, 10)
+    assert 5 <= kinds.count("deferred") < 10  # they have one MX, which is left alone when the first have found it dead

@@ -22,7 +22,9 @@ class World:
         self.recipients = self._each(tenants, [1, 1, 1, 50], 1)
         self.limits = self._each(self.sites, [1, 2, 5, 20, 1000], 1000)
         self.seconds = self._each(self.sites, [1, 1, 1, 3, 10], 1)
-        self.turns = Turns[str](self.weights.__getitem__, lambda site, at_work: at_work < self.limits[site])
+        self.turns = Turns[str](
+            self.weights.__getitem__, lambda site, _, at_work, stays: None if at_work < self.limits[site] else site
+        )
         self.at: dict[str, set[str]] = defaultdict(set)  # site -> tenants
         self.of: dict[str, set[str]] = defaultdict(set)  # tenant -> sites
         for tenant in tenants:

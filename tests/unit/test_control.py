@@ -64,6 +64,10 @@ COMMANDS: Commands = {
 }
 
 
+async def _echo(about: str) -> object:
+    return about
+
+
 async def _object() -> object:
     return object()
 

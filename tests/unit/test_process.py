@@ -98,6 +98,32 @@ async def test_a_reload_refuses_mistakes_and_restarts_for_other_settings(running
     assert await running.exit() == 0
 
 
+async def test_a_changed_file_of_shaping_rules_is_a_reason_to_restart(running: Running) -> None:
+    """Red when the configuration alone is compared, which names the file as before."""
+    rules = running.config.with_name("shaping.yaml")
+    rules.write_text("rules: [{match: spam, action: hold}]\n")
+    running.configure(f"delivery: {{shaping: {rules}}}\n")
+    await running.start("delivery")
+    await running.says("ready role=")
+    assert await running.ask("delivery", "reload") == "done"
+    rules.write_text("rules: [{match: spam, action: bounces}]\n")
+    assert await running.ask("delivery", "reload") == "refused"
+    await running.says("shaping.yaml:1:")
+    rules.write_text("rules: [{match: spam, action: bounce}]\n")
+    assert await running.ask("delivery", "reload") == "restarting"
+    assert await running.exit() == 0
+
+
+async def test_shaping_rules_that_cannot_be_used_are_no_start(running: Running) -> None:
+    rules = running.config.with_name("shaping.yaml")
+    rules.write_text("rules: [{match: spam, action: bounces}]\n")
+    running.configure(f"delivery: {{shaping: {rules}}}\n")
+    await running.start("delivery")
+    await running.says("cannot-start")
+    assert await running.exit() == 2
+    assert "Traceback" not in running.log
+
+
 async def test_a_second_process_of_a_role_does_not_start(running: Running) -> None:
     await running.start("events")
     await running.says("ready role=")

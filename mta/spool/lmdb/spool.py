@@ -7,7 +7,7 @@ here; a record that fails its seal raises SealBroken, which the queue quarantine
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import cast

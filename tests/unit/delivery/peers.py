@@ -21,6 +21,8 @@ from mta.delivery.sources import Sources
 from mta.mail.envelope import Recipient
 from mta.mail.result import Outcome
 from mta.queue.job import Job
+from mta.queue.limits import Limits
+from mta.queue.shaping import Shaping
 from mta.spool.records import Claim, Entry, Message, MessageClass, Origin, RecipientState
 
 HOST = "127.0.0.1"
@@ -372,12 +374,16 @@ class Relay:
         signature: bytes = b"",
         clock=None,
         spool=None,
+        shaping: Shaping | None = None,
     ) -> None:
         clock = clock or SystemClock()
+        limits = Limits(shaping or Shaping(), settings.delivery.connections_per_site)
         self.resolver = Resolver(dns or Dns(servers=(HostPort(host=HOST, port=9),), timeout=0.2), clock)
         self.contents = Contents(content)
         self.sources = Sources(settings, spool or Records(), clock)
-        self.attempter = Attempter(settings, self.resolver, NoKeys(signature), self.contents, self.sources, clock)
+        self.attempter = Attempter(
+            settings, self.resolver, NoKeys(signature), self.contents, self.sources, clock, limits
+        )
 
     async def __aenter__(self) -> Self:
         return self

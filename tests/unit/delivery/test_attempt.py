@@ -10,8 +10,21 @@ import pytest
 
 from mta.clock import SystemClock
 from mta.mail.envelope import Notify, Recipient
-from mta.mail.result import Scope, Verdict
-from tests.unit.delivery.peers import ACCEPT, CONTENT, EHLO, HOST, QUIT, Relay, ScriptedServer, config, job, route
+from mta.mail.result import Reach, Scope, Verdict
+from mta.queue.shaping import parse
+from tests.unit.delivery.peers import (
+    ACCEPT,
+    CONTENT,
+    EHLO,
+    HOST,
+    QUIT,
+    DnsPeer,
+    Relay,
+    ScriptedServer,
+    config,
+    job,
+    route,
+)
 
 
 def told(outcome):
@@ -168,6 +181,31 @@ async def test_nobody_listening_is_deferred_and_names_no_relay(unused_tcp_port):
 async def test_whatever_breaks_is_deferred(script, expected):
     outcome, _ = await one(script)
     assert told(outcome) == [(Verdict.DEFERRED, *expected)]
+
+
+@pytest.mark.parametrize(
+    ("script", "reach"),
+    [
+        ("X: close", Reach.HOST),
+        ("S: 421 4.7.0 not now\n", Reach.HOST),
+        ("S: 220 x\nC: EHLO\nS: 421 no\n", Reach.HOST),
+        (EHLO + "C: MAIL\nX: close", Reach.SESSION),
+        (EHLO + "C: MAIL\nC: RCPT\nC: DATA\nS: 421 4.7.0 slowly\nX: close", Reach.SESSION),
+        (EHLO + "C: MAIL\nC: RCPT\nC: DATA\nS: 250 ok\nS: 421 4.3.2 closing\nX: close", Reach.TRANSACTION),
+        (EHLO + "C: MAIL\nC: RCPT\nC: DATA\nS: 250 ok\nS: 250 ok\nS: 354 go\nX: close", Reach.TRANSACTION),
+        (EHLO + ACCEPT + QUIT, Reach.TRANSACTION),
+    ],
+)
+async def test_an_outcome_says_how_far_it_got(script, reach):
+    outcome, _ = await one(script)
+    assert outcome.reach is reach
+
+
+async def test_where_nobody_listens_or_is_to_be_asked_nobody_was_reached(unused_tcp_port):
+    async with Relay(config(routes=[route(unused_tcp_port)])) as relay:
+        assert (await relay.attempt(job())).reach is Reach.HOST
+        await relay.attempter.drain(0)
+        assert (await relay.attempt(job())).reach is Reach.NOBODY
 
 
 async def test_lost_before_the_dot_asks_the_next_host_and_after_it_nobody():
@@ -353,6 +391,18 @@ async def test_a_connection_is_kept_and_counted():
     assert len(server.heard) == 2
 
 
+async def test_a_provider_may_want_fewer_deliveries_on_a_connection():
+    rules = parse("providers: [{name: p, mx: [p.test], deliveries_per_connection: 1}]\n", "shaping.yaml")
+    async with (
+        ScriptedServer(EHLO + ACCEPT + QUIT, EHLO + ACCEPT + QUIT) as server,
+        DnsPeer({("rcpt.test", "MX"): ["10 mx.p.test."], ("mx.p.test", "A"): ["127.0.0.1"]}) as peer,
+        Relay(config(port=server.port, allow_private_targets=True), dns=peer.settings, shaping=rules) as relay,
+    ):
+        for _ in range(2):
+            assert (await relay.attempt(job())).results[0].verdict is Verdict.DELIVERED
+    assert len(server.heard) == 2
+
+
 @pytest.mark.parametrize("end", ["X: close", "C: MAIL\nX: close", "C: MAIL\nX: reset", "C: MAIL\nS: 421 4.7.0 enough"])
 async def test_a_kept_connection_that_ended_is_replaced_at_once(end):
     async with (
@@ -361,7 +411,17 @@ async def test_a_kept_connection_that_ended_is_replaced_at_once(end):
     ):
         outcomes = [await relay.attempt(job()) for _ in range(2)]
     assert [each.results[0].verdict for each in outcomes] == [Verdict.DELIVERED] * 2
+    assert [each.closed_after for each in outcomes] == [0, 1 if "421" in end else 0]
     assert len(server.heard) == 2
+
+
+async def test_when_a_kept_connection_ended_it_is_the_new_one_that_tells_how_far_it_got():
+    async with (
+        ScriptedServer(EHLO + ACCEPT + "C: MAIL\nX: close", "S: 421 4.7.0 not now\n") as server,
+        Relay(config(routes=[route(server.port)])) as relay,
+    ):
+        outcomes = [await relay.attempt(job()) for _ in range(2)]
+    assert [each.reach for each in outcomes] == [Reach.TRANSACTION, Reach.HOST]
 
 
 async def test_a_connection_idle_too_long_is_told_quit():

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mta.clock import SystemClock
 from mta.config import Config
 from mta.delivery import mx
-from mta.delivery.resolver import Exchanger
+from mta.delivery.resolver import Exchanger, Resolver
 from mta.delivery.route import Login, NextHop, Routes, site
 from mta.delivery.trouble import NoWay
 from mta.mail.result import Verdict
+from mta.queue.limits import About, Aim
 from tests.unit.delivery.peers import ACCEPT, EHLO, QUIT, DnsPeer, Relay, ScriptedServer, config, job
 
 
@@ -282,8 +284,9 @@ async def test_domains_with_the_same_hosts_share_connections():
         for domain in ("a.test", "b.test"):
             outcome = await relay.attempt(job(domain=domain))
             assert outcome.results[0].verdict is Verdict.DELIVERED
-            assert await relay.attempter.site(domain) == outcome.site == f"mx.test:{server.port}"
-        assert await relay.attempter.site("nowhere.test") == "nowhere.test"
+            assert outcome.site == f"mx.test:{server.port}"
+            assert await relay.attempter.aim(domain) == Aim(outcome.site, ("mx.test",))
+        assert await relay.attempter.aim("nowhere.test") == Aim("nowhere.test")
     assert len(server.heard) == 1
 
 
@@ -294,7 +297,8 @@ async def test_nobody_is_dialled_at_another_site_than_the_one_asked_but_once_in_
         DnsPeer(records) as peer,
         Relay(config(port=server.port, allow_private_targets=True), dns=peer.settings) as relay,
     ):
-        moved = await relay.attempter.attempt(job(), "rcpt.test")  # where there was no answer, it is the domain's name
+        asked = About("", "rcpt.test", "acme")
+        moved = await relay.attempter.attempt(job(), asked)  # where there was no answer, it is the domain's name
         assert told(moved) == (Verdict.DEFERRED, 451, "4.4.3", False)
         assert server.heard == []
         here = f"mx.test:{server.port}"
@@ -303,10 +307,24 @@ async def test_nobody_is_dialled_at_another_site_than_the_one_asked_but_once_in_
         again = msgspec.structs.replace(
             again, entry=msgspec.structs.replace(again.entry, last_reply=str(moved.results[0].reply))
         )
-        for made, site in ((job(), here), (again, "rcpt.test")):
-            outcome = await relay.attempter.attempt(made, site)
+        for made, about in ((job(), asked._replace(site=here)), (again, asked)):
+            outcome = await relay.attempter.attempt(made, about)
             relay.attempter.settled(made)
             assert outcome.results[0].verdict is Verdict.DELIVERED
+
+
+async def test_who_was_greylisted_asks_the_same_host_and_address_first():
+    hosts = {("rcpt.test", "MX"): ["10 a.test.", "20 b.test."], ("a.test", "A"): ["127.0.0.1"]}
+    records = hosts | {("b.test", "A"): ["127.0.0.2", "127.0.0.3", "127.0.0.4"]}
+    async with DnsPeer(records) as peer:
+        resolver = Resolver(peer.settings, SystemClock())
+        found = await mx.site_of("rcpt.test", resolver, "us.test", 25)
+        for first in ("b.test[127.0.0.3]:25", "b.test[127.0.0.9]:25", "gone.test[127.0.0.3]:25", ""):
+            trail = mx.Trail(found, resolver, Random(1), private=True, first=first)
+            targets = [str(target) for target in [await trail.next() for _ in range(5)] if target is not None]
+            assert len(set(targets)) == 4
+            assert targets[0] == first or (first not in targets and targets[0][0] == ("b" if first[:1] == "b" else "a"))
+        await resolver.close()
 
 
 async def test_a_route_by_name_may_lead_inside_and_never_bounces():

@@ -1,7 +1,7 @@
 """Turns: shares as weights say at every level, the next slot for who comes, nothing free that could be used."""
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 
 import pytest
 from hypothesis import strategies as st
@@ -14,7 +14,9 @@ NORMAL = MessageClass.NORMAL
 
 
 def turns_of(limit: int = 1000, **weights: float) -> Turns[str]:
-    return Turns[str](lambda tenant: weights.get(tenant, 1.0), lambda _, at_work: at_work < limit)
+    return Turns[str](
+        lambda tenant: weights.get(tenant, 1.0), lambda site, _, at_work, stays: None if at_work < limit else site
+    )
 
 
 def taken(turns: Turns[str], ended: str | None = None) -> tuple[Lane, str]:
@@ -194,9 +196,17 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.limit = self.LIMIT
-        self.turns = Turns[int](lambda tenant: float(ord(tenant) - 96), lambda _, at_work: at_work < self.limit)
+        self.closed = set[Hashable]()
+        self.turns = Turns[int](lambda tenant: float(ord(tenant) - 96), self._room)
         self.lanes: dict[Lane, int] = {}
         self.slots: list[int] = []
+
+    def _room(self, site: int, tenant: str, at_work: int, *, stays: bool) -> Hashable:
+        del stays
+        if at_work >= self.limit:
+            return site
+        limits: tuple[Hashable, ...] = (("two of the sites", site < 2), tenant, (tenant, site)) if tenant else ()
+        return next((each for each in limits if each in self.closed), None)
 
     @rule(
         tenant=st.sampled_from("abcd"),
@@ -229,7 +239,11 @@ class Machine(RuleBasedStateMachine):
 
     def _taken(self, ended: int | None, recipients: int) -> bool:
         at_work = Counter([*self.slots, *([] if ended is None else [ended])])
-        usable = {lane: site for lane, site in self.lanes.items() if at_work[site] - (site == ended) < self.limit}
+        usable = {
+            lane: site
+            for lane, site in self.lanes.items()
+            if self._room(site, lane.tenant, at_work[site] - (site == ended), stays=True) is None
+        }
         found = self.turns.take(ended)
         assert (found is None) == (not usable)
         if found is None:
@@ -254,6 +268,20 @@ class Machine(RuleBasedStateMachine):
         for site in range(3):
             self.turns.look(site)
 
+    @rule(
+        limit=st.one_of(
+            st.sampled_from("abcd"),
+            st.tuples(st.sampled_from("abcd"), st.integers(0, 2)),
+            st.tuples(st.just("two of the sites"), st.just(value=True)),
+        )
+    )
+    def close_or_open_a_limit(self, limit: Hashable) -> None:
+        if limit in self.closed:
+            self.closed.remove(limit)
+            self.turns.look(limit)
+        else:
+            self.closed.add(limit)
+
     @invariant()
     def what_is_at_work_is_known(self) -> None:
         for site in range(3):
@@ -268,6 +296,7 @@ class Machine(RuleBasedStateMachine):
         assert self.turns._places == {}
         assert self.turns._tenants == {}
         assert len(self.turns._shares) == 0
+        assert (self.turns._held, self.turns._held_by, self.turns._tried) == ({}, {}, {})
 
 
 TestTurns = Machine.TestCase
@@ -283,3 +312,93 @@ def test_tenants_who_come_and_go_leave_little() -> None:
         turns.leave("x")
     assert (turns._places, turns._tenants) == ({}, {})
     assert len(turns._shares._points) < 200
+
+
+class Tokens:
+    """Limits that let so many start, and count how often they are asked."""
+
+    def __init__(self, of: Callable[[str, str], Hashable]) -> None:
+        self.of = of
+        self.tokens = Counter[Hashable]()
+        self.asked = 0
+
+    def __call__(self, site: str, tenant: str, at_work: int, *, stays: bool) -> Hashable:
+        del at_work, stays
+        self.asked += 1
+        by = self.of(site, tenant)
+        return None if self.tokens[by] else by
+
+
+@pytest.mark.parametrize("many", [10, 3000])
+@pytest.mark.parametrize("stays", [True, False])
+@pytest.mark.parametrize("by", ["site", "tenant", "provider"])
+def test_a_token_costs_the_same_however_many_wait_for_it(by: str, many: int, stays: bool) -> None:
+    """Red when all who wait are let in at each token: 3,000 are asked, and this is quadratic."""
+    room = Tokens(lambda site, tenant: {"site": site, "tenant": ("of", tenant), "provider": "any"}[by])
+    turns = Turns[str](lambda _: 1.0, room)
+    for number in range(many):
+        tenant, site = (
+            ("one", f"s{number}") if by == "tenant" else (f"t{number}", "x" if by == "site" else f"s{number}")
+        )
+        turns.ready(Lane(tenant, NORMAL, f"{number}.test"), site)
+    assert turns.take() is None  # all have been asked once
+    got, ended = Counter[Lane](), None
+    for _ in range(2 * many):
+        room.asked = 0
+        key = room.of("x", "one")
+        room.tokens[key] += 1
+        turns.look(key)
+        found = turns.take(ended)
+        assert found is not None
+        room.tokens[key] -= 1
+        got[found[0]] += 1
+        if ended is not None and not found[2]:
+            turns.leave(ended)
+        ended = found[1]
+        if not stays:
+            turns.leave(ended)
+            ended = None
+        assert turns.take() is None
+        assert room.asked <= 8
+    assert max(got.values()) - min(got.values()) <= 2  # in order of their shares
+    assert len(got) == many
+
+
+def test_a_tenant_that_is_held_does_not_hold_up_others_where_it_is_first() -> None:
+    """Red when whoever is first at a site is asked alone: no delivery goes on where one ended."""
+    turns = Turns[str](lambda _: 1.0, lambda _site, tenant, _at_work, stays: "pause" if tenant == "paused" else None)
+    turns.ready(Lane("paused", NORMAL, "a.test"), "x")
+    turns.ready(Lane("paused", MessageClass.HIGH, "a.test"), "x")
+    turns.ready(Lane("other", NORMAL, "b.test"), "x")
+    ended, stayed = taken(turns)[1], 0
+    for _ in range(10):
+        turns.look("pause")  # so that it is first there again
+        found = turns.take(ended)
+        assert found is not None
+        assert found[0].tenant == "other"
+        stayed += found[2]
+        if not found[2]:
+            turns.leave(ended)
+    assert stayed == 8  # of ten: as for who is alone
+    assert set(turns.passed_over()) == {Lane("paused", NORMAL, "a.test"), Lane("paused", MessageClass.HIGH, "a.test")}
+
+
+def test_classes_have_their_shares_under_a_limit_of_their_tenant() -> None:
+    room = Tokens(lambda _, tenant: tenant)
+    turns = Turns[str](lambda _: 1.0, room)
+    for each in MessageClass:
+        for number in range(20):
+            turns.ready(Lane("t", each, f"{each}{number}.test"), f"{each} {number}")
+    assert turns.take() is None
+    got = Counter[MessageClass]()
+    for _ in range(1200):
+        room.tokens["t"] = 1
+        turns.look("t")
+        found = turns.take()
+        assert found is not None
+        room.tokens["t"] = 0
+        assert turns.take() is None
+        got[found[0].message_class] += 1
+        turns.leave(found[1])
+    for each, share in zip(MessageClass, (8, 3, 1), strict=True):
+        assert abs(got[each] - 100 * share) <= 3

@@ -1,0 +1,376 @@
+"""What may start now: the one place that the dispatcher asks before it starts an attempt. Pure.
+
+How it is used, all with the clock's monotonic seconds as `now`:
+
+- `when(about, now)` tells from when on an attempt may start: `now` itself for at once, a later time to look again
+  at, or inf when another attempt to the site has to end first (its `ended` is the time to look again). It changes
+  nothing.
+- `started(about, now)` must follow in the same turn of the loop, before the claim is awaited.
+- `ended(start, outcome, now)` must follow exactly once for each start, with None if the attempt came to nothing by
+  our own doing (no claim, cancelled). It returns what the shaping rules say of the message: see `Advice`.
+
+A connection that is dialled costs a token of its own; an attempt over a kept one says `dials=False`, to both. What an
+outcome says it dialled is what is charged in the end; and what nobody was asked for costs nothing.
+
+`held_by` names what is in the way where `when` does not say now: a site's limits concern all who go there, others a
+tenant or a provider, wherever they go.
+
+What is learned outlives the process: `learned` gives records that a later one passes to `recall`. `rows` shows it,
+`forget` resets it. Sites and sources are named by strings that mean the same after a restart. Memory is bounded: when
+there is too much, sites that are without any limit are forgotten first, then those that taught nothing for longest,
+then those that are dead; never one that has attempts at work.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from mta.mail.reply import Reply
+from mta.mail.result import Outcome, Reach, Verdict
+from mta.queue.bucket import Buckets, Limit
+from mta.queue.learned import Learned, Paused
+from mta.queue.pace import REMEMBERED, Pace
+from mta.queue.shaping import Provider, Rule, Shaping, line_of
+from mta.queue.window import FIRST, Begun
+
+_SWEPT_AT = 4096  # paces, pauses and counts, from which on those of no use are looked for
+_MOST = 16_384  # paces of sites without attempts at work, and pauses, and counts
+
+
+class About(NamedTuple):
+    """What an attempt is about: from which source, to which site and its MX hosts, for which tenant."""
+
+    source: str
+    site: str
+    tenant: str
+    hosts: tuple[str, ...] = ()
+
+
+class Aim(NamedTuple):
+    """Where a lane's mail goes: the name of its site, and the MX hosts by which its provider is known."""
+
+    site: str
+    hosts: tuple[str, ...] = ()
+
+
+class Start(NamedTuple):
+    """An attempt that was started."""
+
+    about: About
+    begun: Begun
+
+
+class Advice(msgspec.Struct, frozen=True):
+    """What the rules say of a message after an attempt; nothing, for nearly all.
+
+    `bounced`: who had one of these replies from the site has failed, though it may have been temporary; `hold`: let the
+    message wait until it is released. `retry_after`: try it again no sooner, in seconds. `greylisted`: from the same
+    source, at the same host and address. `reasons` has a line for the log for each rule that came into effect.
+    """
+
+    bounced: tuple[Reply, ...] = ()
+    hold: bool = False
+    retry_after: float | None = None
+    greylisted: bool = False
+    reasons: tuple[str, ...] = ()
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A (source, site) as operators see it. `rate` is messages a second, None: not limited; durations are seconds.
+
+    `probing`: it is dead, and one attempt sees whether it still is. `tenants_paused`: tenants that are, there.
+    """
+
+    source: str
+    site: str
+    at_work: int
+    connections: int
+    connections_refused: int | None
+    rate: float | None
+    dead_for: float
+    probing: bool
+    paused_for: float
+    paused_because: str
+    tenants_paused: tuple[str, ...]
+    reply: str
+    silent_for: float
+
+
+class _Pause(NamedTuple):
+    until: float
+    reason: str
+
+
+NO_ADVICE = Advice()
+_NO_PAUSE = _Pause(-math.inf, "")
+
+
+class _PauseKey(NamedTuple):
+    source: str
+    site: str
+    tenant: str
+
+
+class Limits:
+    """All limits of the delivery role."""
+
+    def __init__(self, shaping: Shaping, connections_per_site: int) -> None:
+        """No source has more than `connections_per_site` connections to a site, whatever its provider allows."""
+        self._shaping = shaping
+        self._connections = connections_per_site
+        self._buckets = Buckets(
+            [Limit(each.by, msgspec.structs.replace(each.messages, burst=each.burst)) for each in shaping.limits]
+        )
+        self._paces: dict[tuple[str, str], Pace] = {}
+        self._pauses: dict[_PauseKey, _Pause] = {}
+        self._matched: dict[tuple[int, _PauseKey], deque[float]] = {}  # when a rule that counts was matched
+        rules = [*shaping.rules, *[rule for provider in shaping.providers for rule in provider.rules]]
+        self._counted_for = max((rule.within for rule in rules if rule.after > 1), default=0.0)
+        self._providers: dict[tuple[str, ...], Provider | None] = {}  # by hosts, as looked up before
+        self._sweep_at = _SWEPT_AT
+
+    def when(self, about: About, now: float, *, dials: bool = True) -> float:
+        """Return from when on an attempt may start: `now` if at once, inf if another at its site has to end first."""
+        found = now
+        if self._shaping.limits:
+            found, _ = self._buckets.when(self.facts(about), now)
+        if self._pauses:
+            for key in _keys(about):
+                found = max(found, self._pauses.get(key, _NO_PAUSE).until)
+        if (about.source, about.site) in self._paces:
+            found = max(found, self._pace(about).when(now, dials=dials))
+        return found
+
+    def held_by(self, about: About, now: float, *, dials: bool = True) -> tuple[str, ...]:
+        """Name the facts that what holds an attempt the longest is by, such as `("tenant", "provider")`."""
+        found, by = self._buckets.when(self.facts(about), now)
+        for key in _keys(about):
+            until = self._pauses.get(key, _NO_PAUSE).until
+            if until > found:
+                found, by = until, ("tenant", "site") if key.tenant else ("site",)
+        if (about.source, about.site) in self._paces and self._pace(about).when(now, dials=dials) > found:
+            by = ("source", "site")
+        return by
+
+    def started(self, about: About, now: float, *, dials: bool = True) -> Start:
+        """Let an attempt start."""
+        if len(self._paces) + len(self._pauses) + len(self._matched) >= self._sweep_at:
+            self._sweep(now)
+        if self._shaping.limits:
+            self._buckets.take(self.facts(about), now)
+        return Start(about, self._pace(about).started(now, dials=dials))
+
+    def ended(self, start: Start, outcome: Outcome | None, now: float) -> Advice:
+        """Learn from an attempt that was started; return what the rules say of its message."""
+        about, begun = start
+        pace = self._pace(about)
+        if self._shaping.limits and (outcome is None or outcome.reach is Reach.NOBODY):
+            self._buckets.give(self.facts(about), now)
+        if outcome is None:
+            pace.ended(begun, None, now)
+            return NO_ADVICE
+        replies = _replies(outcome)
+        if not replies:
+            pace.ended(begun, outcome, now)
+            return NO_ADVICE
+        matched = self._match(self._provider(about), replies)
+        greylisted = next((rule for rule in matched if rule.action == "greylist"), None)
+        fired = [greylisted] if greylisted else [rule for rule in matched if self._fires(rule, about, now)]
+        slow = next((rule for rule in fired if rule.action == "slow"), None)
+        refused = pace.ended(begun, outcome, now, too_much=_too_much(fired), slow=slow)
+        if refused and outcome.retry_after is not None:  # the site says when
+            self._pause(_PauseKey(about.source, about.site, ""), outcome.retry_after, str(pace.reply), now)
+        for rule in fired:
+            if rule.action == "pause":
+                self._pause(_key(rule, about), rule.lasts, str(pace.reply), now)
+        bounces = [rule for rule in fired if rule.action == "bounce"]
+        return Advice(
+            bounced=tuple([each for each in replies if _matches(bounces, line_of(each))]),
+            hold=any(rule.action == "hold" for rule in fired),
+            retry_after=(outcome.retry_after or greylisted.lasts) if greylisted else None,
+            greylisted=greylisted is not None,
+            reasons=tuple(map(_reason, fired)),
+        )
+
+    @property
+    def first(self) -> int:
+        """How many connections a site has at first."""
+        return min(FIRST, self._connections)
+
+    def connections(self, about: About) -> int:
+        """Return how many connections at most a site has, counting those that wait for an outcome to be stored.
+
+        A dead one has room for its probe.
+        """
+        pace = self._paces.get((about.source, about.site))
+        return max(1, pace.window.size) if pace is not None else self.first
+
+    def deliveries_per_connection(self, about: About, most: int) -> int:
+        """Return after how many deliveries a connection is to be ended; `most`: by the configuration."""
+        provider, pace = self._provider(about), self._paces.get((about.source, about.site))
+        allowed = (provider and provider.deliveries_per_connection) or most
+        return min(most, allowed, (pace and pace.deliveries) or most)
+
+    def rows(self, now: float) -> list[Row]:
+        """Show what is known, in no order."""
+        found, tenants = [], dict[str, list[str]]()
+        for key, paused in self._pauses.items():
+            if key.tenant and paused.until > now:
+                tenants.setdefault(key.site, []).append(key.tenant)
+        for (source, site), pace in self._paces.items():
+            pause = max(self._pauses.get(_PauseKey(each, site, ""), _NO_PAUSE) for each in ("", source))
+            found.append(
+                Row(
+                    source=source,
+                    site=site,
+                    at_work=pace.window.at_work,
+                    connections=pace.window.size,
+                    connections_refused=pace.window.ceiling,
+                    rate=pace.rate.rate if pace.rate.rate < math.inf else None,
+                    dead_for=max(0.0, pace.window.dead_until - now),
+                    paused_for=max(0.0, pause.until - now),
+                    probing=pace.window.probing,
+                    paused_because=pause.reason if pause.until > now else "",
+                    tenants_paused=tuple(tenants.get(site, ())),
+                    reply=str(pace.reply) if pace.reply else "",
+                    silent_for=now - pace.learned_at if pace.reply else 0.0,
+                )
+            )
+        return found
+
+    def learned(self, now: float, wall: float) -> tuple[list[Learned], list[Paused]]:
+        """Write down what is known at `now`, which is `wall` in absolute seconds."""
+        paces = [pace.learned(source, site, now, wall) for (source, site), pace in self._paces.items()]
+        pauses = [
+            Paused(source=key.source, site=key.site, tenant=key.tenant, until=wall + (until - now), reason=reason)
+            for key, (until, reason) in self._pauses.items()
+            if until > now
+        ]
+        return [each for each in paces if each is not None], pauses
+
+    def recall(self, learned: Iterable[Learned], pauses: Iterable[Paused], now: float, wall: float) -> None:
+        """Begin with what a process before this one knew. What is from the future, or too old, is left out."""
+        for each in learned:
+            if 0 <= wall - each.learned_at <= REMEMBERED:
+                self._pace(About(each.source, each.site, "")).recall(each, wall - each.learned_at, now)
+        for pause in pauses:
+            if 0 < pause.until - wall <= REMEMBERED:
+                key = _PauseKey(pause.source, pause.site, pause.tenant)
+                self._pause(key, pause.until - wall, pause.reason, now)
+
+    def forget(self, site: str) -> bool:
+        """Reset what was learned of a site, and tell whether it was known; attempts under way are still counted."""
+        paces = [pace for key, pace in self._paces.items() if key[1] == site]
+        pauses = [each for each in self._pauses if each.site == site]
+        for pace in paces:
+            pace.reset()
+        for pause in pauses:
+            del self._pauses[pause]
+        return bool(paces or pauses)
+
+    def _pace(self, about: About) -> Pace:
+        pace = self._paces.get((about.source, about.site))
+        if pace is None:
+            pace = self._paces[about.source, about.site] = Pace(self._connections)
+        if about.hosts and pace.provider is not (provider := self._provider(about)):
+            pace.run_by(provider, self._connections)
+        return pace
+
+    def _provider(self, about: About) -> Provider | None:
+        if about.hosts not in self._providers:
+            if len(self._providers) >= _SWEPT_AT:
+                self._providers.clear()
+            self._providers[about.hosts] = self._shaping.provider(about.hosts)
+        return self._providers[about.hosts]
+
+    def facts(self, about: About) -> Mapping[str, str]:
+        """Return what limits can be by."""
+        provider = self._provider(about)
+        return {
+            "source": about.source,
+            "site": about.site,
+            "tenant": about.tenant,
+            "provider": provider.name if provider else "",
+        }
+
+    def _match(self, provider: Provider | None, replies: Sequence[Reply]) -> list[Rule]:
+        """List the rules that match what the site said; its provider's come before those for all."""
+        lines = [line_of(each) for each in replies]
+        rules: Sequence[Rule] = (*provider.rules, *self._shaping.rules) if provider else self._shaping.rules
+        return [rule for rule in rules if any(map(rule.matches, lines))]
+
+    def _fires(self, rule: Rule, about: About, now: float) -> bool:
+        """Count a match; tell whether it is the one that makes them enough."""
+        if rule.after == 1:
+            return True
+        times = self._matched.setdefault((id(rule), _key(rule, about)), deque(maxlen=rule.after))
+        times.append(now)
+        if len(times) < rule.after or now - times[0] > rule.within:
+            return False
+        times.clear()
+        return True
+
+    def _pause(self, key: _PauseKey, seconds: float, reason: str, now: float) -> None:
+        before = self._pauses.get(key)
+        if before is None or before.until < now + seconds:
+            self._pauses[key] = _Pause(now + seconds, reason)
+
+    def _sweep(self, now: float) -> None:
+        """Forget what is of no use any more, and beyond _MOST what is of least use."""
+        self._pauses = {key: pause for key, pause in self._pauses.items() if pause.until > now}
+        since = now - self._counted_for
+        self._matched = {key: times for key, times in self._matched.items() if times and times[-1] >= since}
+        for name in sorted(self._pauses, key=lambda each: self._pauses[each].until)[:-_MOST]:
+            del self._pauses[name]
+        for count in sorted(self._matched, key=lambda each: self._matched[each][-1])[:-_MOST]:
+            del self._matched[count]
+        idle = sorted(
+            [
+                (not pace.at_rest(now), not pace.plain(now), pace.learned_at, key)
+                for key, pace in self._paces.items()
+                if not pace.window.at_work
+            ]
+        )
+        for number, (at_stake, knows, learned_at, site) in enumerate(idle):
+            old = not at_stake and (not knows or now - learned_at > REMEMBERED)
+            if old or number < len(idle) - _MOST:
+                del self._paces[site]
+        self._sweep_at = max(_SWEPT_AT, 2 * (len(self._paces) + len(self._pauses) + len(self._matched)))
+
+
+def _replies(outcome: Outcome) -> list[Reply]:
+    """List what the site said to those who got nothing, each once."""
+    if all(each.verdict is Verdict.DELIVERED for each in outcome.results):
+        return []
+    said = [each.reply for each in outcome.results if each.remote and each.verdict is not Verdict.DELIVERED]
+    return list(dict.fromkeys(said))
+
+
+def _matches(rules: Sequence[Rule], line: str) -> bool:
+    return any(rule.matches(line) for rule in rules)
+
+
+def _keys(about: About) -> tuple[_PauseKey, ...]:
+    """The pauses that concern an attempt."""
+    source, site, tenant, _ = about
+    return _PauseKey(source, site, ""), _PauseKey("", site, ""), _PauseKey("", site, tenant)
+
+
+def _key(rule: Rule, about: About) -> _PauseKey:
+    """What a rule pauses."""
+    source = about.source if rule.of == "source" else ""
+    return _PauseKey(source, about.site, about.tenant if rule.of == "tenant" else "")
+
+
+def _too_much(fired: Sequence[Rule]) -> bool | None:
+    """Tell what the rules make of a reply: that there was too much, or not; None if it speaks for itself."""
+    actions = {rule.action for rule in fired}
+    return False if "greylist" in actions else "refusal" in actions or None
+
+
+def _reason(rule: Rule) -> str:
+    words = "*".join(rule.match[0].words)
+    return f"action={rule.action} of={rule.of} match={words!r}"
