@@ -23,7 +23,9 @@ from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Scope, Verdict
 from mta.queue.deadlines import Deadlines
 from mta.queue.job import Job
+from mta.queue.limits import About, Aim, Limits
 from mta.queue.queue import Queue
+from mta.queue.shaping import Shaping
 from mta.queue.submission import Submission
 from mta.spool.interface import Due, Settlement
 from mta.spool.records import Claim, Entry, MessageClass, Origin, State, Wish
@@ -71,11 +73,12 @@ class Receivers:
         self.wrong: Wrong | None = None
         self.stored: Stored
 
-    async def site(self, domain: str) -> str:
+    async def aim(self, destination: str) -> Aim:
         await asyncio.sleep(self._rng.choice([0, 0, 0.01, 1]))
-        return self.sites[domain]
+        return Aim(self.sites[destination])
 
-    async def attempt(self, job: Job, site: str) -> Outcome:
+    async def attempt(self, job: Job, about: About) -> Outcome:
+        site = about.site
         self.attempts += 1
         self._at_work[site] += 1
         self.wrong = self.wrong or self._look(job, site)
@@ -205,7 +208,10 @@ class World:
     def _start(self) -> Process:
         """Start the delivery process."""
         queue = Queue(self._spool, self._clock, "relay.test", self._retry, self._ring, self._rng.random)
-        self._dispatcher = Dispatcher(self._spool, queue, self.receivers, self._settings, self._clock, poll=NO_POLL)
+        limits = Limits(Shaping(), self._settings.connections_per_site)
+        self._dispatcher = Dispatcher(
+            self._spool, queue, self.receivers, limits, self._settings, self._clock, poll=NO_POLL
+        )
         self._deadlines = Deadlines(self._spool, queue, self.receivers.break_off, self._clock, poll=NO_POLL)
         return Process(self._dispatcher.run(), self._deadlines.run())
 

@@ -23,9 +23,11 @@ from mta.mail.result import Outcome
 from mta.queue import transitions
 from mta.queue import turns as turns_module
 from mta.queue.job import Job
+from mta.queue.limits import About, Aim, Limits
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
 from mta.queue.shares import Shares
+from mta.queue.shaping import Shaping
 from mta.queue.submission import Submission
 from mta.queue.turns import Turns
 from mta.spool.interface import Due
@@ -62,13 +64,13 @@ class Quick:
     def __init__(self) -> None:
         self.got: list[tuple[str, MessageClass]] = []
 
-    async def site(self, domain: str) -> str:
-        return "s"
+    async def aim(self, destination: str) -> Aim:
+        return Aim("s")
 
-    async def attempt(self, job: Job, site: str) -> Outcome:
+    async def attempt(self, job: Job, about: About) -> Outcome:
         self.got.append((job.entry.tenant, job.entry.message_class))
         await asyncio.sleep(0.01)
-        return Outcome(results=(OK,) * len(job.recipients), started_at=0.0, ended_at=0.0, site=site)
+        return Outcome(results=(OK,) * len(job.recipients), started_at=0.0, ended_at=0.0, site=about.site)
 
     def settled(self, job: Job) -> None:
         pass
@@ -81,7 +83,8 @@ async def delivered(
     clock, site = VirtualClock(), Quick()
     spool = MemorySpool(Stored(), clock.now)
     queue = Queue(spool, clock, "relay.test", Retry(), lambda: None)
-    dispatcher = Dispatcher(spool, queue, site, Delivery(connections=20, connections_per_site=10), clock, poll=1e6)
+    limits = Limits(Shaping(), 10)
+    dispatcher = Dispatcher(spool, queue, site, limits, Delivery(connections=20), clock, poll=1e6)
     for tenant, weight in weights.items():
         await tenants.create(spool, tenant, 0.0, weight)
         for message_class in classes:

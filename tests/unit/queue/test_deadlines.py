@@ -21,8 +21,10 @@ from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Verdict
 from mta.queue.deadlines import Deadlines
 from mta.queue.job import Job
+from mta.queue.limits import About, Aim, Limits
 from mta.queue.queue import TIMERS_AT_ONCE, Queue
 from mta.queue.retry import SETTLED
+from mta.queue.shaping import Shaping
 from mta.queue.submission import Submission
 from mta.spool.interface import Due
 from mta.spool.lmdb.spool import LmdbSpool
@@ -71,9 +73,8 @@ class World:
 
     def start(self) -> None:
         self.queue = Queue(self.spool, self.clock, "relay.test", Retry(), self.ring, random=lambda: 0.5)
-        self.dispatcher = Dispatcher(
-            self.spool, self.queue, self, Delivery(connections=SLOTS, connections_per_site=SLOTS), self.clock
-        )
+        settings, limits = Delivery(connections=SLOTS, connections_per_site=SLOTS), Limits(Shaping(), SLOTS)
+        self.dispatcher = Dispatcher(self.spool, self.queue, self, limits, settings, self.clock)
         self.deadlines = Deadlines(self.spool, self.queue, self.break_off, self.clock)
 
     def ring(self) -> None:
@@ -98,10 +99,10 @@ class World:
 
     # What the dispatcher and the deadlines ask of the attempts
 
-    async def site(self, domain: str) -> str:
-        return domain
+    async def aim(self, destination: str) -> Aim:
+        return Aim(destination)
 
-    async def attempt(self, job: Job, site: str) -> Outcome:
+    async def attempt(self, job: Job, about: About) -> Outcome:
         plan = self.plans.get(job.message.id)
         result, counted = OK, True
         if plan is not None:
@@ -116,7 +117,7 @@ class World:
             elif plan.peer != "defers":
                 await self.clock.wait(asyncio.Event(), plan.after)
         now = self.clock.now()
-        return Outcome(results=(result,), started_at=now, ended_at=now, site=site, counted=counted)
+        return Outcome(results=(result,), started_at=now, ended_at=now, site=about.site, counted=counted)
 
     def settled(self, job: Job) -> None:
         self.under_way.pop(job.entry.id, None)
