@@ -1,6 +1,6 @@
 """Those whom one limit keeps from starting: tenants by where they stand, classes by share, sites in turn. Pure."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from heapq import heappop, heappush, heapreplace
 from typing import Generic, TypeVar
 
@@ -26,6 +26,12 @@ class Held(Generic[Site]):
 
     def __len__(self) -> int:
         return len(self._sites)
+
+    def __iter__(self) -> Iterator[tuple[str, MessageClass, Site]]:
+        for tenant, classes in self._sites.items():
+            for message_class, sites in classes.items():
+                for site in sites:
+                    yield tenant, message_class, site
 
     def add(self, tenant: str, message_class: MessageClass, site: Site, stood: float) -> None:
         """Hold a class of a tenant at a site; `stood` is where the tenant does, in the process."""

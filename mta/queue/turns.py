@@ -21,6 +21,7 @@ from mta.spool.records import Lane, MessageClass
 
 STAYS = 4  # deliveries that go on where one ended, for one that begins with whose turn it is
 LEAD = 16  # of these by which a tenant may be ahead of others in the process
+FEW = 64  # tenants held by a site, who are all let in when there is room
 
 Site = TypeVar("Site", bound=Hashable)
 _NOTHING = object()
@@ -297,10 +298,29 @@ class Turns(Generic[Site]):
             if in_the_way == site:
                 return False
             self._open[site] = None
+            self._let_in_first(site, place)
             self._let_in(by)  # if it is a wider limit that is in the way, to wait for that one
             return in_the_way is None
         self._let_in(by)
         return True
+
+    def _let_in_first(self, site: Site, place: _Place) -> None:
+        """Let in whom a site's own shares say, too; and all, if they are few, in that order.
+
+        Where slots are scarce, who is held saves nothing up for its turn in the process.
+        """
+        held = self._held[site]
+        if len(held) <= FEW:
+            for who in sorted(held, key=lambda each: place.shares.point(each[0])):
+                self._let_go(who)
+                self._may_have_room(*who)
+        elif (tenant := place.shares.first()) is not None:
+            message_class = place.work[tenant].classes.first()
+            assert message_class is not None
+            who = (tenant, message_class, site)
+            if self._held_by.get(who, _NOTHING) == site:
+                self._let_go(who)
+                self._may_have_room(*who)
 
     def look_at_all(self) -> None:
         """Let in whoever is next everywhere: limits have changed."""

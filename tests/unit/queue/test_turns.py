@@ -7,7 +7,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mta.queue.turns import Turns
+from mta.queue.turns import FEW, Turns
 from mta.spool.records import Lane, MessageClass
 
 NORMAL = MessageClass.NORMAL
@@ -359,7 +359,7 @@ def test_a_token_costs_the_same_however_many_wait_for_it(by: str, many: int, sta
             turns.leave(ended)
             ended = None
         assert turns.take() is None
-        assert room.asked <= 8
+        assert room.asked <= 8 + min(many, FEW)
     assert max(got.values()) - min(got.values()) <= 2  # in order of their shares
     assert len(got) == many
 
