@@ -26,8 +26,8 @@ from mta.queue.job import Job
 from mta.queue.limits import About, Aim, Limits
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
-from mta.queue.shares import Shares
 from mta.queue.shaping import Shaping
+from mta.queue.shares import Shares
 from mta.queue.submission import Submission
 from mta.queue.turns import Turns
 from mta.spool.interface import Due
