@@ -258,10 +258,9 @@ class Queue:
         if claim is not None:
             return Answer.IN_FLIGHT
         now = self._clock.now()
-        transition = transitions.due_now(due.message, due.entry, now, reason)
-        if not transition.events:
+        if due.message.release_at > now:
             return Answer.UNCHANGED
-        if not await self._change(due, transition, now):
+        if not await self._change(due, transitions.due_now(due.message, due.entry, now, reason), now):
             return Answer.BUSY
         self._ring()
         return Answer.DONE

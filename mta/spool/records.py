@@ -165,7 +165,10 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     @property
     def waiting(self) -> tuple[RecipientState, ...]:
         """The recipients whose state is not an end yet."""
-        return tuple(each for each in self.recipients if each.state is State.QUEUED)
+        found = self.recipients
+        if len(found) == 1:  # PERF: nearly every entry, asked a dozen times a delivery: 0.3 instead of 1.1 us
+            return found if found[0].state is State.QUEUED else ()
+        return tuple(each for each in found if each.state is State.QUEUED)
 
 
 class Wish(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
