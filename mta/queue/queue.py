@@ -200,7 +200,7 @@ class Queue:
         else:
             look_again_at = max(now + CONFIRM, entry.expires_at + self._jumps.since(message.accepted_at))
             after = msgspec.structs.replace(entry, timer_at=look_again_at)
-            if message.firm:
+            if message.firm and self._jumps.over(message.accepted_at, entry.expires_at):  # no attempt until it is known
                 after = msgspec.structs.replace(after, due_at=max(after.due_at, look_again_at))
             transition = Transition(after=after)
         return await self._change(due, transition, now)

@@ -53,8 +53,11 @@ class WallJumps(msgspec.Struct):
         return jumped
 
     def over(self, accepted_at: float, expires_at: float) -> bool:
-        """Tell whether a deadline is over by the wall clock, without the jumps seen since."""
-        return self.wall - self.since(accepted_at) >= expires_at
+        """Tell whether a deadline is over by the wall clock, and without the jumps forward seen since.
+
+        One back is nothing to go by: it may be over a time that there is twice, and the message from the second.
+        """
+        return self.wall - max(0.0, self.since(accepted_at)) >= expires_at
 
     def expired(self, *, accepted_at: float, expires_at: float, last_attempt_at: float, held: bool) -> bool:
         """Tell whether a deadline is over by the wall clock and by evidence."""

@@ -241,6 +241,19 @@ async def test_a_clock_that_jumps_moves_the_deadline_with_it(tmp_path: Path) -> 
     await world.spool.close()
 
 
+async def test_a_clock_that_jumps_keeps_nobody_from_being_tried(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.accept(Plan("takes", 100.0, 0, held=False, sender=""))
+    await world.queue.run_timers()
+    world.clock.jump(3600.0)
+    assert await world.queue.run_timers() == 1
+    ((entry, _),) = [each async for each in world.spool.walk_entries()]
+    assert entry.due_at < world.clock.now() < entry.timer_at
+    due = (await world.spool.heads(entry.lane, world.clock.now(), 1, ()))[0]
+    assert await world.queue.claim(due) is not None
+    await world.spool.close()
+
+
 async def test_a_sick_spool_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     world = World(tmp_path)
     await world.accept(Plan("defers", 10.0, 0, held=True, sender=""))
