@@ -67,6 +67,11 @@ class WallJumps(msgspec.Struct):
             return True
         return held and self.running >= SETTLED and self.wall >= expires_at
 
+    @property
+    def unsettled(self) -> float:
+        """Seconds until the clock is believed where there is no attempt to go by."""
+        return max(0.0, SETTLED - self.running)
+
     def since(self, accepted_at: float) -> float:
         """Add up the seconds by which the wall clock has jumped since then."""
         return sum(size for before, size in self.jumps if before >= accepted_at)
