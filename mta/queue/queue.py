@@ -198,9 +198,11 @@ class Queue:
         elif entry.timer is Timer.DELAY_NOTICE:
             transition = transitions.delay_noticed(entry)
         else:
-            look_again_at = max(now + CONFIRM, entry.expires_at + self._jumps.since(message.accepted_at))
+            over = self._jumps.over(message.accepted_at, entry.expires_at)
+            unsure = self._jumps.unsettled if over and (message.firm or entry.held) else 0.0
+            look_again_at = max(now + CONFIRM, now + unsure, entry.expires_at + self._jumps.since(message.accepted_at))
             after = msgspec.structs.replace(entry, timer_at=look_again_at)
-            if message.firm:
+            if message.firm and over:  # no attempt until it is known
                 after = msgspec.structs.replace(after, due_at=max(after.due_at, look_again_at))
             transition = Transition(after=after)
         return await self._change(due, transition, now)

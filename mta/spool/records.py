@@ -81,6 +81,11 @@ class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     priority: int = 0
 
     @property
+    def scheduled(self) -> bool:
+        """Whether it came before its time to go out."""
+        return self.release_at > self.accepted_at
+
+    @property
     def firm(self) -> bool:
         """Whether it ends at a deadline that its sender set: no attempt is made after that."""
         return 0 < self.deliver_by <= self.expires_at and not self.by_mode.startswith("N")
