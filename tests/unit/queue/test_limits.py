@@ -8,6 +8,7 @@ import pytest
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Reach, Result, Scope, Verdict
 from mta.queue import limits as module
+from mta.queue.learned import Paused
 from mta.queue.limits import About, Advice, Limits
 from mta.queue.shaping import parse
 
@@ -283,6 +284,17 @@ def test_a_tenant_that_is_paused_and_a_probe_are_shown() -> None:
     assert each.rows(800.0)[0].probing
     each.ended(start, TAKEN, 800.0)
     assert not each.rows(800.0)[0].probing
+
+
+@pytest.mark.parametrize("tenant", ["", "acme"])
+def test_a_pause_that_is_all_that_is_known_is_shown_and_goes(tenant: str) -> None:
+    """Red when rows are of paces alone: after a restart nobody was told why a site got nothing for hours."""
+    each = limits()
+    each.recall([], [Paused(site="gmail", tenant=tenant, until=1600.0, reason="550 block list")], now=0.0, wall=1000.0)
+    assert each.when(GMAIL, 0.0) == 600.0
+    [row] = each.rows(100.0)
+    assert (row.site, row.paused_for, row.tenants_paused) == ("gmail", 0.0 if tenant else 500.0, (tenant,) * bool(tenant))
+    assert each.rows(600.0) == []
 
 
 @pytest.mark.parametrize("hours", [0, 1])
