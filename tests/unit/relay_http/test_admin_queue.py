@@ -17,7 +17,7 @@ from mta.control import ControlServer, Question, socket_path
 from mta.events.reader import LogReader
 from mta.lab.clock import FakeClock
 from mta.mail.envelope import Envelope, Recipient
-from mta.mail.ids import new_message_id
+from mta.mail.ids import entry_id, message_id_text, new_message_id
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Verdict
 from mta.queue import selection
@@ -67,6 +67,7 @@ class Office:
 
         self.app = create_app(self.config, self.queue, self.spool, self.clock, nothing, self.desk)
         self.keys: dict[str, str] = {}
+        self.told = set[str]()
 
     async def prepare(self) -> None:
         for tenant in ("acme", "other"):
@@ -75,8 +76,9 @@ class Office:
         _, self.keys["sender"] = await keys.create(self.spool, "acme", ["send", "read"], 0.0)
         _, self.keys["operator"] = await keys.create(self.spool, None, ["manage"], 0.0)
 
-    async def accept(self, *recipients: str, tenant: str = "acme", **more: Any) -> str:
-        message_id = new_message_id()
+    async def accept(self, *recipients: str, tenant: str = "acme", at: int = 0, **more: Any) -> str:
+        """Accept a message, made `at` milliseconds if it matters."""
+        message_id = message_id_text(at.to_bytes(6, "big") + os.urandom(10)) if at else new_message_id()
         await self.queue.accept(
             Submission(
                 id=message_id,
@@ -115,6 +117,17 @@ class Office:
         result = await self.ask("GET", path, key=key)
         assert (result.status_code, result.headers["cache-control"]) == (200, "no-store"), result.text
         return result.json
+
+    async def pages(self, key: str, query: str) -> tuple[list[str], int]:
+        """Read a list to its end; return the IDs, and how many pages it had. `told` is what to go on from each time."""
+        found, pages, after = list[str](), 0, None
+        self.told = set[str]()
+        while pages == 0 or after is not None:
+            page = await self.get(f"?{query}" + (f"&after={after}" if after else ""), key)
+            found += [each["entry"] for each in page["entries"]]
+            after, pages = page["next"], pages + 1
+            self.told.add(after or "")
+        return found, pages
 
     async def post(self, path: str, body: object = None, key: str = "operator") -> Any:
         result = await self.ask("POST", path, body, key)
@@ -157,13 +170,25 @@ async def test_a_list_in_pages(office: Office) -> None:
 async def test_a_page_looks_at_so_many_and_no_more(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "_LOOKED_AT", 3)
     for n in range(7):
-        await office.accept(f"a@{'rare' if n == 5 else 'one'}.test")
-    found, pages, after = [], 0, ""
-    while after is not None:
-        page = await office.get(f"?where={quote('domain=rare.test')}" + (f"&after={after}" if after else ""))
-        found += page["entries"]
-        after, pages = page["next"], pages + 1
+        await office.accept(f"a@{'rare' if n == 5 else 'one'}.test", at=1000 + n)
+    found, pages = await office.pages("operator", f"where={quote('domain=rare.test')}")
     assert (len(found), pages) == (1, 3)
+
+
+async def test_a_page_names_no_entry_of_others(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red when `next` is the entry that was looked at last: whoever had mail waiting learned IDs of all the others."""
+    monkeypatch.setattr(selection, "_LOOKED_AT", 3)
+    own, others = set[str](), set[str]()
+    for at in (1000, 1000, 1001, 1001, 1001, 1002, 1004):
+        own.add(entry_id(await office.accept("a@one.test", at=at), 1))
+        many = await office.accept(*[f"b@d{n}.test" for n in range(7)], tenant="other", at=at)
+        others |= {entry_id(many, number) for number in range(1, 8)}
+    for key, all_of_them in (("acme", own), ("other", others)):
+        for limit in (1, 2, 100):
+            found, pages = await office.pages(key, f"limit={limit}")
+            assert sorted(found) == sorted(all_of_them)
+            assert pages > 1
+            assert office.told.isdisjoint((own | others) - all_of_them)
 
 
 async def test_shape_show_and_explain(office: Office) -> None:
