@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,15 @@ from mta.mail.envelope import Envelope, Recipient
 from mta.mail.ids import entry_id, message_id_text, new_message_id
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Verdict
-from mta.queue import selection
+from mta.queue import actions, selection
+from mta.queue.answer import Answer
 from mta.queue.desk import EXPLAINED, Desk
 from mta.queue.drain import Rates
 from mta.queue.explanation import Asked, HeldBy, LaneState, Says
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.submission import Submission
-from mta.spool.interface import Due
+from mta.spool.interface import Due, Unavailable
 from mta.spool.lmdb.care import verify
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Origin
@@ -239,7 +241,9 @@ async def test_a_tenant_is_not_told_how_busy_a_site_is(office: Office) -> None:
 @pytest.mark.parametrize("name", ACTIONS)
 async def test_nothing_is_done_before_it_was_counted_and_confirmed(office: Office, name: str) -> None:
     for n in range(3):
-        await office.accept(f"a{n}@one.test", f"b{n}@one.test")
+        message = await office.accept(f"a{n}@one.test", f"b{n}@one.test")
+        if name == "retry":
+            await office.attempt(f"{message}.1", LATER, LATER)
     await office.accept("a@two.test")
     if name == "release":
         await office.post("/hold", {"where": ["tenant=*"], "confirm": 4})
@@ -278,11 +282,37 @@ async def test_what_is_in_flight_keeps_the_wish_and_delivery_hears_of_it(office:
     assert (await office.get(f"/{first}.1"))["wish"] == "held"
 
 
+async def test_what_was_done_before_the_spool_was_sick_is_told(
+    office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Red when it is told at the end alone: after 503 nobody knew that half of it had been dropped, and by whom."""
+    for n in range(3):
+        await office.accept(f"a{n}@one.test")
+    monkeypatch.setattr(actions, "_TOGETHER", 1)
+    wish, asked = office.queue.wish, Counter[str]()
+
+    async def sick(*about: Any) -> Answer:
+        asked["wishes"] += 1
+        if asked["wishes"] == 3:
+            raise Unavailable("the disk is gone")
+        return await wish(*about)
+
+    monkeypatch.setattr(office.queue, "wish", sick)
+    caplog.set_level("INFO", "relay_http.admin.queue")
+    assert (await office.refused("POST", "/drop", {"where": ["domain=one.test"], "confirm": 3}))[0] == 503
+    [told] = [each.getMessage() for each in caplog.records if each.name == "relay_http.admin.queue"]
+    assert "queue=drop" in told
+    assert "changed=2" in told
+    assert len(await office.waiting()) == 1
+
+
 @pytest.mark.parametrize("name", ACTIONS)
 async def test_by_id_it_is_done_at_once(office: Office, name: str) -> None:
     message = await office.accept("a@one.test", "b@two.test")
     if name == "release":
         await office.post(f"/{message}/hold")
+    if name == "retry":
+        await office.attempt(f"{message}.2", LATER)
     done = await office.post(f"/{message}.2/{name}", ACTIONS[name])
     result = {"entry": f"{message}.2", "result": "changed"}
     if name == "cancel":
@@ -293,6 +323,17 @@ async def test_by_id_it_is_done_at_once(office: Office, name: str) -> None:
             f"{message}.1",
             f"{message}.2",
         ]
+
+
+async def test_what_is_due_keeps_its_place(office: Office) -> None:
+    """Red when retry makes it due now: what had waited for longest went behind all that came since."""
+    message = await office.accept("a@one.test")
+    due_at = (await office.get(f"/{message}.1"))["due_at"]
+    await office.clock.advance(300)
+    before = await office.spool.log_end()
+    assert (await office.post(f"/{message}/retry", key="acme"))["results"][0]["result"] == "unchanged"
+    assert (await office.get(f"/{message}.1"))["due_at"] == due_at
+    assert await office.spool.log_end() == before
 
 
 async def test_cancel_answers_exactly(office: Office) -> None:
@@ -406,7 +447,7 @@ async def test_who_may_not(office: Office) -> None:
         ("/hold", {"where": ["age>1h"] * 21}, 400, ["where"]),
         ("/hold", {"where": ["age>1h"], "confirm": -1}, 400, ["confirm"]),
         ("/hold", {"where": ["age>1h"], "confirm": True}, 400, ["confirm"]),
-        ("/hold", {"where": ["age>1h"], "yes": True}, 400, []),
+        ("/hold", {"where": ["age>1h"], "yes": True}, 400, ["yes"]),
         ("/hold", {"where": ["age>1h"], "to": "mx.test"}, 400, ["to"]),
         ("/redirect", {"where": ["age>1h"]}, 400, ["to"]),
         ("/redirect", {"where": ["age>1h"], "to": "a b"}, 400, ["to"]),
