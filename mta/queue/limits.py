@@ -278,6 +278,7 @@ class Limits:
             pace.reset()
         for pause in pauses:
             del self._pauses[pause]
+        self._matched = {key: times for key, times in self._matched.items() if key[1].site != site}
         return bool(paces or pauses)
 
     def _pace(self, about: About) -> Pace:
@@ -382,4 +383,5 @@ def _too_much(fired: Sequence[Rule]) -> bool | None:
 
 def _reason(rule: Rule) -> str:
     words = "*".join(rule.match[0].words)
-    return f"action={rule.action} of={rule.of} match={words!r}"
+    whose = f" of={rule.of}" if rule.action == "pause" else ""
+    return f"action={rule.action}{whose} match={words!r}"

@@ -160,6 +160,7 @@ class Pace:
         self.window.reset()
         self.rate = Rate()
         self.reply, self.learned_at, self.deliveries = None, -math.inf, 0
+        self._closed_after = []
 
     def learned(self, source: str, site: str, now: float, wall: float) -> Learned | None:
         """Write down what is known, for a process that starts later; None if no limit is. `wall`: absolute seconds."""

@@ -263,6 +263,25 @@ def test_to_forget_a_site_is_to_begin_again_with_those_at_work_still_counted() -
     assert each.rows(0.0)[0].at_work == 0
 
 
+def test_to_forget_a_site_is_to_count_anew() -> None:
+    """Red when what was counted stays: the first complaint after an operator had set things right paused the site."""
+    each = limits("{match: spam, action: pause, after: 3, within: 600}")
+    for _ in range(2):
+        attempt(each, GMAIL, said("550 5.7.1 spam"))
+        attempt(each, GMAIL._replace(site="elsewhere"), said("550 5.7.1 spam"))
+    each.forget("gmail")
+    assert attempt(each, GMAIL, said("550 5.7.1 spam")) == Advice()
+    assert attempt(each, GMAIL._replace(site="elsewhere"), said("550 5.7.1 spam")).reasons == (
+        "action=pause of=source match='spam'",
+    )
+    closed = msgspec.structs.replace(TAKEN, closed_after=7)
+    for _ in range(2):
+        attempt(each, GMAIL, closed)
+    each.forget("gmail")
+    attempt(each, GMAIL, closed)
+    assert each.deliveries_per_connection(GMAIL, 100) == 100
+
+
 def test_a_row_shows_what_keeps_a_site() -> None:
     each = limits("{match: block list, action: pause, lasts: 600}")
     attempt(each, GMAIL, said("550 5.7.1 you are on our block list"))
