@@ -291,6 +291,16 @@ def test_a_row_shows_what_keeps_a_site() -> None:
     assert each.rows(700.0)[0].paused_for == 0.0
 
 
+def test_of_a_long_reply_a_line_is_remembered() -> None:
+    """Red when all of it is: 16,384 sites of a stranger's could have a gigabyte, and `queue top` no answer at all."""
+    each = limits("{match: block list, action: pause, lasts: 600}")
+    attempt(each, GMAIL, said("550 5.7.1 block list " + "x" * 60_000))
+    row = each.rows(100.0)[0]
+    assert len(row.reply) == len(row.paused_because) == len("550 5.7.1 ") + 480
+    [paused] = each.learned(100.0, 1e9)[1]
+    assert paused.reason == row.reply
+
+
 def test_a_tenant_that_is_paused_and_a_probe_are_shown() -> None:
     each = limits("{match: spam, action: pause, of: tenant, lasts: 600}")
     attempt(each, GMAIL, said("550 5.7.1 spam"))
