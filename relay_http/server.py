@@ -279,7 +279,7 @@ class Connection(HttpToolsProtocol):
         self._received_at = self._begun_at = self.loop.time()
         self._expecting = True
         if self._timer is None:
-            self._timer = self.loop.call_later(self._limits.idle, self._check)
+            self._timer = self.loop.call_later(min(self._limits.idle, HEAD_TIME), self._check)
 
     def _check(self) -> None:
         self._timer = None
@@ -287,10 +287,11 @@ class Connection(HttpToolsProtocol):
             return
         whole = HEAD_TIME if self._in_head else self._limits.session
         due = min(self._received_at + self._limits.idle, self._begun_at + whole)
-        if due <= self.loop.time():
+        now = self.loop.time()
+        if due <= now:
             self.transport.close()
-        else:
-            self._timer = self.loop.call_at(due, self._check)
+        else:  # a head may begin meanwhile
+            self._timer = self.loop.call_at(min(due, now + HEAD_TIME), self._check)
 
     def _close_with(self, status: bytes, message: str) -> None:
         """Answer what never reaches the application, and close."""

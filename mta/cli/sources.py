@@ -1,6 +1,5 @@
 """`fairlead sources`: where mail leaves from, how far warm-ups are, and for whom a source is not to be used."""
 
-import contextlib
 import re
 
 import click
@@ -62,6 +61,8 @@ async def park(session: Session, source: str, provider: str, seconds: float, rea
     """
     if source not in {each.name for each in session.config.sources}:
         raise Stop(f"there is no source {source[:64]!r} in the configuration", Exit.USAGE)
+    if not provider.strip():
+        raise Stop("say for which provider", Exit.USAGE)
     ends_at = session.clock.now() + seconds
     await source_records.park(session.spool, Parked(source=source, provider=provider, ends_at=ends_at, reason=reason))
     await _tell(session)
@@ -100,9 +101,11 @@ async def _rows(session: Session) -> list[SourceRow]:
 
 
 async def _tell(session: Session) -> None:
-    """Have delivery read again where sources are parked; if it is down, it does when it starts."""
-    with contextlib.suppress(ControlError):
+    """Have delivery read again where sources are parked; if it does not hear, it does when it starts."""
+    try:
         await ask(socket_path(session.config.run_dir, "delivery"), "parked", _ANSWER)
+    except ControlError as error:
+        session.out.note(f"{error}: it will know when it starts")
 
 
 def _in_words(row: SourceRow) -> dict[str, object]:

@@ -236,7 +236,7 @@ class Dispatcher:
 
     def _lanes_wanted(self, known: int) -> int:
         """Tell how many lanes more should be known: enough whose sites have room, but not too many in all."""
-        closed = sum(1 for _ in self._turns.passed_over())
+        closed = self._turns.passed_over
         enough = min(LANES, LANES_A_SLOT * self._settings.connections)
         return min(enough - (known - closed), LANES_KNOWN - known)
 

@@ -153,7 +153,7 @@ class Sources:
         tally = self._tally(chosen, day)
         provider = tally.provider(want.provider)
         tally.taken[provider] = tally.taken.get(provider, 0) + want.recipients
-        return Choice(source, provider, want.recipients, day)
+        return Choice(source, provider, want.recipients, tally.day)
 
     async def secure(self, choice: Choice) -> None:
         """Have what a warm-up counts on disk; SpoolError if that fails, and then nobody may be dialled."""
@@ -222,8 +222,9 @@ class Sources:
         return standing(source, want, counted, state, now)
 
     def _tally(self, name: str, day: int) -> _Tally:
+        """Return what is counted on a day; on the one before, what was counted by a clock that has been put back."""
         tally = self._tallies.get(name)
-        if tally is None or tally.day != day:
+        if tally is None or tally.day not in (day, day + 1):
             tally = self._tallies[name] = _Tally(day, {})
         return tally
 

@@ -39,6 +39,11 @@ def made_at(message_id: str) -> float:
     return int.from_bytes(message_id_bytes(message_id)[:6], "big") / 1000
 
 
+def first_made_with(message_id: str) -> str:
+    """Return an id that nobody has, and that comes before all that were made in the same millisecond."""
+    return message_id_text(message_id_bytes(message_id)[:6].ljust(_MESSAGE_ID_BYTES, b"\0"))
+
+
 def entry_id(message_id: str, number: int) -> str:
     """Name the `number`-th entry of a message."""
     return f"{message_id}.{number}"

@@ -23,7 +23,7 @@ then those that are dead; never one that has attempts at work.
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -220,7 +220,7 @@ class Limits:
         for key, paused in self._pauses.items():
             if key.tenant and paused.until > now:
                 tenants.setdefault(key.site, []).append(key.tenant)
-        for (source, site), pace in self._paces.items():
+        for (source, site), pace in self._shown(now):
             pause = max(self._pauses.get(_PauseKey(each, site, ""), _NO_PAUSE) for each in ("", source))
             found.append(
                 Row(
@@ -240,6 +240,15 @@ class Limits:
                 )
             )
         return found
+
+    def _shown(self, now: float) -> Iterator[tuple[tuple[str, str], Pace]]:
+        """All that is known, and what is paused besides: a pause can be all that a process before this one left."""
+        yield from self._paces.items()
+        sites = {site for _, site in self._paces}
+        paused = {(key.source, key.site): None for key, pause in self._pauses.items() if pause.until > now}
+        for place in paused:
+            if place not in self._paces and (place[0] or place[1] not in sites):
+                yield place, Pace(self._connections)
 
     def learned(self, now: float, wall: float) -> tuple[list[Learned], list[Paused]]:
         """Write down what is known at `now`, which is `wall` in absolute seconds."""
@@ -269,6 +278,7 @@ class Limits:
             pace.reset()
         for pause in pauses:
             del self._pauses[pause]
+        self._matched = {key: times for key, times in self._matched.items() if key[1].site != site}
         return bool(paces or pauses)
 
     def _pace(self, about: About) -> Pace:
@@ -373,4 +383,5 @@ def _too_much(fired: Sequence[Rule]) -> bool | None:
 
 def _reason(rule: Rule) -> str:
     words = "*".join(rule.match[0].words)
-    return f"action={rule.action} of={rule.of} match={words!r}"
+    whose = f" of={rule.of}" if rule.action == "pause" else ""
+    return f"action={rule.action}{whose} match={words!r}"

@@ -5,7 +5,7 @@ Times are monotonic seconds. The dispatcher asks `Limits` (limits.py), which has
 
 import math
 
-from mta.mail.reply import Reply
+from mta.mail.reply import TEXT_LIMIT, Reply
 from mta.mail.result import Outcome, Reach, Scope, Verdict
 from mta.queue.bucket import Allowance, Bucket, gap_of
 from mta.queue.learned import Learned
@@ -109,7 +109,7 @@ class Pace:
             self._book(begun, 0 if outcome is None else outcome.dialled, now)
         if outcome is None or what is Met.NOTHING:
             return False
-        self.reply, self.learned_at = outcome.results[-1].reply, now
+        self.reply, self.learned_at = _in_short(outcome.results[-1].reply), now
         refused = what is Met.TURNED_AWAY or says_too_much(outcome) if too_much is None else too_much
         if what is Met.REACHED and not refused:  # messages that it refused for their own sake were taken up too
             self.rate.taken(now)
@@ -160,6 +160,7 @@ class Pace:
         self.window.reset()
         self.rate = Rate()
         self.reply, self.learned_at, self.deliveries = None, -math.inf, 0
+        self._closed_after = []
 
     def learned(self, source: str, site: str, now: float, wall: float) -> Learned | None:
         """Write down what is known, for a process that starts later; None if no limit is. `wall`: absolute seconds."""
@@ -188,6 +189,11 @@ class Pace:
         self.window.recall(learned.connections, learned.connections_refused, learned.connections_refused_for, now - age)
         if learned.ceiling is not None:
             self.rate.recall(learned.ceiling, learned.factor, learned.scale, learned.climbed)
+
+
+def _in_short(reply: Reply) -> Reply:
+    """Cut off what is longer than a line: it is remembered of thousands of sites, and a peer's to choose."""
+    return reply if len(reply.text) <= TEXT_LIMIT else reply._replace(text=reply.text[:TEXT_LIMIT])
 
 
 def _when(buckets: tuple[tuple[Allowance, Bucket], ...], now: float) -> float:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
+from mta.mail.ids import entry_id, first_made_with, made_at
 from mta.queue.where import Where
 from mta.spool.interface import Due, Spool
 from mta.spool.records import Claim, Entry, Message
@@ -26,15 +27,19 @@ async def page(
 ) -> tuple[list[tuple[Entry, Claim | None]], str | None]:
     """Read `limit` entries that are meant and come after an entry id; and the id to go on from, None at the end.
 
-    It looks at 10,000 at most, so a page can have fewer, or none, and not be the last.
+    It looks at 10,000, and those of the same millisecond, so a page can have fewer, or none, and not be the last. The
+    id is of an entry of the page, or one that nobody has: it names no entry that is not meant, which may be another's.
     """
     found = list[tuple[Entry, Claim | None]]()
-    looked_at = 0
+    looked_at, came_at = 0, 0.0
     async with aclosing(spool.walk_entries(after)) as walk:
         async for entry, claim in walk:
-            if looked_at == _LOOKED_AT or len(found) == limit:
-                return found, after
-            looked_at, after = looked_at + 1, entry.id
+            if len(found) == limit:
+                return found, found[-1][0].id
+            before, came_at = came_at, made_at(entry.message)
+            if looked_at >= _LOOKED_AT and came_at > before:
+                return found, entry_id(first_made_with(entry.message), 1)
+            looked_at += 1
             if await _is_meant(spool, where, now, entry, claim):
                 found.append((entry, claim))
     return found, None

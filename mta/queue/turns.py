@@ -12,7 +12,7 @@ free at a site is offered as a place is, to whom the site's own shares say. So a
 for it or ten thousand.
 """
 
-from collections.abc import Callable, Hashable, Iterator, KeysView
+from collections.abc import Callable, Hashable, KeysView
 from typing import Generic, Protocol, TypeVar
 
 from mta.queue.held import CLASS_SHARES, Held
@@ -88,6 +88,7 @@ class Turns(Generic[Site]):
         self._open: dict[Site, None] = {}  # that had no room, and may have some
         self._held_by: dict[tuple[str, MessageClass, Site], Hashable] = {}
         self._tried: dict[tuple[str, MessageClass, Site], Hashable] = {}  # who was let in, and by what it was held
+        self._passed_over = 0  # lanes of those who are held
 
     @property
     def lanes(self) -> KeysView[Lane]:
@@ -104,10 +105,10 @@ class Turns(Generic[Site]):
         """All tenants with work."""
         return self._tenants.keys()
 
-    def passed_over(self) -> Iterator[Lane]:
-        """The lanes that had no room when their turn came, and have none yet."""
-        for tenant, message_class, site in self._held_by:
-            yield from self._places[site].work[tenant].lanes[message_class]
+    @property
+    def passed_over(self) -> int:
+        """How many lanes had no room when their turn came, and have none yet."""
+        return self._passed_over
 
     def has(self, site: Site) -> bool:
         """Tell whether a site has work, or slots."""
@@ -151,6 +152,7 @@ class Turns(Generic[Site]):
             work.classes.enter(lane.message_class)
             self._may_have_room(lane.tenant, lane.message_class, site)
         lanes.enter(lane)
+        self._passed_over += (lane.tenant, lane.message_class, site) in self._held_by
 
     def idle(self, lane: Lane) -> None:
         """Note that a lane has no more work."""
@@ -161,6 +163,7 @@ class Turns(Generic[Site]):
         work = place.work[lane.tenant]
         lanes = work.lanes[lane.message_class]
         lanes.leave(lane)
+        self._passed_over -= (lane.tenant, lane.message_class, site) in self._held_by
         if not lanes:
             del work.lanes[lane.message_class]
             work.classes.leave(lane.message_class)
@@ -343,11 +346,13 @@ class Turns(Generic[Site]):
                 held = self._held[by] = Held[Site]()
             held.add(tenant, message_class, site, self._shares.stood(tenant))
             self._held_by[who] = by
+            self._passed_over += self._lanes_of(who)
 
     def _let_go(self, who: tuple[str, MessageClass, Site], now_by: Hashable = None) -> None:
         """Forget what held somebody, or let it in; it has no more work, or is held by something else now."""
         by = self._held_by.pop(who, _NOTHING)
         if by is not _NOTHING:
+            self._passed_over -= self._lanes_of(who)
             self._held[by].remove(*who)
             self._clear_held(by)
         self._was_tried(who, now_by)
@@ -369,9 +374,15 @@ class Turns(Generic[Site]):
         tenant, message_class, site = who
         held.remove(tenant, message_class, site)
         del self._held_by[who]
+        self._passed_over -= self._lanes_of(who)
         self._tried[who] = by
         self._places[site].shares.enter(tenant)
         self._may_have_room(tenant, message_class, site)
+
+    def _lanes_of(self, who: tuple[str, MessageClass, Site]) -> int:
+        tenant, message_class, site = who
+        lanes = self._places[site].work[tenant].lanes.get(message_class)
+        return 0 if lanes is None else len(lanes)
 
     def _clear_held(self, by: Hashable) -> None:
         held = self._held.get(by)

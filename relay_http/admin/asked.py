@@ -32,6 +32,7 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True, rename={"class_": "class
 
 
 _read_body = msgspec.json.Decoder(Asked).decode
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _AT = re.compile(r"(?P<said>.*) - at `\$(?P<path>.*)`", re.DOTALL)
 
 
@@ -76,7 +77,10 @@ def _too_large() -> Refusal:
 
 
 def _invalid(said: str) -> Refusal:
-    """Turn `Expected ... - at `$.where[0]`` into a message and the path `where.0`."""
+    """Turn `Expected ... - at `$.where[0]`` into a message and the path `where.0`; an unknown field is its own path."""
+    unknown = _UNKNOWN.fullmatch(said)
+    if unknown is not None:
+        return Refusal(400, Problem("not a field of this request", unknown[1][:128]))
     found = _AT.fullmatch(said)
     if found is None:
         return Refusal(400, Problem(said[:256]))

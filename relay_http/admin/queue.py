@@ -169,12 +169,13 @@ class _Many(_Changing):
                     said = f"{counted.entries} entries are meant by now: nothing was changed"
                     raise Refusal(409, Problem(said, "confirm"))
                 standing = concerned(desk.spool, where, action, now, asked.confirm)
-                async for _, answer in act(desk.queue, action, standing):
-                    results[_word(answer)] += 1
-        if results["in_flight"]:
-            await desk.recall()
-        if confirmed:
-            self._told(req, who, " ".join(asked.where), results)
+                try:
+                    async for _, answer in act(desk.queue, action, standing):
+                        results[_word(answer)] += 1
+                finally:  # it is told and takes effect, too, as far as it got before the spool was sick
+                    self._told(req, who, " ".join(asked.where), results)
+                    if results["in_flight"]:
+                        await desk.recall()
         _answer(resp, {"confirmed": confirmed, "entries": counted.entries, "recipients": counted.recipients, **results})
 
 

@@ -122,12 +122,20 @@ def test_parked_and_unparked_and_delivery_hears_of_it(with_sources: Any) -> None
     assert with_sources.run("sources", "unpark", "a").code == 1
 
 
+def test_it_is_said_that_delivery_did_not_hear_of_it(with_sources: Any) -> None:
+    """Red when that is passed over: a role that hangs went on with a source that was told to be parked."""
+    for command in ("park", "unpark"):
+        done = with_sources.run("sources", command, "a", "gmail")
+        assert (done.code, done.err) == (0, "delivery is not running: it will know when it starts\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
         (("park", "q", "gmail"), "there is no source 'q' in the configuration"),
         (("park", "a", "gmail", "--for", "soon"), "must be a time such as 30m, 24h or 7d"),
         (("park", "a"), "Missing argument 'PROVIDER'"),
+        (("park", "a", " "), "say for which provider"),
     ],
 )
 def test_what_cannot_be_parked(with_sources: Any, arguments: tuple[str, ...], why: str) -> None:

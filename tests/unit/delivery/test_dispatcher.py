@@ -392,7 +392,7 @@ async def test_what_was_learned_survives_a_restart_and_is_forgotten_with_age(ben
     await bench.clock.advance(50)
     await asyncio.sleep(0.05)
     assert len(bench.peer.begun) == 1
-    assert [(row.site, row.tenants_paused) for row in await bench.dispatcher.sites()] == [("x.test", ())]
+    assert [(row.site, row.tenants_paused) for row in await bench.dispatcher.sites()] == [("x.test", ("eager",))]
     await bench.clock.advance(60)
     await bench.until(bench.empty)
     await bench.dispatcher.stop()

@@ -150,6 +150,22 @@ async def test_a_new_day_has_its_own_cap() -> None:
     assert [await bench.deliver(recipients=50) for _ in range(10)].count("new") == 9
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_clock_that_is_put_back_over_midnight_gives_nothing_anew(restarts: bool) -> None:
+    """Red when each change of the day begins to count: two seconds there and back were a second day's mail."""
+    bench = Bench(settings("new"))
+    await bench.clock.advance(DAY - bench.clock.now() % DAY - 1)
+    given = list[int]()
+    for seconds in (0, 2, -2, 2, DAY):
+        bench.clock.jump(seconds)
+        if restarts:
+            await bench.restart(crash=False)
+        given.append(0)
+        while given[-1] < 200 and await bench.deliver():
+            given[-1] += 1
+    assert given == [50, 100, 0, 0, 200]  # it is warm
+
+
 async def test_how_far_a_warm_up_is() -> None:
     bench = Bench(settings("new", plan=(50, 80)))
     await bench.deliver(recipients=3)

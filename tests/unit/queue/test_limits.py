@@ -8,6 +8,7 @@ import pytest
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Reach, Result, Scope, Verdict
 from mta.queue import limits as module
+from mta.queue.learned import Paused
 from mta.queue.limits import About, Advice, Limits
 from mta.queue.shaping import parse
 
@@ -262,6 +263,25 @@ def test_to_forget_a_site_is_to_begin_again_with_those_at_work_still_counted() -
     assert each.rows(0.0)[0].at_work == 0
 
 
+def test_to_forget_a_site_is_to_count_anew() -> None:
+    """Red when what was counted stays: the first complaint after an operator had set things right paused the site."""
+    each = limits("{match: spam, action: pause, after: 3, within: 600}")
+    for _ in range(2):
+        attempt(each, GMAIL, said("550 5.7.1 spam"))
+        attempt(each, GMAIL._replace(site="elsewhere"), said("550 5.7.1 spam"))
+    each.forget("gmail")
+    assert attempt(each, GMAIL, said("550 5.7.1 spam")) == Advice()
+    assert attempt(each, GMAIL._replace(site="elsewhere"), said("550 5.7.1 spam")).reasons == (
+        "action=pause of=source match='spam'",
+    )
+    closed = msgspec.structs.replace(TAKEN, closed_after=7)
+    for _ in range(2):
+        attempt(each, GMAIL, closed)
+    each.forget("gmail")
+    attempt(each, GMAIL, closed)
+    assert each.deliveries_per_connection(GMAIL, 100) == 100
+
+
 def test_a_row_shows_what_keeps_a_site() -> None:
     each = limits("{match: block list, action: pause, lasts: 600}")
     attempt(each, GMAIL, said("550 5.7.1 you are on our block list"))
@@ -269,6 +289,16 @@ def test_a_row_shows_what_keeps_a_site() -> None:
     assert (row.source, row.site, row.at_work, row.paused_for, row.silent_for) == (*GMAIL[:2], 0, 500.0, 100.0)
     assert row.paused_because == row.reply == "550 5.7.1 you are on our block list"
     assert each.rows(700.0)[0].paused_for == 0.0
+
+
+def test_of_a_long_reply_a_line_is_remembered() -> None:
+    """Red when all of it is: 16,384 sites of a stranger's could have a gigabyte, and `queue top` no answer at all."""
+    each = limits("{match: block list, action: pause, lasts: 600}")
+    attempt(each, GMAIL, said("550 5.7.1 block list " + "x" * 60_000))
+    row = each.rows(100.0)[0]
+    assert len(row.reply) == len(row.paused_because) == len("550 5.7.1 ") + 480
+    [paused] = each.learned(100.0, 1e9)[1]
+    assert paused.reason == row.reply
 
 
 def test_a_tenant_that_is_paused_and_a_probe_are_shown() -> None:
@@ -283,6 +313,18 @@ def test_a_tenant_that_is_paused_and_a_probe_are_shown() -> None:
     assert each.rows(800.0)[0].probing
     each.ended(start, TAKEN, 800.0)
     assert not each.rows(800.0)[0].probing
+
+
+@pytest.mark.parametrize("tenant", ["", "acme"])
+def test_a_pause_that_is_all_that_is_known_is_shown_and_goes(tenant: str) -> None:
+    """Red when rows are of paces alone: after a restart nobody was told why a site got nothing for hours."""
+    each = limits()
+    each.recall([], [Paused(site="gmail", tenant=tenant, until=1600.0, reason="550 block list")], now=0.0, wall=1000.0)
+    assert each.when(GMAIL, 0.0) == 600.0
+    [row] = each.rows(100.0)
+    assert row.site == "gmail"
+    assert (row.paused_for, row.tenants_paused) == ((0.0, (tenant,)) if tenant else (500.0, ()))
+    assert each.rows(600.0) == []
 
 
 @pytest.mark.parametrize("hours", [0, 1])

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,18 @@ from mta.control import ControlServer, Question, socket_path
 from mta.events.reader import LogReader
 from mta.lab.clock import FakeClock
 from mta.mail.envelope import Envelope, Recipient
-from mta.mail.ids import new_message_id
+from mta.mail.ids import entry_id, message_id_text, new_message_id
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Verdict
-from mta.queue import selection
+from mta.queue import actions, selection
+from mta.queue.answer import Answer
 from mta.queue.desk import EXPLAINED, Desk
 from mta.queue.drain import Rates
 from mta.queue.explanation import Asked, HeldBy, LaneState, Says
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.submission import Submission
-from mta.spool.interface import Due
+from mta.spool.interface import Due, Unavailable
 from mta.spool.lmdb.care import verify
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Origin
@@ -67,6 +69,7 @@ class Office:
 
         self.app = create_app(self.config, self.queue, self.spool, self.clock, nothing, self.desk)
         self.keys: dict[str, str] = {}
+        self.told = set[str]()
 
     async def prepare(self) -> None:
         for tenant in ("acme", "other"):
@@ -75,8 +78,9 @@ class Office:
         _, self.keys["sender"] = await keys.create(self.spool, "acme", ["send", "read"], 0.0)
         _, self.keys["operator"] = await keys.create(self.spool, None, ["manage"], 0.0)
 
-    async def accept(self, *recipients: str, tenant: str = "acme", **more: Any) -> str:
-        message_id = new_message_id()
+    async def accept(self, *recipients: str, tenant: str = "acme", at: int = 0, **more: Any) -> str:
+        """Accept a message, made `at` milliseconds if it matters."""
+        message_id = message_id_text(at.to_bytes(6, "big") + os.urandom(10)) if at else new_message_id()
         await self.queue.accept(
             Submission(
                 id=message_id,
@@ -115,6 +119,17 @@ class Office:
         result = await self.ask("GET", path, key=key)
         assert (result.status_code, result.headers["cache-control"]) == (200, "no-store"), result.text
         return result.json
+
+    async def pages(self, key: str, query: str) -> tuple[list[str], int]:
+        """Read a list to its end; return the IDs, and how many pages it had. `told` is what to go on from each time."""
+        found, pages, after = list[str](), 0, None
+        self.told = set[str]()
+        while pages == 0 or after is not None:
+            page = await self.get(f"?{query}" + (f"&after={after}" if after else ""), key)
+            found += [each["entry"] for each in page["entries"]]
+            after, pages = page["next"], pages + 1
+            self.told.add(after or "")
+        return found, pages
 
     async def post(self, path: str, body: object = None, key: str = "operator") -> Any:
         result = await self.ask("POST", path, body, key)
@@ -157,13 +172,25 @@ async def test_a_list_in_pages(office: Office) -> None:
 async def test_a_page_looks_at_so_many_and_no_more(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "_LOOKED_AT", 3)
     for n in range(7):
-        await office.accept(f"a@{'rare' if n == 5 else 'one'}.test")
-    found, pages, after = [], 0, ""
-    while after is not None:
-        page = await office.get(f"?where={quote('domain=rare.test')}" + (f"&after={after}" if after else ""))
-        found += page["entries"]
-        after, pages = page["next"], pages + 1
+        await office.accept(f"a@{'rare' if n == 5 else 'one'}.test", at=1000 + n)
+    found, pages = await office.pages("operator", f"where={quote('domain=rare.test')}")
     assert (len(found), pages) == (1, 3)
+
+
+async def test_a_page_names_no_entry_of_others(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red when `next` is the entry that was looked at last: whoever had mail waiting learned IDs of all the others."""
+    monkeypatch.setattr(selection, "_LOOKED_AT", 3)
+    own, others = set[str](), set[str]()
+    for at in (1000, 1000, 1001, 1001, 1001, 1002, 1004):
+        own.add(entry_id(await office.accept("a@one.test", at=at), 1))
+        many = await office.accept(*[f"b@d{n}.test" for n in range(7)], tenant="other", at=at)
+        others |= {entry_id(many, number) for number in range(1, 8)}
+    for key, all_of_them in (("acme", own), ("other", others)):
+        for limit in (1, 2, 100):
+            found, pages = await office.pages(key, f"limit={limit}")
+            assert sorted(found) == sorted(all_of_them)
+            assert pages > 1
+            assert office.told.isdisjoint((own | others) - all_of_them)
 
 
 async def test_shape_show_and_explain(office: Office) -> None:
@@ -214,7 +241,9 @@ async def test_a_tenant_is_not_told_how_busy_a_site_is(office: Office) -> None:
 @pytest.mark.parametrize("name", ACTIONS)
 async def test_nothing_is_done_before_it_was_counted_and_confirmed(office: Office, name: str) -> None:
     for n in range(3):
-        await office.accept(f"a{n}@one.test", f"b{n}@one.test")
+        message = await office.accept(f"a{n}@one.test", f"b{n}@one.test")
+        if name == "retry":
+            await office.attempt(f"{message}.1", LATER, LATER)
     await office.accept("a@two.test")
     if name == "release":
         await office.post("/hold", {"where": ["tenant=*"], "confirm": 4})
@@ -253,11 +282,37 @@ async def test_what_is_in_flight_keeps_the_wish_and_delivery_hears_of_it(office:
     assert (await office.get(f"/{first}.1"))["wish"] == "held"
 
 
+async def test_what_was_done_before_the_spool_was_sick_is_told(
+    office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Red when it is told at the end alone: after 503 nobody knew that half of it had been dropped, and by whom."""
+    for n in range(3):
+        await office.accept(f"a{n}@one.test")
+    monkeypatch.setattr(actions, "_TOGETHER", 1)
+    wish, asked = office.queue.wish, Counter[str]()
+
+    async def sick(*about: Any) -> Answer:
+        asked["wishes"] += 1
+        if asked["wishes"] == 3:
+            raise Unavailable("the disk is gone")
+        return await wish(*about)
+
+    monkeypatch.setattr(office.queue, "wish", sick)
+    caplog.set_level("INFO", "relay_http.admin.queue")
+    assert (await office.refused("POST", "/drop", {"where": ["domain=one.test"], "confirm": 3}))[0] == 503
+    [told] = [each.getMessage() for each in caplog.records if each.name == "relay_http.admin.queue"]
+    assert "queue=drop" in told
+    assert "changed=2" in told
+    assert len(await office.waiting()) == 1
+
+
 @pytest.mark.parametrize("name", ACTIONS)
 async def test_by_id_it_is_done_at_once(office: Office, name: str) -> None:
     message = await office.accept("a@one.test", "b@two.test")
     if name == "release":
         await office.post(f"/{message}/hold")
+    if name == "retry":
+        await office.attempt(f"{message}.2", LATER)
     done = await office.post(f"/{message}.2/{name}", ACTIONS[name])
     result = {"entry": f"{message}.2", "result": "changed"}
     if name == "cancel":
@@ -268,6 +323,17 @@ async def test_by_id_it_is_done_at_once(office: Office, name: str) -> None:
             f"{message}.1",
             f"{message}.2",
         ]
+
+
+async def test_what_is_due_keeps_its_place(office: Office) -> None:
+    """Red when retry makes it due now: what had waited for longest went behind all that came since."""
+    message = await office.accept("a@one.test")
+    due_at = (await office.get(f"/{message}.1"))["due_at"]
+    await office.clock.advance(300)
+    before = await office.spool.log_end()
+    assert (await office.post(f"/{message}/retry", key="acme"))["results"][0]["result"] == "unchanged"
+    assert (await office.get(f"/{message}.1"))["due_at"] == due_at
+    assert await office.spool.log_end() == before
 
 
 async def test_cancel_answers_exactly(office: Office) -> None:
@@ -381,7 +447,7 @@ async def test_who_may_not(office: Office) -> None:
         ("/hold", {"where": ["age>1h"] * 21}, 400, ["where"]),
         ("/hold", {"where": ["age>1h"], "confirm": -1}, 400, ["confirm"]),
         ("/hold", {"where": ["age>1h"], "confirm": True}, 400, ["confirm"]),
-        ("/hold", {"where": ["age>1h"], "yes": True}, 400, []),
+        ("/hold", {"where": ["age>1h"], "yes": True}, 400, ["yes"]),
         ("/hold", {"where": ["age>1h"], "to": "mx.test"}, 400, ["to"]),
         ("/redirect", {"where": ["age>1h"]}, 400, ["to"]),
         ("/redirect", {"where": ["age>1h"], "to": "a b"}, 400, ["to"]),

@@ -326,9 +326,11 @@ def test_one_timer_serves_all_requests_of_a_connection_and_each_has_its_own_time
     assert (loop.due, closed) == ([10, 18, 40], [40])
 
 
-async def test_a_head_that_drips_is_let_go(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("idle", [0.3, 60])
+async def test_a_head_that_drips_is_let_go(serve: Any, monkeypatch: pytest.MonkeyPatch, idle: float) -> None:
+    """Red when it is looked for after `idle` alone, which is five minutes: a head had as long."""
     monkeypatch.setattr(http_server, "HEAD_TIME", 0.4)
-    running = await serve(limits={"idle": 0.3, "session": 60})
+    running = await serve(limits={"idle": idle, "session": 60})
     await drip_until_let_go(running, b"GET /healthz HTTP/1.1\r\nX-Drip: ", b"x")
 
 
