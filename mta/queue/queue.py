@@ -260,9 +260,10 @@ class Queue:
         if claim is not None:
             return Answer.IN_FLIGHT
         now = self._clock.now()
-        if due.message.release_at > now:
+        transition = transitions.due_now(due.message, due.entry, now, reason)
+        if not transition.events:
             return Answer.UNCHANGED
-        if not await self._change(due, transitions.due_now(due.message, due.entry, now, reason), now):
+        if not await self._change(due, transition, now):
             return Answer.BUSY
         self._ring()
         return Answer.DONE
