@@ -224,11 +224,11 @@ class DeliveryRole:
         self._deadlines.ring()
 
     async def drain(self, seconds: float) -> None:
-        """Claim nothing more; attempts that have not sent their final dot by then are broken off."""
-        self._deadlines.stop()
+        """Claim no more; attempts that have not sent their final dot by then (or their deadline) are broken off."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._dispatcher.stop())
             group.create_task(self._attempts.drain(seconds))
+        self._deadlines.stop()
 
     async def close(self) -> None:
         """Close connections."""

@@ -26,6 +26,7 @@ _KNOWN_FOR = 10.0  # seconds that a tenant's settings are known, and reservation
 _LEARNED = 100  # tenants, of which the settings are read in one look
 _OTHERS = "*"  # stands in the log for all who are not named
 _PORTION_PAUSE = 0.05  # seconds between the portions of counting a spool
+_AFTER_FAILURE = 60.0  # seconds: a spool that is half counted tells too little
 COUNT_INTERVAL = 3600.0  # seconds between looks for a spool to be counted
 
 
@@ -204,8 +205,8 @@ async def keep_counted(spool: Spool, clock: Clock, stop: asyncio.Event) -> None:
     """Have a spool of an earlier version counted, beside all else, until stopped."""
     while not stop.is_set():
         try:
-            more = await spool.count_backlog()
+            pause = _PORTION_PAUSE if await spool.count_backlog() else COUNT_INTERVAL
         except SpoolError as error:
             log.warning("backlog=not-counted error=%s", error)
-            more = False
-        await clock.wait(stop, _PORTION_PAUSE if more else COUNT_INTERVAL)
+            pause = _AFTER_FAILURE
+        await clock.wait(stop, pause)

@@ -198,9 +198,11 @@ class Queue:
         elif entry.timer is Timer.DELAY_NOTICE:
             transition = transitions.delay_noticed(entry)
         else:
-            look_again_at = max(now + CONFIRM, entry.expires_at + self._jumps.since(message.accepted_at))
+            over = self._jumps.over(message.accepted_at, entry.expires_at)
+            unsure = self._jumps.unsettled if over and (message.firm or entry.held) else 0.0
+            look_again_at = max(now + CONFIRM, now + unsure, entry.expires_at + self._jumps.since(message.accepted_at))
             after = msgspec.structs.replace(entry, timer_at=look_again_at)
-            if message.firm:
+            if message.firm and over:  # no attempt until it is known
                 after = msgspec.structs.replace(after, due_at=max(after.due_at, look_again_at))
             transition = Transition(after=after)
         return await self._change(due, transition, now)
@@ -253,15 +255,15 @@ class Queue:
     async def retry(self, due: Due, claim: Claim | None, reason: str) -> Answer:
         """Make an entry due now; one in flight is being tried, and left alone.
 
-        A held one stays held, and one that is not released yet waits for that: its sender said so.
+        A held one stays held, and one that is not released yet waits for that: its sender said so. What is due already
+        keeps its place.
         """
         if claim is not None:
             return Answer.IN_FLIGHT
         now = self._clock.now()
-        transition = transitions.due_now(due.message, due.entry, now, reason)
-        if not transition.events:
+        if due.message.release_at > now or due.entry.due_at <= now:
             return Answer.UNCHANGED
-        if not await self._change(due, transition, now):
+        if not await self._change(due, transitions.due_now(due.message, due.entry, now, reason), now):
             return Answer.BUSY
         self._ring()
         return Answer.DONE

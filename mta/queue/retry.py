@@ -53,8 +53,11 @@ class WallJumps(msgspec.Struct):
         return jumped
 
     def over(self, accepted_at: float, expires_at: float) -> bool:
-        """Tell whether a deadline is over by the wall clock, without the jumps seen since."""
-        return self.wall - self.since(accepted_at) >= expires_at
+        """Tell whether a deadline is over by the wall clock, and without the jumps forward seen since.
+
+        One back is nothing to go by: it may be over a time that there is twice, and the message from the second.
+        """
+        return self.wall - max(0.0, self.since(accepted_at)) >= expires_at
 
     def expired(self, *, accepted_at: float, expires_at: float, last_attempt_at: float, held: bool) -> bool:
         """Tell whether a deadline is over by the wall clock and by evidence."""
@@ -63,6 +66,11 @@ class WallJumps(msgspec.Struct):
         if expires_at > self.started_at or last_attempt_at >= self.started_at:
             return True
         return held and self.running >= SETTLED and self.wall >= expires_at
+
+    @property
+    def unsettled(self) -> float:
+        """Seconds until the clock is believed where there is no attempt to go by."""
+        return max(0.0, SETTLED - self.running)
 
     def since(self, accepted_at: float) -> float:
         """Add up the seconds by which the wall clock has jumped since then."""

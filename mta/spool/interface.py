@@ -98,7 +98,8 @@ class Backlog(msgspec.Struct, frozen=True):
     """What a tenant has waiting, and what has gone through since it was counted first.
 
     `messages` and `octets` of content wait; `untried` entries wait for their first attempt and are not held. `tried`
-    have had it, and messages have `left` with `left_octets`: these only grow, but for a spool that is counted anew.
+    have had it (neither has those of scheduled messages), and messages have `left` with `left_octets`: these only
+    grow, but for a spool that is counted anew.
     """
 
     messages: int = 0

@@ -453,6 +453,26 @@ class SpoolContract:
         assert not await spool.count_backlog()
         await spool.close()
 
+    async def test_what_is_scheduled_is_not_counted_as_work(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        accepted = a_message(domains=("a.test", "b.test"), content=b"12345\r\n")
+        scheduled = msgspec.structs.replace(accepted.message, release_at=NOW + 10)
+        await spool.accept([msgspec.structs.replace(accepted, message=scheduled)])
+        waiting = {"acme": Backlog(messages=1, octets=7)}
+        assert await spool.backlogs() == waiting
+        entry, message = await the_head(spool, accepted.entries[0])
+        await spool.claim(entry, CLAIM)
+        assert await spool.settle(Settlement(message=message, entry=ended(entry), claim=CLAIM))
+        assert await spool.backlogs() == waiting
+        before, _ = await the_head(spool, accepted.entries[1])
+        for after in (msgspec.structs.replace(before, held=True), before):
+            assert await spool.change(Change(message=message, before=before, after=after))
+            assert await spool.backlogs() == waiting
+            ((before, _),) = await spool.entries(message.id)
+        assert await spool.change(Change(message=message, before=before, after=ended(before, State.DROPPED)))
+        assert await spool.backlogs() == {"acme": Backlog(left=1, left_octets=7)}
+        await spool.close()
+
     async def test_epochs_grow(self, open_spool: OpenSpool) -> None:
         spool, other = await open_spool(), await open_spool()
         epochs = [await each.next_epoch() for each in (spool, other, spool)]

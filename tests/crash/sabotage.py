@@ -18,6 +18,7 @@ from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.submission import Receipt, Submission
 from mta.spool.lmdb.spool import LmdbSpool
+from mta.spool.records import Wish
 
 ROOT = Path(__file__).parents[2]
 _AFTERWARDS = 0.05  # seconds from the answer to the commit: as long as a disk under load may take
@@ -74,7 +75,7 @@ def _answer_first() -> Iterator[None]:
 
 @contextmanager
 def _forget_outcome() -> Iterator[None]:
-    async def settle(self: Queue, job: Job, outcome: Outcome) -> bool:
+    async def settle(self: Queue, job: Job, outcome: Outcome, wish: Wish | None = None) -> bool:
         return True
 
     with mock.patch.object(Queue, "settle", settle):

@@ -1,6 +1,8 @@
 """Stories of mail that has to be there in time, or not before: BY, HOLDFOR and their reports."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 from mta.config import HostPort
 from mta.lab.commands import Extension
@@ -48,7 +50,9 @@ async def test_returned_at_its_deadline_while_held(story: Story) -> None:
     await story.count("expired", 1)
 
 
-async def test_broken_off_at_its_deadline(story: Story) -> None:
+@contextlib.asynccontextmanager
+async def under_way(story: Story) -> AsyncIterator[None]:
+    """Send a message that has a minute, to who says nothing."""
     mute = asyncio.Event()
 
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -62,12 +66,25 @@ async def test_broken_off_at_its_deadline(story: Story) -> None:
     async with server:
         await story.send("a@mute.test", sender="", mail_options=["BY=60;R"])
         await asyncio.wait_for(mute.wait(), 10)
+        yield
+
+
+async def test_broken_off_at_its_deadline(story: Story) -> None:
+    async with under_way(story):
         await story.clock.advance(61)
         await story.count("deferred", 1)
     await story.clock.advance(HOUR)  # the safety poll of these tests
     events = await story.told("accepted", "deferred a@mute.test", "expired a@mute.test")
     assert events[1].status == "4.4.7"
     assert events[1].at - events[0].at <= 65
+
+
+async def test_broken_off_at_its_deadline_while_the_relay_drains(story: Story) -> None:
+    async with under_way(story):
+        draining = asyncio.create_task(story.delivery.drain(HOUR))
+        await story.clock.advance(61)
+        await story.count("deferred", 1)
+        await asyncio.wait_for(draining, 10)
 
 
 async def test_told_of_a_delay_and_delivered_after_it(story: Story) -> None:

@@ -92,7 +92,8 @@ class Stored:
         if self.claims.get(entry.id) != settlement.claim:
             return False
         del self.claims[entry.id]
-        self.gone[entry.tenant]["tried"] += not self.entries[entry.id].attempts
+        scheduled = self.messages[entry.message].scheduled
+        self.gone[entry.tenant]["tried"] += not (self.entries[entry.id].attempts or scheduled)
         self._step(entry, settlement.events, settlement.acceptances)
         return True
 
@@ -217,7 +218,8 @@ class MemorySpool:
         for message in stored.messages.values():
             found[message.tenant].update(messages=1, octets=message.size)
         for entry in stored.entries.values():
-            found[entry.tenant]["untried"] += not (entry.attempts or entry.held)
+            scheduled = stored.messages[entry.message].scheduled
+            found[entry.tenant]["untried"] += not (entry.attempts or entry.held or scheduled)
         tenants = {*found, *stored.gone}
         return {each: Backlog(**(found[each] + stored.gone[each])) for each in tenants}
 

@@ -21,7 +21,7 @@ type_got = Counter[tuple[str, str]]
 def deliver(weights: dict[str, float], sites: dict[str, list[str]], count: int, at_a_site: int) -> type_got:
     """Make deliveries while everybody has work everywhere it has any; who got how many at which site."""
     rng, got = random.Random(1), type_got()
-    turns = Turns[str](weights.__getitem__, lambda _, at_work: at_work < at_a_site)
+    turns = Turns[str](weights.__getitem__, lambda site, _, at_work, stays: None if at_work < at_a_site else site)
     for tenant, its in sites.items():
         for site in its:
             turns.ready(Lane(tenant, MessageClass.NORMAL, site), site)

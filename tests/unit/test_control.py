@@ -64,10 +64,6 @@ COMMANDS: Commands = {
 }
 
 
-async def _echo(about: str) -> object:
-    return about
-
-
 async def _object() -> object:
     return object()
 

@@ -21,6 +21,7 @@ from mta.spool.lmdb.environment import DATA_FILE, Environment, Table
 from mta.spool.lmdb.keys import (
     ENTRY_BYTES,
     LANE_BYTES,
+    MESSAGE_BYTES,
     TENANT_BYTES,
     entry_id_text,
     entry_keys,
@@ -115,6 +116,7 @@ class _Walk:
         self._referred: dict[bytes, int] = {}
         self._hinted: dict[bytes, int] = {}  # tenant and lane -> first second
         self._tallies: Counter[tuple[bytes, str]] = Counter()  # tenant, which number
+        self._scheduled: set[bytes] = set()  # messages
         self.counts: dict[str, int] = {}
         self.problems: list[str] = []
 
@@ -170,6 +172,8 @@ class _Walk:
         tenant = tenant_key(message.tenant)
         self._tallies[tenant, "messages"] += 1
         self._tallies[tenant, "octets"] += message.size
+        if message.scheduled:
+            self._scheduled.add(message_key(message.id))
         self._referred.update((each.content, page_count(each.size)) for each in message.segments)
         try:
             self._view.content(message, message.size)
@@ -195,7 +199,8 @@ class _Walk:
                 self._entry(name, key[:ENTRY_BYTES], entry)
 
     def _entry(self, name: str, key: bytes, entry: Entry) -> None:
-        self._tallies[tenant_key(entry.tenant), "untried"] += untried(entry)
+        fresh = untried(entry, scheduled=key[:MESSAGE_BYTES] in self._scheduled)
+        self._tallies[tenant_key(entry.tenant), "untried"] += fresh
         if self._view.get(Table.MESSAGES, key[:16] + b"\x00") is None:
             self._wrong(f"entry {name}: has no message")
         if not entry.waiting:

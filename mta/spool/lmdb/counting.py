@@ -62,7 +62,8 @@ def _portion(view: View, after: bytes) -> tuple[list[tuple[Message, int]], bytes
             there = entries.set_range(last)
             while there and cursor_key(entries).startswith(last):
                 entry = view.entry(cursor_key(entries)[:ENTRY_BYTES])
-                waiting += entry is not None and untried(entry)
+                if entry is not None and message is not None:
+                    waiting += untried(entry, scheduled=message.scheduled)
                 seen += 1
                 there = entries.set_range(cursor_key(entries)[:ENTRY_BYTES] + b"\xff")
         except SpoolError:

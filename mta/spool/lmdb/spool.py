@@ -65,7 +65,8 @@ log = logging.getLogger(__name__)
 
 _IN_THREAD = 256 * 1024  # content above this is read off the loop
 _WALK = 64  # entries read in one transaction of a walk, and in one turn of the loop: a few milliseconds
-_KNOWN = 1024
+_KNOWN = 16_384  # named records, as many as tenants or keys that may be in use
+_KNOWN_OCTETS = 1024  # of one of these
 
 
 class LmdbSpool:
@@ -329,7 +330,7 @@ class LmdbSpool:
             found = view.named(key)
         if found is None:
             return None
-        if row[:1] == b"\x01":  # it is in one piece, as nearly all are: what is kept is bounded
+        if row[:1] == b"\x01" and len(row) <= _KNOWN_OCTETS:  # it is in one piece, as nearly all are
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             self._known[key] = row, found[1]

@@ -60,7 +60,7 @@ class Accepted:
             pairs[Table.DUE].append((keys.due, revision_bytes(entry)))
             self.hints.append(keys.wake)
             pairs[Table.TIMERS].append((keys.timer, b""))
-            fresh += untried(entry)
+            fresh += untried(entry, scheduled=message.scheduled)
         self._tallies.append((message_key(message.id), message.tenant, octets, fresh))
 
     def accept(self, group: Group) -> int:
@@ -139,7 +139,7 @@ class Step:
             return False
         self._accepted.check(group)
         group.delete(Table.CLAIMS, [self._keys.entry])
-        first = int(owner.attempt == 1)
+        first = int(owner.attempt == 1 and not self._message.scheduled)
         self._put(group, -first, first)
         return True
 
@@ -154,8 +154,9 @@ class Step:
         if not before.held:
             group.hint(gone=[keys.wake])
         group.delete(Table.TIMERS, [keys.timer])
-        still = bool(self._after.waiting) and untried(self._after)
-        self._put(group, still - untried(before))
+        scheduled = self._message.scheduled
+        still = bool(self._after.waiting) and untried(self._after, scheduled=scheduled)
+        self._put(group, still - untried(before, scheduled=scheduled))
         if self._after.waiting:
             group.put(Table.TIMERS, [(self._keys.timer, b"")])
         return True

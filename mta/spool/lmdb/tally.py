@@ -18,9 +18,12 @@ COUNTING = b"counting"
 _numbers = struct.Struct(">6Q")
 
 
-def untried(entry: Entry) -> bool:
-    """Tell whether an entry waits for its first attempt, and may have it."""
-    return not entry.attempts and not entry.held
+def untried(entry: Entry, *, scheduled: bool) -> bool:
+    """Tell whether an entry waits for its first attempt, and may have it.
+
+    None of a scheduled message counts, then or later: no change tells when its time has come.
+    """
+    return not (entry.attempts or entry.held or scheduled)
 
 
 def row_after(row: bytes | None, by: Sequence[int], keyring: Keyring, key: bytes, tenant: str) -> bytes:

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from mta.control import CommandAbout, ControlServer, socket_path
+from mta.control import ControlServer, Question, socket_path
 from mta.queue.learned import Learned, Paused
-from mta.queue.lessons import LEARNED, PAUSED
+from mta.queue.lessons import LEARNED, PAUSED, AboutSite
 from mta.spool.lmdb.spool import LmdbSpool
 
 SITE = "mx.test:25"
@@ -50,11 +50,11 @@ def test_without_delivery_what_is_stored_is_forgotten(relay: Any) -> None:
 async def test_delivery_forgets_more_than_what_is_stored(relay: Any) -> None:
     asked = []
 
-    async def forget(site: str) -> bool:
-        asked.append(site)
+    async def forget(about: AboutSite) -> bool:
+        asked.append(about.site)
         return True
 
-    control = ControlServer(socket_path(relay.config.run_dir, "delivery"), {"forget": CommandAbout(forget)})
+    control = ControlServer(socket_path(relay.config.run_dir, "delivery"), {"forget": Question(AboutSite, forget)})
     await control.start()
     try:
         done = await asyncio.to_thread(relay.run, "queue", "forget", SITE, "--json")

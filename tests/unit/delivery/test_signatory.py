@@ -185,6 +185,8 @@ async def test_one_that_does_not_answer_is_ended(
     await signatory.sign([wanted])
     os.kill(pid_of(signatory), signal.SIGSTOP)
     monkeypatch.setattr(module, "_PATIENCE", 0.1)
+    signatory._watch.cancel()  # which was set to look after a minute
+    signatory._watch = None
     with pytest.raises(SigningError, match="no signature"):
         await signatory.sign([wanted])
     monkeypatch.undo()

@@ -256,6 +256,19 @@ def commits(fix: Fixture) -> int:
     return int(fix.spool._writer.environment.env.info()["last_txnid"])
 
 
+async def test_a_retry_does_not_release_what_its_sender_has_sent_for_later(fix: Fixture) -> None:
+    later = fix.clock.now() + 60
+    message = new_message_id()
+    envelope = Envelope(sender="", recipients=(Recipient("a@x.test"),), release_at=later)
+    await fix.queue.accept(
+        Submission(id=message, tenant="acme", envelope=envelope, origin=Origin.RELAY, content=b"S: s\r\n\r\nb\r\n")
+    )
+    assert await fix.queue.retry(*await fix.standing(message), "by root") is Answer.UNCHANGED
+    assert await fix.jobs() == []
+    await fix.clock.advance(60)
+    assert len(await fix.jobs()) == 1
+
+
 async def test_retry_and_drop_by_an_operator(fix: Fixture) -> None:
     message = await fix.accept("a@x.test")
     await fix.settle(await fix.job(), LATER)

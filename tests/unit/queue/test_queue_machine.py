@@ -79,13 +79,19 @@ class QueueMachine(RuleBasedStateMachine):
         recipients=st.lists(st.sampled_from(["a@x.test", "b@x.test", "a@y.test"]), min_size=1, max_size=4),
         sender=st.sampled_from(SENDERS),
         size=st.sampled_from([10, 400_000]),
+        times=st.sampled_from([(0, 0), (0, 9000), (5000, 0), (5000, 9000)]),
     )
-    def accept(self, recipients: list[str], sender: str, size: int) -> None:
-        self.loop.run_until_complete(self._accept(recipients, sender, size))
+    def accept(self, recipients: list[str], sender: str, size: int, times: tuple[int, int]) -> None:
+        self.loop.run_until_complete(self._accept(recipients, sender, size, *times))
 
-    async def _accept(self, recipients: list[str], sender: str, size: int) -> None:
-        message = new_message_id()
-        envelope = Envelope(sender=sender, recipients=tuple(Recipient(each) for each in recipients))
+    async def _accept(self, recipients: list[str], sender: str, size: int, release: int, deadline: int) -> None:
+        message, now = new_message_id(), self.clock.now()
+        envelope = Envelope(
+            sender=sender,
+            recipients=tuple(Recipient(each) for each in recipients),
+            release_at=release and now + release,
+            deliver_by=deadline and now + deadline,
+        )
         content = self.spool.store_content()
         await content.write(b"S: s\r\n\r\n" + b"x" * size)
         stored = (await content.finish(),)

@@ -86,6 +86,18 @@ def test_a_clock_that_was_put_right_after_the_start_expires_nothing_held() -> No
     assert not clock.expired(accepted_at=0, expires_at=72 * HOUR, last_attempt_at=0, held=True)
 
 
+def test_what_came_after_a_clock_was_put_back_has_its_own_time() -> None:
+    clock = jumps()
+    clock.observe(48 * HOUR, 1.0)
+    clock.observe(HOUR, HOUR)
+    late = {"accepted_at": HOUR, "expires_at": 2 * HOUR, "last_attempt_at": 0}
+    clock.observe(1.9 * HOUR, 1.9 * HOUR)
+    assert not clock.expired(**late, held=False)
+    assert not clock.over(HOUR, 2 * HOUR)
+    clock.observe(2 * HOUR, 2 * HOUR)
+    assert clock.expired(**late, held=False)
+
+
 def test_slow_drift_is_no_jump() -> None:
     clock = jumps()
     for n in range(1, 100):

@@ -146,6 +146,21 @@ async def test_what_ends_in_the_commit_that_counts_is_counted_once(tmp_path: Pat
     assert verify(tmp_path, KEYRING).problems == []
 
 
+async def test_what_was_scheduled_is_counted_but_not_as_work(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    accepted = a_message()
+    scheduled = msgspec.structs.replace(accepted.message, release_at=accepted.message.accepted_at + 1)
+    await spool.accept([msgspec.structs.replace(accepted, message=scheduled)])
+    await spool.close()
+    as_before_counting(tmp_path)
+    spool = opened(tmp_path)
+    while await spool.count_backlog():
+        pass
+    assert await spool.backlogs() == {"acme": Backlog(1, 24)}
+    await spool.close()
+    assert verify(tmp_path, KEYRING).problems == []
+
+
 @pytest.mark.parametrize("changed", ["more", "gone"])
 async def test_a_wrong_count_is_named(tmp_path: Path, changed: str) -> None:
     spool = opened(tmp_path)

@@ -449,3 +449,12 @@ def test_a_forked_process_does_not_repeat_its_parents_randomness() -> None:
     assert os.read(reading, 64) != new_content_key()
     os.close(reading)
     os.close(writing)
+
+
+async def test_records_of_many_names_are_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool, names = make(tmp_path, sync=False), [f"tenant{n}" for n in range(2000)]
+    await asyncio.gather(*[spool.put_record("tenant", each, each.encode(), replace=False) for each in names])
+    for _ in range(2):
+        assert [await spool.get_record("tenant", each) for each in names] == [each.encode() for each in names]
+        monkeypatch.setattr(spool._keyring, "open", None)
+    await spool.close()
