@@ -255,15 +255,15 @@ class Queue:
     async def retry(self, due: Due, claim: Claim | None, reason: str) -> Answer:
         """Make an entry due now; one in flight is being tried, and left alone.
 
-        A held one stays held, and one that is not released yet waits for that: its sender said so.
+        A held one stays held, and one that is not released yet waits for that: its sender said so. What is due already
+        keeps its place.
         """
         if claim is not None:
             return Answer.IN_FLIGHT
         now = self._clock.now()
-        transition = transitions.due_now(due.message, due.entry, now, reason)
-        if not transition.events:
+        if due.message.release_at > now or due.entry.due_at <= now:
             return Answer.UNCHANGED
-        if not await self._change(due, transition, now):
+        if not await self._change(due, transitions.due_now(due.message, due.entry, now, reason), now):
             return Answer.BUSY
         self._ring()
         return Answer.DONE

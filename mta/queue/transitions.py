@@ -236,9 +236,8 @@ def fulfilled(message: Message, transition: Transition, wish: Wish, now: float) 
 
 
 def due_now(message: Message, entry: Entry, now: float, reason: str) -> Transition:
-    """Have the next attempt made now, or when the message is released. What is due already keeps its place."""
-    due_at = max(min(entry.due_at, now), message.release_at)
-    return _changed(message, entry, msgspec.structs.replace(entry, due_at=due_at), reason, now)
+    """Have the next attempt made now."""
+    return _changed(message, entry, msgspec.structs.replace(entry, due_at=now), reason, now)
 
 
 def _changed(message: Message, entry: Entry, after: Entry, reason: str, now: float) -> Transition:
