@@ -17,12 +17,13 @@ import msgspec
 from mta.clock import Clock
 from mta.config import Delivery
 from mta.delivery.gate import Gate, SiteRow
+from mta.delivery.sources import Sources
 from mta.mail.result import Outcome, Result, Verdict
 from mta.queue.drain import DrainRates
 from mta.queue.explanation import HeldBy, LaneState
 from mta.queue.job import Job
 from mta.queue.lessons import Lessons
-from mta.queue.limits import NO_ADVICE, About, Advice, Aim, Limits, Start
+from mta.queue.limits import NO_ADVICE, Advice, Aim, Limits, Start
 from mta.queue.queue import Queue
 from mta.queue.scheduler import LANES, LANES_KNOWN, Scheduler
 from mta.queue.turns import Turns
@@ -49,8 +50,8 @@ class Attempts(Protocol):
     async def aim(self, destination: str) -> Aim:
         """Find the site of a lane's domain or relay; never raises."""
 
-    async def attempt(self, job: Job, about: About) -> Outcome:
-        """Make one attempt, from this source at this site or none; never raises."""
+    async def attempt(self, job: Job, start: Start) -> Outcome:
+        """Make one attempt, at the site it was started for or none; never raises. The source may become another."""
 
     def settled(self, job: Job) -> None:
         """Hear that the outcome of an attempt is committed."""
@@ -79,9 +80,13 @@ class Dispatcher:
         settings: Delivery,
         clock: Clock,
         *,
+        sources: Sources | None = None,
         poll: float = 1.0,
     ) -> None:
-        """`poll` is the safety poll: how long a lost ring of the doorbell can cost, in seconds."""
+        """`poll` is the safety poll: how long a lost ring of the doorbell can cost, in seconds.
+
+        `sources` are the configured ones, None: there are none.
+        """
         self._spool = spool
         self._queue = queue
         self._attempts = attempts
@@ -92,7 +97,7 @@ class Dispatcher:
         self._bell = asyncio.Event()
         self._workers: set[asyncio.Task[bool]] = set()
         self._weights = Weights(spool, clock)
-        self._gate = Gate(limits, clock)
+        self._gate = Gate(limits, clock, sources)
         self._lessons = Lessons(spool, limits, clock)
         self._kept_at = -math.inf  # never recalled yet
         self._turns = Turns[str](self._weights.of, self._gate.room)
@@ -154,10 +159,14 @@ class Dispatcher:
     async def forget(self, site: str) -> bool:
         """Reset what was learned of a site, in the spool too; tell whether there was anything. Or SpoolError."""
         known = self._gate.forget(site)
-        self._turns.look_at_all()
-        self._bell.set()
+        self.look_again()
         await self._lessons.keep()
         return known
+
+    def look_again(self) -> None:
+        """Look whether those who are held may start: limits have changed."""
+        self._turns.look_at_all()
+        self._bell.set()
 
     def ring(self) -> None:
         """Look again: there may be work."""
@@ -191,6 +200,7 @@ class Dispatcher:
             await asyncio.wait(self._workers)
         with contextlib.suppress(SpoolError):
             await self._lessons.keep()
+            await self._gate.keep()
 
     async def _take_over(self) -> None:
         if self._kept_at == -math.inf:
@@ -209,6 +219,7 @@ class Dispatcher:
         for by in self._gate.to_look_at():
             self._turns.look(by)
         await self._staff()
+        await self._gate.keep()
         if self._clock.monotonic() - self._kept_at >= KEEP_INTERVAL:
             self._kept_at = self._clock.monotonic()
             await self._lessons.keep()
@@ -244,7 +255,9 @@ class Dispatcher:
         """Look for lanes that are not known yet; return how many have their turns now or when it is known where."""
         known = self._turns.lanes | self._placing.keys() if self._placing else self._turns.lanes
         lanes = await self._scheduler.due_lanes(limit, known, but_of)
-        await self._weights.look_up({lane.tenant for lane in lanes}, self._turns.tenants)
+        coming = {lane.tenant for lane in lanes}
+        await self._weights.look_up(coming, self._turns.tenants)
+        await self._gate.learn_pools(coming, self._turns.tenants)
         placed = await self._place(lanes)
         if placed == limit:
             self._bell.set()  # there may be more
@@ -316,7 +329,7 @@ class Dispatcher:
             job = await self._claim(slot, due)
             while job is not None:
                 assert slot.start is not None  # since the claim
-                outcome = await self._attempts.attempt(job, slot.start.about)
+                outcome = await self._attempts.attempt(job, slot.start)
                 job = await self._go_on(slot, job, *self._learn(slot, outcome))
         except SpoolError as error:
             log.error("lane=%s doing=wait error=%s", slot.lane.domain, error)
@@ -394,7 +407,13 @@ class Dispatcher:
     def _end(self, slot: _Slot, outcome: Outcome | None) -> Advice:
         """Tell the limits what became of the attempt that a slot began; None: nothing."""
         start, slot.start = slot.start, None
-        return NO_ADVICE if start is None else self._gate.ended(start, outcome)
+        if start is None:
+            return NO_ADVICE
+        advice = self._gate.ended(start, outcome)
+        for by in self._gate.freed():
+            if self._turns.look(by) and self._has_free:
+                self._bell.set()
+        return advice
 
     async def _go_on(self, slot: _Slot, job: Job, outcome: Outcome, advice: Advice) -> Job | None:
         """Settle a job and claim the next, in one commit where they meet; both are durable on return."""

@@ -56,11 +56,12 @@ class Aim(NamedTuple):
     hosts: tuple[str, ...] = ()
 
 
-class Start(NamedTuple):
-    """An attempt that was started."""
+class Start:
+    """An attempt that was started; where it leaves from may change until it dials (`Limits.leaves_from`)."""
 
-    about: About
-    begun: Begun
+    def __init__(self, about: About, begun: Begun) -> None:
+        self.about = about
+        self.begun = begun
 
 
 class Advice(msgspec.Struct, frozen=True):
@@ -68,13 +69,15 @@ class Advice(msgspec.Struct, frozen=True):
 
     `bounced`: who had one of these replies from the site has failed, though it may have been temporary; `hold`: let the
     message wait until it is released. `retry_after`: try it again no sooner, in seconds. `greylisted`: from the same
-    source, at the same host and address. `reasons` has a line for the log for each rule that came into effect.
+    source, at the same host and address. `park_for`: the source is not to be used for the site's provider for so many
+    seconds. `reasons` has a line for the log for each rule that came into effect.
     """
 
     bounced: tuple[Reply, ...] = ()
     hold: bool = False
     retry_after: float | None = None
     greylisted: bool = False
+    park_for: float = 0.0
     reasons: tuple[str, ...] = ()
 
 
@@ -163,9 +166,15 @@ class Limits:
             self._buckets.take(self.facts(about), now)
         return Start(about, self._pace(about).started(now, dials=dials))
 
+    def leaves_from(self, start: Start, source: str, now: float) -> None:
+        """Have an attempt that was started, and has not dialled, leave from another source than was foreseen."""
+        self.ended(start, None, now)
+        there = self.started(start.about._replace(source=source), now)
+        start.about, start.begun = there.about, there.begun
+
     def ended(self, start: Start, outcome: Outcome | None, now: float) -> Advice:
         """Learn from an attempt that was started; return what the rules say of its message."""
-        about, begun = start
+        about, begun = start.about, start.begun
         pace = self._pace(about)
         if self._shaping.limits and (outcome is None or outcome.reach is Reach.NOBODY):
             self._buckets.give(self.facts(about), now)
@@ -183,8 +192,11 @@ class Limits:
         refused = pace.ended(begun, outcome, now, too_much=_too_much(fired), slow=slow)
         if refused and outcome.retry_after is not None:  # the site says when
             self._pause(_PauseKey(about.source, about.site, ""), outcome.retry_after, str(pace.reply), now)
+        provider, park_for = self._provider(about), 0.0
         for rule in fired:
-            if rule.action == "pause":
+            if rule.action == "pause" and rule.of == "source" and about.source and provider is not None:
+                park_for = max(park_for, rule.lasts)
+            elif rule.action == "pause":
                 self._pause(_key(rule, about), rule.lasts, str(pace.reply), now)
         bounces = [rule for rule in fired if rule.action == "bounce"]
         return Advice(
@@ -192,6 +204,7 @@ class Limits:
             hold=any(rule.action == "hold" for rule in fired),
             retry_after=(outcome.retry_after or greylisted.lasts) if greylisted else None,
             greylisted=greylisted is not None,
+            park_for=park_for,
             reasons=tuple(map(_reason, fired)),
         )
 
@@ -286,14 +299,18 @@ class Limits:
             self._providers[about.hosts] = self._shaping.provider(about.hosts)
         return self._providers[about.hosts]
 
+    def provider_of(self, about: About) -> str:
+        """Name who runs a site; "" if no rule knows."""
+        provider = self._provider(about)
+        return provider.name if provider else ""
+
     def facts(self, about: About) -> Mapping[str, str]:
         """Return what limits can be by."""
-        provider = self._provider(about)
         return {
             "source": about.source,
             "site": about.site,
             "tenant": about.tenant,
-            "provider": provider.name if provider else "",
+            "provider": self.provider_of(about),
         }
 
     def _match(self, provider: Provider | None, replies: Sequence[Reply]) -> list[Rule]:

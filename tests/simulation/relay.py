@@ -23,7 +23,7 @@ from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Scope, Verdict
 from mta.queue.deadlines import Deadlines
 from mta.queue.job import Job
-from mta.queue.limits import About, Aim, Limits
+from mta.queue.limits import Aim, Limits, Start
 from mta.queue.queue import Queue
 from mta.queue.shaping import Shaping
 from mta.queue.submission import Submission
@@ -77,8 +77,8 @@ class Receivers:
         await asyncio.sleep(self._rng.choice([0, 0, 0.01, 1]))
         return Aim(self.sites[destination])
 
-    async def attempt(self, job: Job, about: About) -> Outcome:
-        site = about.site
+    async def attempt(self, job: Job, start: Start) -> Outcome:
+        site = start.about.site
         self.attempts += 1
         self._at_work[site] += 1
         self.wrong = self.wrong or self._look(job, site)

@@ -25,7 +25,7 @@ from mta.queue.drain import Rates
 from mta.queue.explanation import HeldBy
 from mta.queue.job import Job
 from mta.queue.lessons import LEARNED, PAUSED
-from mta.queue.limits import About, Advice, Aim, Limits
+from mta.queue.limits import Advice, Aim, Limits, Start
 from mta.queue.queue import Queue
 from mta.queue.shaping import Shaping
 from mta.queue.submission import Submission
@@ -77,8 +77,8 @@ class Peer:
             await self.answer.wait()
         return Aim(self.sites.get(destination, destination), self.hosts.get(destination, ()))
 
-    async def attempt(self, job: Job, about: About) -> Outcome:
-        assert about.tenant == job.entry.tenant
+    async def attempt(self, job: Job, start: Start) -> Outcome:
+        assert start.about.tenant == job.entry.tenant
         self.greylisted.append(job.entry.again_at)
         self.begun.append(job.entry.domain)
         self.tenants.append(job.entry.tenant)
