@@ -196,12 +196,12 @@ class Attempter:
     def settled(self, job: Job) -> None:
         """Let others have the connections of an attempt, now that its outcome is committed."""
         for site, connection in self._held.pop(job.entry.id, ()):
-            self._pool.give(site, connection, self._deliveries(site))
+            self._pool.give(site, connection, self._deliveries(site, connection))
 
-    def _deliveries(self, site: Site) -> int:
+    def _deliveries(self, site: Site, connection: Connection) -> int:
         """Return after how many deliveries a connection has done its share."""
         aim = _aim(site)
-        about = About("", aim.site, "", aim.hosts)
+        about = About(connection.source_name, aim.site, "", aim.hosts)
         return self._limits.deliveries_per_connection(about, self._settings.deliveries_per_connection)
 
     def begun_at(self, entry_ids: Collection[str]) -> dict[str, float]:
@@ -243,7 +243,7 @@ class Attempter:
     async def close(self) -> None:
         """Take leave of all peers. Attempts must have ended."""
         for site, connection in [each for held in self._held.values() for each in held]:
-            self._pool.give(site, connection, self._deliveries(site))
+            self._pool.give(site, connection, self._deliveries(site, connection))
         await self._pool.close()
 
     async def _large_results(self, attempt: _Attempt) -> tuple[Result, ...]:

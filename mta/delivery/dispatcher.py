@@ -118,20 +118,21 @@ class Dispatcher:
     def lane_state(self, lane: Lane) -> LaneState:
         """Say what holds whoever is due in a lane, and how quickly it drains. Whatever holds a lane is told here."""
         site = self._turns.site_of(lane)
-        at_work = 0 if site is None else self._turns.at_work(site)
+        rates = self._rates.of(lane, site, self._clock.monotonic())
         if site is None:
             gate = HeldBy.LOOKUP if lane in self._placing else HeldBy.UNSEEN
-        elif at_work >= self._settings.connections_per_site:
-            gate = HeldBy.SITE_FULL
-        else:
-            gate = HeldBy.TURN
+            return LaneState(gate=gate, lanes=self._turns.lanes_of(lane.tenant), rates=rates)
+        at_work = self._turns.at_work(site)
+        why = self._gate.why(site, lane.tenant, at_work)
         return LaneState(
-            gate=gate,
-            site=site or "",
+            gate=why.gate,
+            site=site,
             at_work=at_work,
-            limit=self._settings.connections_per_site,
-            lanes=self._turns.lanes_of(lane.tenant) if site is None else self._turns.lanes_at(site),
-            rates=self._rates.of(lane, site, self._clock.monotonic()),
+            limit=self._gate.connections(site, lane.tenant),
+            lanes=self._turns.lanes_at(site),
+            until=why.until,
+            reply=why.reply,
+            rates=rates,
         )
 
     @property

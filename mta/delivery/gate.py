@@ -12,11 +12,12 @@ from heapq import heappop, heappush
 import msgspec
 
 from mta.clock import Clock
-from mta.delivery.source import want_of
+from mta.delivery.source import Standing, want_of
 from mta.delivery.source_records import Parked
 from mta.delivery.sources import POOLS_INTERVAL, Sources
 from mta.mail.result import Outcome
-from mta.queue.limits import NO_ADVICE, About, Advice, Aim, Limits, Row, Start
+from mta.queue.explanation import HeldBy
+from mta.queue.limits import NO_ADVICE, About, Advice, Aim, Limits, Row, Start, Why
 
 SHOWN = 1000  # sites
 _HERE = ""  # the source where none is configured
@@ -96,6 +97,33 @@ class Gate:
         self._look_again(by, at)
         return by
 
+    def why(self, site: str, tenant: str, at_work: int) -> Why:
+        """Tell what keeps one more of a tenant from starting beside so many, until absolute seconds (0: open)."""
+        now, wall = self._clock.monotonic(), self._clock.now()
+        if self._sources is None:
+            about = self._about(site, tenant)
+            found = self._limits.why(about, now)
+            if found.gate is HeldBy.TURN and at_work >= self._limits.connections(about):
+                found = Why(HeldBy.SITE_FULL, math.inf)
+        else:
+            found = min(
+                [self._why_from(way, standing, now) for way, standing in self._standings(self._sources, site, tenant)],
+                key=lambda why: why.until,
+            )
+        waits = now < found.until < math.inf
+        return found._replace(until=wall + (found.until - now) if waits else 0.0)
+
+    def connections(self, site: str, tenant: str) -> int:
+        """Tell how many attempts at most a tenant's mail has at a site, with all tenants' that leaves from there."""
+        about = self._about(site, tenant)
+        if self._sources is None:
+            return self._limits.connections(about)
+        return sum(self._limits.connections(way) for way, _ in self._standings(self._sources, site, tenant))
+
+    def _why_from(self, about: About, standing: Standing, now: float) -> Why:
+        found, opens_at = self._limits.why(about, now), now + max(0.0, standing.opens_at - self._clock.now())
+        return found if found.until >= opens_at else Why(HeldBy.NO_SOURCE, opens_at, f"{about.source}: {standing.why}")
+
     def _look_again(self, by: Hashable, at: float) -> None:
         if at < self._look_at.get(by, math.inf):
             self._look_at[by] = at
@@ -120,16 +148,19 @@ class Gate:
         return by
 
     def _ways(self, sources: Sources, site: str, tenant: str, now: float) -> Sequence[tuple[About, float]]:
-        """List the sources a tenant's mail may leave from to a site, and from when on: `now` if it is not parked."""
+        """List the sources a tenant's mail may leave from to a site, and when to look again: `now` if it may now."""
+        wall = self._clock.now()
+        return [
+            (about, now + max(0.0, min(found.opens_at - wall, _PARKED_LOOK)))
+            for about, found in self._standings(sources, site, tenant)
+        ]
+
+    def _standings(self, sources: Sources, site: str, tenant: str) -> Sequence[tuple[About, Standing]]:
         about = self._about(site, tenant)
         provider, unable = self._limits.provider_of(about), sources.unable(site)
         want = want_of(provider, site, 1, counts=bool(about.hosts), but=unable)
         standings = sources.standings(sources.known_pool(tenant), want)
-        wall = self._clock.now()
-        return [
-            (about._replace(source=name), now + max(0.0, min(found.opens_at - wall, _PARKED_LOOK)))
-            for name, found in standings.items()
-        ]
+        return [(about._replace(source=name), found) for name, found in standings.items()]
 
     def started(self, site: str, tenant: str, *, stays: bool) -> Start:
         """Let an attempt start; it has to come back to `ended`."""

@@ -31,6 +31,7 @@ import msgspec
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Reach, Verdict
 from mta.queue.bucket import Buckets, Limit
+from mta.queue.explanation import HeldBy
 from mta.queue.learned import Learned, Paused
 from mta.queue.pace import REMEMBERED, Pace
 from mta.queue.shaping import Provider, Rule, Shaping, line_of
@@ -79,6 +80,14 @@ class Advice(msgspec.Struct, frozen=True):
     greylisted: bool = False
     park_for: float = 0.0
     reasons: tuple[str, ...] = ()
+
+
+class Why(NamedTuple):
+    """What keeps an attempt from starting until when (inf: another has to end first), and the reply it is for."""
+
+    gate: HeldBy
+    until: float
+    reply: str = ""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +154,21 @@ class Limits:
                 found = max(found, self._pauses.get(key, _NO_PAUSE).until)
         if (about.source, about.site) in self._paces:
             found = max(found, self._pace(about).when(now, dials=dials))
+        return found
+
+    def why(self, about: About, now: float) -> Why:
+        """Tell what keeps an attempt from starting, the longest; TURN if nothing does."""
+        at, by = self._buckets.when(self.facts(about), now)
+        found = Why(HeldBy.TURN if not by else HeldBy.TENANT_LIMITED if "tenant" in by else HeldBy.RATE, at)
+        for key in _keys(about):
+            until, reason = self._pauses.get(key, _NO_PAUSE)
+            if until > found.until:
+                found = Why(HeldBy.TENANT_PAUSED if key.tenant else HeldBy.SITE_PAUSED, until, reason)
+        if (about.source, about.site) in self._paces:
+            pace = self._pace(about)
+            at = pace.when(now, dials=True)
+            if at > found.until or pace.window.size == 0:
+                found = Why(pace.held_by(now), at, str(pace.reply or ""))
         return found
 
     def held_by(self, about: About, now: float, *, dials: bool = True) -> tuple[str, ...]:

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 
+import msgspec
+
 from mta.accounts import tenants
+from mta.accounts.tenants import Tenant
 from mta.delivery.gate import Gate
 from mta.delivery.source import Want
 from mta.delivery.source_records import Parked
@@ -10,6 +13,7 @@ from mta.delivery.sources import Sources
 from mta.lab.clock import FakeClock
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Reach, Result, Scope, Verdict
+from mta.queue.explanation import HeldBy
 from mta.queue.limits import Advice, Aim, Limits, Start
 from mta.queue.shaping import parse
 from tests.unit.delivery.peers import Records
@@ -114,7 +118,7 @@ def test_a_rule_does_not_shorten_what_an_operator_said() -> None:
 async def test_a_pool_without_room_holds_its_own_tenants_alone_and_lets_them_in_when_one_has_ended() -> None:
     """Red when the site is named: those of a pool that has room are held behind those of one that has none."""
     bench = Bench(PROVIDER, "a", "b", default={"a": 1}, own={"b": 1})
-    await tenants.create(bench.spool, "other", 0.0, pool="own")  # type: ignore[arg-type]
+    bench.spool.held[tenants.KIND, "other"] = msgspec.msgpack.encode(Tenant(name="other", created_at=0, pool="own"))
     await bench.gate.learn_pools({"acme", "other"}, ())
     start = bench.started()
     key = (("site", SITE), ("pool", "default"))
@@ -150,3 +154,14 @@ def test_a_site_is_one_row_whatever_the_source() -> None:
         bench.started()
     (row,) = bench.gate.rows(lambda _: 2, {SITE: 3})
     assert (row.site, row.in_flight, row.connections, row.lanes) == (SITE, 2, 2, 3)
+
+
+def test_why_names_a_source_that_is_parked_only_where_it_would_be_the_first() -> None:
+    bench = Bench(PROVIDER, "a", "b")
+    assert bench.gate.why(SITE, "acme", 9).gate is HeldBy.TURN
+    bench.ended(bench.started(), BLOCKED)
+    other = bench.started()
+    assert (bench.gate.why(SITE, "acme", 9).gate, bench.gate.connections(SITE, "acme")) == (HeldBy.NO_SOURCE, 2)
+    bench.ended(other, BLOCKED)
+    why = bench.gate.why(SITE, "acme", 9)
+    assert why == (HeldBy.NO_SOURCE, bench.clock.now() + 600, "a: parked: 450 4.7.1 blocked")
