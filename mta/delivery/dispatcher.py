@@ -9,7 +9,7 @@ import contextlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -28,13 +28,14 @@ from mta.queue.queue import Queue
 from mta.queue.scheduler import LANES, LANES_KNOWN, Scheduler
 from mta.queue.turns import Turns
 from mta.queue.weights import Weights
-from mta.spool.interface import Due, Spool, SpoolError, Unavailable, Uncertain
+from mta.spool.interface import NO_PLACES, Due, LanePlace, Spool, SpoolError, Unavailable, Uncertain
 from mta.spool.records import Lane, Wish
 
 log = logging.getLogger(__name__)
 
 COLLECT_INTERVAL = 60.0  # seconds between looks for content that nothing refers to
 LANES_A_SLOT = 20  # known, of which each has a delivery to make at least
+LANES_SHED = 1024  # of those without room that are forgotten for others, where there are too many
 LOOKUPS = 1000  # lanes at most whose site is looked up
 LOOKUPS_A_TENANT = 100  # of these
 LOOKS_FREELY = 100  # lanes, beyond which the next look waits, however often the bell is rung
@@ -104,6 +105,7 @@ class Dispatcher:
         self._placing: dict[Lane, asyncio.Task[None]] = {}  # of which it is looked up where they go
         self._look_at = clock.monotonic()  # not before
         self._look_wide_at = self._look_at  # for lanes of tenants that have many already
+        self._go_on_after: dict[str, LanePlace] = {}  # by tenant, where wide looks go on: some before it were forgotten
         self._owed_at: float | None = None  # when to look for what was not looked for at the bell
         self._stopping = asyncio.Event()
         self._owner = False
@@ -236,7 +238,8 @@ class Dispatcher:
         wanted = self._lanes_wanted(known)
         self._owed_at = self._look_wide_at if wanted > 0 and now < self._look_wide_at else None
         if wanted > 0 and self._owed_at is None:
-            found = await self._look_for(wanted, ())
+            await self._make_room(known + wanted - LANES_KNOWN)
+            found = await self._look_for(wanted, (), self._go_on_after)
             self._look_wide_at = self._clock.monotonic() + LOOK_PAUSE * max(0, known + found - LOOKS_FREELY)
         else:
             await self._look_for(LOOKS_FREELY, self._have_many())
@@ -250,12 +253,24 @@ class Dispatcher:
         """Tell how many lanes more should be known: enough whose sites have room, but not too many in all."""
         closed = sum(1 for _ in self._turns.passed_over())
         enough = min(LANES, LANES_A_SLOT * self._settings.connections)
-        return min(enough - (known - closed), LANES_KNOWN - known)
+        return min(enough - (known - closed), max(LANES_KNOWN - known, LANES_SHED))
 
-    async def _look_for(self, limit: int, but_of: Collection[str]) -> int:
+    async def _make_room(self, lanes: int) -> None:
+        """Forget so many of the lanes that have no room, and have looks go on behind those that are known."""
+        if lanes <= 0:
+            return
+        last = dict[str, Lane]()
+        for lane in self._turns.lanes:
+            last[lane.tenant] = lane
+        for tenant in {lane.tenant for lane in self._turns.shed(lanes)}:
+            self._go_on_after[tenant] = await self._scheduler.place_of(last[tenant])
+
+    async def _look_for(self, limit: int, but_of: Collection[str], after: Mapping[str, LanePlace] = NO_PLACES) -> int:
         """Look for lanes that are not known yet; return how many have their turns now or when it is known where."""
         known = self._turns.lanes | self._placing.keys() if self._placing else self._turns.lanes
-        lanes = await self._scheduler.due_lanes(limit, known, but_of)
+        lanes = await self._scheduler.due_lanes(limit, known, but_of, after)
+        if after and len(lanes) < limit:  # that was the last: from the first again
+            self._go_on_after.clear()
         coming = {lane.tenant for lane in lanes}
         await self._weights.look_up(coming, self._turns.tenants)
         await self._gate.learn_pools(coming, self._turns.tenants)
