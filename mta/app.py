@@ -198,7 +198,14 @@ class DeliveryRole:
         self._sources = Sources(config, parts.spool, parts.clock)
         self._attempts = Attempter(config, self._resolver, signer, parts.spool, self._sources, parts.clock, limits)
         self._dispatcher = Dispatcher(
-            parts.spool, parts.queue, self._attempts, limits, config.delivery, parts.clock, poll=poll
+            parts.spool,
+            parts.queue,
+            self._attempts,
+            limits,
+            config.delivery,
+            parts.clock,
+            sources=self._sources if config.sources else None,
+            poll=poll,
         )
         self._deadlines = Deadlines(parts.spool, parts.queue, self._attempts.break_off, parts.clock, poll=poll)
         self._explain = explaining(self._dispatcher, self._attempts, parts.spool)
@@ -274,7 +281,7 @@ class DeliveryRole:
     async def parked(self) -> None:
         """Hear that somebody has changed where sources are parked, and look whether more may be done."""
         await self._sources.reread()
-        self._dispatcher.ring()
+        self._dispatcher.look_again()
 
 
 class EventsRole:

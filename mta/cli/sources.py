@@ -57,7 +57,7 @@ def _duration(_: click.Context, __: click.Parameter, value: str) -> float:
 async def park(session: Session, source: str, provider: str, seconds: float, reason: str) -> None:
     """Use SOURCE no more for PROVIDER, until the time is over; the pool's other sources go on.
 
-    PROVIDER is a name of the list, or of a site as `fairlead events` or the log have it.
+    PROVIDER is one of the shaping rules, or, where they name none, a site as `fairlead queue top` has it.
     """
     if source not in {each.name for each in session.config.sources}:
         raise Stop(f"there is no source {source[:64]!r} in the configuration", Exit.USAGE)

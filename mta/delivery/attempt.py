@@ -6,6 +6,7 @@ without a trace; after it the reply decides, and only its absence makes a duplic
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Collection
 from random import Random
 from typing import Protocol
@@ -20,13 +21,13 @@ from mta.delivery.route import Routes, Site, Target
 from mta.delivery.signatory import SigningError
 from mta.delivery.signing import Signed
 from mta.delivery.smtp import Connection, connect
-from mta.delivery.source import NEVER, Leaving, Source, Wait, Want
+from mta.delivery.source import NEVER, Leaving, Source, Wait, want_of
 from mta.delivery.sources import Choice, Sources
 from mta.delivery.tls import TlsContexts
 from mta.delivery.trouble import Exchange, Fault, NoWay, Stage, Trouble
 from mta.mail.result import Outcome, Reach, Result, Verdict
 from mta.queue.job import Job
-from mta.queue.limits import About, Aim, Limits
+from mta.queue.limits import About, Aim, Limits, Start
 from mta.spool.interface import SpoolError
 from mta.spool.records import Message
 
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 IN_PLACE = 1 << 20  # octets of content that are made a letter on the event loop; more, on a thread
 LARGE = 4 << 20  # octets of content from which on few messages are under way at once
 LARGE_AT_ONCE = 8
+ROOM_WAIT = 10.0  # seconds after which it is tried again, where the source that is wanted has no room
 SOURCE_WAIT = 3600.0  # seconds after which it is looked again for a source, where none may be used for longer
 AFTER_DOT = 30.0  # seconds that a drain waits for the reply to a final dot
 
@@ -56,9 +58,9 @@ class Contents(Protocol):
 class _Attempt:
     """What is known of an attempt under way."""
 
-    def __init__(self, job: Job, about: About | None, started_at: float) -> None:
+    def __init__(self, job: Job, start: Start | None, started_at: float) -> None:
         self.job = job
-        self.about = about  # what its limits were asked for, None for anything
+        self.start = start  # by its limits; None: they were not asked
         self.recipients = job.recipients
         self.started_at = started_at
         self.task = asyncio.current_task()
@@ -157,13 +159,13 @@ class Attempter:
         self._draining = False
         self._turns = asyncio.Semaphore(LARGE_AT_ONCE)
 
-    async def attempt(self, job: Job, about: About | None = None) -> Outcome:
+    async def attempt(self, job: Job, start: Start | None = None) -> Outcome:
         """Make one attempt for a claimed entry. Never raises, but for CancelledError.
 
-        `about` is what limits were asked for. Where its site is not what the DNS says now, nobody is dialled, and it is
-        not counted. Not twice in a row: a DNS can say something else each time.
+        `start` is how limits let it start. Where its site is not what the DNS says now, nobody is dialled, and it is
+        not counted. Not twice in a row: a DNS can say something else each time. Its source is the one that is used.
         """
-        attempt = _Attempt(job, about, self._clock.now())
+        attempt = _Attempt(job, start, self._clock.now())
         self._attempts.add(attempt)
         self._quiet.clear()
         results: tuple[Result, ...] = ()
@@ -194,12 +196,12 @@ class Attempter:
     def settled(self, job: Job) -> None:
         """Let others have the connections of an attempt, now that its outcome is committed."""
         for site, connection in self._held.pop(job.entry.id, ()):
-            self._pool.give(site, connection, self._deliveries(site))
+            self._pool.give(site, connection, self._deliveries(site, connection))
 
-    def _deliveries(self, site: Site) -> int:
+    def _deliveries(self, site: Site, connection: Connection) -> int:
         """Return after how many deliveries a connection has done its share."""
         aim = _aim(site)
-        about = About("", aim.site, "", aim.hosts)
+        about = About(connection.source_name, aim.site, "", aim.hosts)
         return self._limits.deliveries_per_connection(about, self._settings.deliveries_per_connection)
 
     def begun_at(self, entry_ids: Collection[str]) -> dict[str, float]:
@@ -241,7 +243,7 @@ class Attempter:
     async def close(self) -> None:
         """Take leave of all peers. Attempts must have ended."""
         for site, connection in [each for held in self._held.values() for each in held]:
-            self._pool.give(site, connection, self._deliveries(site))
+            self._pool.give(site, connection, self._deliveries(site, connection))
         await self._pool.close()
 
     async def _large_results(self, attempt: _Attempt) -> tuple[Result, ...]:
@@ -256,7 +258,7 @@ class Attempter:
         if isinstance(site, NoWay):
             return self._nowhere(attempt, site)
         attempt.site = site.name
-        expected = attempt.about.site if attempt.about is not None else site.name
+        expected = attempt.start.about.site if attempt.start is not None else site.name
         if expected != site.name and attempt.job.entry.last_reply != str(trouble.MOVED_REPLY):
             attempt.counted = False
             return attempt.everyone(trouble.of_trouble(Trouble(Stage.CONNECT, Fault.MOVED)))
@@ -272,11 +274,9 @@ class Attempter:
     async def _from_any(self, attempt: _Attempt, site: Site) -> tuple[Result, ...]:
         """Leave from the source whose turn it is; from the next, if that one cannot reach any host."""
         pool = await self._sources.pool_of(attempt.job.message.tenant)
-        cannot: set[str] = set()
+        cannot = self._sources.unable(site.name)
         while True:
-            # A next hop that the operator named gives its own address a good or a bad name.
-            want = Want(site.name, len(attempt.recipients), counts=not site.routed, but=cannot)
-            choice = self._sources.choose(pool, want)
+            choice = self._sources.only or self._choose(attempt, site, pool, cannot)
             if isinstance(choice, Wait):
                 return self._no_source(attempt, choice)
             attempt.choice, attempt.source_name = choice, choice.source.name
@@ -286,7 +286,32 @@ class Attempter:
                 return results
             attempt.choice = None
             self._sources.ended(choice, 0)
+            self._sources.cannot_reach(choice.source, site.name)
             cannot.add(choice.source.name)
+
+    def _choose(self, attempt: _Attempt, site: Site, pool: str, cannot: Collection[str]) -> Choice | Wait:
+        """Choose a source that has room: the one that limits let it start from has.
+
+        If that one cannot reach the site, the next has room for one more than it would.
+        """
+        entry, start = attempt.job.entry, attempt.start
+        about = start.about if start is not None else About("", site.name, entry.tenant)
+        about = about._replace(hosts=_aim(site).hosts)
+        now = self._clock.monotonic()
+
+        def room(source: str) -> bool:
+            at = self._limits.when(about._replace(source=source), now)
+            passed_on = start is None or start.about.source in cannot
+            return at <= now or about.source == source or (passed_on and at == math.inf)
+
+        # A next hop that the operator named gives its own address a good or a bad name.
+        counts, recipients = not site.routed, len(attempt.recipients)
+        provider = self._limits.provider_of(about)
+        want = want_of(provider, site.name, recipients, counts=counts, preferred=entry.again_from, but=cannot)
+        choice = self._sources.choose(pool, want, room)
+        if isinstance(choice, Choice) and start is not None and start.about.source != choice.source.name:
+            self._limits.leaves_from(start, choice.source.name, now)
+        return choice
 
     async def _from(self, attempt: _Attempt, site: Site, source: Source) -> tuple[Result, ...] | None:
         """Leave from this source; None if it has no address that can be used towards any host."""
@@ -385,7 +410,7 @@ class Attempter:
         attempt.source_name = ""
         if wait.until < NEVER:
             attempt.counted = False
-            attempt.retry_after = min(max(1.0, wait.until - self._clock.now()), SOURCE_WAIT)
+            attempt.retry_after = min(max(ROOM_WAIT, wait.until - self._clock.now()), SOURCE_WAIT)
         return attempt.everyone(trouble.of_trouble(Trouble(Stage.CONNECT, Fault.NO_SOURCE, f"no source: {wait.why}")))
 
     def _nowhere(self, attempt: _Attempt, why: NoWay, *, routed: bool = False) -> tuple[Result, ...]:

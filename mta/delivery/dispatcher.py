@@ -9,7 +9,7 @@ import contextlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -17,23 +17,25 @@ import msgspec
 from mta.clock import Clock
 from mta.config import Delivery
 from mta.delivery.gate import Gate, SiteRow
+from mta.delivery.sources import Sources
 from mta.mail.result import Outcome, Result, Verdict
 from mta.queue.drain import DrainRates
 from mta.queue.explanation import HeldBy, LaneState
 from mta.queue.job import Job
 from mta.queue.lessons import Lessons
-from mta.queue.limits import NO_ADVICE, About, Advice, Aim, Limits, Start
+from mta.queue.limits import NO_ADVICE, Advice, Aim, Limits, Start
 from mta.queue.queue import Queue
 from mta.queue.scheduler import LANES, LANES_KNOWN, Scheduler
 from mta.queue.turns import Turns
 from mta.queue.weights import Weights
-from mta.spool.interface import Due, Spool, SpoolError, Unavailable, Uncertain
+from mta.spool.interface import NO_PLACES, Due, LanePlace, Spool, SpoolError, Unavailable, Uncertain
 from mta.spool.records import Lane, Wish
 
 log = logging.getLogger(__name__)
 
 COLLECT_INTERVAL = 60.0  # seconds between looks for content that nothing refers to
 LANES_A_SLOT = 20  # known, of which each has a delivery to make at least
+LANES_SHED = 1024  # of those without room that are forgotten for others, where there are too many
 LOOKUPS = 1000  # lanes at most whose site is looked up
 LOOKUPS_A_TENANT = 100  # of these
 LOOKS_FREELY = 100  # lanes, beyond which the next look waits, however often the bell is rung
@@ -49,8 +51,8 @@ class Attempts(Protocol):
     async def aim(self, destination: str) -> Aim:
         """Find the site of a lane's domain or relay; never raises."""
 
-    async def attempt(self, job: Job, about: About) -> Outcome:
-        """Make one attempt, from this source at this site or none; never raises."""
+    async def attempt(self, job: Job, start: Start) -> Outcome:
+        """Make one attempt, at the site it was started for or none; never raises. The source may become another."""
 
     def settled(self, job: Job) -> None:
         """Hear that the outcome of an attempt is committed."""
@@ -79,9 +81,13 @@ class Dispatcher:
         settings: Delivery,
         clock: Clock,
         *,
+        sources: Sources | None = None,
         poll: float = 1.0,
     ) -> None:
-        """`poll` is the safety poll: how long a lost ring of the doorbell can cost, in seconds."""
+        """`poll` is the safety poll: how long a lost ring of the doorbell can cost, in seconds.
+
+        `sources` are the configured ones, None: there are none.
+        """
         self._spool = spool
         self._queue = queue
         self._attempts = attempts
@@ -92,13 +98,14 @@ class Dispatcher:
         self._bell = asyncio.Event()
         self._workers: set[asyncio.Task[bool]] = set()
         self._weights = Weights(spool, clock)
-        self._gate = Gate(limits, clock)
+        self._gate = Gate(limits, clock, sources)
         self._lessons = Lessons(spool, limits, clock)
         self._kept_at = -math.inf  # never recalled yet
         self._turns = Turns[str](self._weights.of, self._gate.room)
         self._placing: dict[Lane, asyncio.Task[None]] = {}  # of which it is looked up where they go
         self._look_at = clock.monotonic()  # not before
         self._look_wide_at = self._look_at  # for lanes of tenants that have many already
+        self._go_on_after: dict[str, LanePlace] = {}  # by tenant, where wide looks go on: some before it were forgotten
         self._owed_at: float | None = None  # when to look for what was not looked for at the bell
         self._stopping = asyncio.Event()
         self._owner = False
@@ -113,20 +120,21 @@ class Dispatcher:
     def lane_state(self, lane: Lane) -> LaneState:
         """Say what holds whoever is due in a lane, and how quickly it drains. Whatever holds a lane is told here."""
         site = self._turns.site_of(lane)
-        at_work = 0 if site is None else self._turns.at_work(site)
+        rates = self._rates.of(lane, site, self._clock.monotonic())
         if site is None:
             gate = HeldBy.LOOKUP if lane in self._placing else HeldBy.UNSEEN
-        elif at_work >= self._settings.connections_per_site:
-            gate = HeldBy.SITE_FULL
-        else:
-            gate = HeldBy.TURN
+            return LaneState(gate=gate, lanes=self._turns.lanes_of(lane.tenant), rates=rates)
+        at_work = self._turns.at_work(site)
+        why = self._gate.why(site, lane.tenant, at_work)
         return LaneState(
-            gate=gate,
-            site=site or "",
+            gate=why.gate,
+            site=site,
             at_work=at_work,
-            limit=self._settings.connections_per_site,
-            lanes=self._turns.lanes_of(lane.tenant) if site is None else self._turns.lanes_at(site),
-            rates=self._rates.of(lane, site, self._clock.monotonic()),
+            limit=self._gate.connections(site, lane.tenant),
+            lanes=self._turns.lanes_at(site),
+            until=why.until,
+            reply=why.reply,
+            rates=rates,
         )
 
     @property
@@ -154,10 +162,14 @@ class Dispatcher:
     async def forget(self, site: str) -> bool:
         """Reset what was learned of a site, in the spool too; tell whether there was anything. Or SpoolError."""
         known = self._gate.forget(site)
-        self._turns.look_at_all()
-        self._bell.set()
+        self.look_again()
         await self._lessons.keep()
         return known
+
+    def look_again(self) -> None:
+        """Look whether those who are held may start: limits have changed."""
+        self._turns.look_at_all()
+        self._bell.set()
 
     def ring(self) -> None:
         """Look again: there may be work."""
@@ -191,6 +203,7 @@ class Dispatcher:
             await asyncio.wait(self._workers)
         with contextlib.suppress(SpoolError):
             await self._lessons.keep()
+            await self._gate.keep()
 
     async def _take_over(self) -> None:
         if self._kept_at == -math.inf:
@@ -209,6 +222,7 @@ class Dispatcher:
         for by in self._gate.to_look_at():
             self._turns.look(by)
         await self._staff()
+        await self._gate.keep()
         if self._clock.monotonic() - self._kept_at >= KEEP_INTERVAL:
             self._kept_at = self._clock.monotonic()
             await self._lessons.keep()
@@ -224,7 +238,8 @@ class Dispatcher:
         wanted = self._lanes_wanted(known)
         self._owed_at = self._look_wide_at if wanted > 0 and now < self._look_wide_at else None
         if wanted > 0 and self._owed_at is None:
-            found = await self._look_for(wanted, ())
+            await self._make_room(known + wanted - LANES_KNOWN)
+            found = await self._look_for(wanted, (), self._go_on_after)
             self._look_wide_at = self._clock.monotonic() + LOOK_PAUSE * max(0, known + found - LOOKS_FREELY)
         else:
             await self._look_for(LOOKS_FREELY, self._have_many())
@@ -238,13 +253,27 @@ class Dispatcher:
         """Tell how many lanes more should be known: enough whose sites have room, but not too many in all."""
         closed = self._turns.passed_over
         enough = min(LANES, LANES_A_SLOT * self._settings.connections)
-        return min(enough - (known - closed), LANES_KNOWN - known)
+        return min(enough - (known - closed), max(LANES_KNOWN - known, LANES_SHED))
 
-    async def _look_for(self, limit: int, but_of: Collection[str]) -> int:
+    async def _make_room(self, lanes: int) -> None:
+        """Forget so many of the lanes that have no room, and have looks go on behind those that are known."""
+        if lanes <= 0:
+            return
+        last = dict[str, Lane]()
+        for lane in self._turns.lanes:
+            last[lane.tenant] = lane
+        for tenant in {lane.tenant for lane in self._turns.shed(lanes)}:
+            self._go_on_after[tenant] = await self._scheduler.place_of(last[tenant])
+
+    async def _look_for(self, limit: int, but_of: Collection[str], after: Mapping[str, LanePlace] = NO_PLACES) -> int:
         """Look for lanes that are not known yet; return how many have their turns now or when it is known where."""
         known = self._turns.lanes | self._placing.keys() if self._placing else self._turns.lanes
-        lanes = await self._scheduler.due_lanes(limit, known, but_of)
-        await self._weights.look_up({lane.tenant for lane in lanes}, self._turns.tenants)
+        lanes = await self._scheduler.due_lanes(limit, known, but_of, after)
+        if after and len(lanes) < limit:  # that was the last: from the first again
+            self._go_on_after.clear()
+        coming = {lane.tenant for lane in lanes}
+        await self._weights.look_up(coming, self._turns.tenants)
+        await self._gate.learn_pools(coming, self._turns.tenants)
         placed = await self._place(lanes)
         if placed == limit:
             self._bell.set()  # there may be more
@@ -316,7 +345,7 @@ class Dispatcher:
             job = await self._claim(slot, due)
             while job is not None:
                 assert slot.start is not None  # since the claim
-                outcome = await self._attempts.attempt(job, slot.start.about)
+                outcome = await self._attempts.attempt(job, slot.start)
                 job = await self._go_on(slot, job, *self._learn(slot, outcome))
         except SpoolError as error:
             log.error("lane=%s doing=wait error=%s", slot.lane.domain, error)
@@ -394,7 +423,13 @@ class Dispatcher:
     def _end(self, slot: _Slot, outcome: Outcome | None) -> Advice:
         """Tell the limits what became of the attempt that a slot began; None: nothing."""
         start, slot.start = slot.start, None
-        return NO_ADVICE if start is None else self._gate.ended(start, outcome)
+        if start is None:
+            return NO_ADVICE
+        advice = self._gate.ended(start, outcome)
+        for by in self._gate.freed():
+            if self._turns.look(by) and self._has_free:
+                self._bell.set()
+        return advice
 
     async def _go_on(self, slot: _Slot, job: Job, outcome: Outcome, advice: Advice) -> Job | None:
         """Settle a job and claim the next, in one commit where they meet; both are durable on return."""

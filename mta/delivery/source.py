@@ -13,6 +13,7 @@ import msgspec
 from mta.queue.shares import Shares
 
 DAY = 86_400.0
+OTHER = "other"  # all providers that are not counted one by one
 NEVER = float("inf")
 
 
@@ -58,8 +59,9 @@ class Leaving(NamedTuple):
 class Want(NamedTuple):
     """What a source is wanted for: `recipients` of a provider, and whether warm-ups count them.
 
-    `preferred` is the source that the message left from before, if it has to be the same ("": none); those of `but`
-    cannot reach the site.
+    Where nobody knows the provider it is OTHER, which warm-ups count as one, and `site` names the site: turns are its
+    own, and a source can be parked for it alone. `preferred` is the source that the message left from before, if it has
+    to be the same ("": none); those of `but` cannot reach the site.
     """
 
     provider: str
@@ -67,6 +69,19 @@ class Want(NamedTuple):
     counts: bool = True
     preferred: str = ""
     but: Collection[str] = ()
+    site: str = ""
+
+    @property
+    def whose(self) -> str:
+        """For whom a source can be parked, and has turns: the provider, or the site where none is known."""
+        return self.site or self.provider
+
+
+def want_of(
+    provider: str, site: str, recipients: int, *, counts: bool, preferred: str = "", but: Collection[str] = ()
+) -> Want:
+    """Say what is wanted at a site, whose provider may not be known ("")."""
+    return Want(provider or OTHER, recipients, counts, preferred, but, "" if provider else site)
 
 
 class Wait(NamedTuple):
@@ -105,7 +120,7 @@ def begin(weights: Mapping[str, int], pool: str, want: Want) -> Shares[str]:
     Or else the first source would get the only message of each of ten thousand small sites. How many turns those are is
     chance, but the same after a restart.
     """
-    drawn = blake2b(f"{pool}\0{want.provider}".encode(), digest_size=8).digest()
+    drawn = blake2b(f"{pool}\0{want.whose}".encode(), digest_size=8).digest()
     first, turn = "", int.from_bytes(drawn, "big") % sum(weights.values())
     for first in weights:  # whose turn it is, number `turn` of as many as its weight
         if turn < weights[first]:

@@ -8,7 +8,7 @@ ahead: a crash costs some of the day's cap and never adds to it.
 import errno
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import msgspec
 
@@ -16,14 +16,13 @@ from mta.accounts.tenants import pool_of
 from mta.clock import Clock
 from mta.config import DEFAULT_POOL, Config
 from mta.delivery import source_records
-from mta.delivery.source import DAY, Source, Standing, Wait, Want, WarmUp, begin, choose, standing
+from mta.delivery.source import DAY, OTHER, Source, Standing, Wait, Want, WarmUp, begin, choose, standing
 from mta.delivery.source_records import Counted, Parked
 from mta.queue.shares import Shares
 from mta.spool.interface import Spool, SpoolError
 
 log = logging.getLogger(__name__)
 
-OTHER = "other"  # all providers beyond those that are counted one by one
 PROVIDERS = 200  # that a source's warm-up counts one by one in a day
 POOLS_INTERVAL = 10.0  # seconds after which another pool of a tenant is known
 BROKEN = 60.0  # seconds for which an address that could not be used is left alone
@@ -101,7 +100,9 @@ class Sources:
         self._pool_of: dict[str, tuple[float, str]] = {}  # by tenant: until when (monotonic)
         self._turns: dict[tuple[str, str], Shares[str]] = {}  # by pool and provider
         self._parked: dict[tuple[str, str], Parked] = {}  # by source and provider
+        self._to_keep: dict[tuple[str, str], Parked] = {}  # of these, what is not on disk yet
         self._tallies: dict[str, _Tally] = {}
+        self._unable: dict[tuple[str, str], float] = {}  # by source and site: until when (monotonic)
         self._broken: dict[str, tuple[float, str]] = {}  # by address: until when (monotonic), and why
 
     async def start(self) -> None:
@@ -121,7 +122,21 @@ class Sources:
     async def reread(self) -> None:
         """Read again where sources are parked: somebody has changed it."""
         found = await source_records.parked_now(self._spool, self._clock.now())
-        self._parked = {(each.source, each.provider): each for each in found}
+        self._parked = {(each.source, each.provider): each for each in found} | self._to_keep
+
+    @property
+    def only(self) -> Choice | None:
+        """The one source there is where none is configured."""
+        return self._only
+
+    @property
+    def pools(self) -> Collection[str]:
+        """The names of all pools."""
+        return self._pools
+
+    def known_pool(self, tenant: str) -> str:
+        """Name the pool of a tenant as far as it is known."""
+        return self._pool_of.get(tenant, (0.0, DEFAULT_POOL))[1]
 
     async def pool_of(self, tenant: str) -> str:
         """Name the pool that a tenant's mail leaves from: its own, or else the default one."""
@@ -143,8 +158,7 @@ class Sources:
         if self._only is not None:
             return self._only
         now = self._clock.now()
-        standings = {name: self._standing(name, want, now) for name in self._pools[pool]}
-        chosen = choose(standings, self._turns_of(pool, want), want, now, room)
+        chosen = choose(self.standings(pool, want), self._turns_of(pool, want), want, now, room)
         if isinstance(chosen, Wait):
             return chosen
         source, day = self._sources[chosen], int(now // DAY)
@@ -154,6 +168,11 @@ class Sources:
         provider = tally.provider(want.provider)
         tally.taken[provider] = tally.taken.get(provider, 0) + want.recipients
         return Choice(source, provider, want.recipients, tally.day)
+
+    def standings(self, pool: str, want: Want) -> dict[str, Standing]:
+        """Tell of each source of a pool from when on it may be used, if limits let it."""
+        now = self._clock.now()
+        return {name: self._standing(name, want, now) for name in self._pools[pool]}
 
     async def secure(self, choice: Choice) -> None:
         """Have what a warm-up counts on disk; SpoolError if that fails, and then nobody may be dialled."""
@@ -185,17 +204,39 @@ class Sources:
             return None
         return address
 
+    def cannot_reach(self, source: Source, site: str) -> None:
+        """Hear that a source has no address that can be used towards a site, and pass it over there for a while."""
+        if len(self._unable) >= _TURNS:
+            del self._unable[next(iter(self._unable))]
+        self._unable[source.name, site] = self._clock.monotonic() + BROKEN
+
+    def unable(self, site: str) -> set[str]:
+        """Name the sources that cannot reach a site, as far as it is known."""
+        if not self._unable:
+            return set()
+        now = self._clock.monotonic()
+        return {name for name in self._sources if self._unable.get((name, site), now) > now}
+
     def broken(self, source: Source, address: str) -> None:
         """Hear that an address could not be used, say why, and leave it alone for a while."""
         why = trouble_of(address) or "could not be used"
         log.error("source=%s address=%s error=%r again_in=%g", source.name, address, why, BROKEN)
         self._broken[address] = self._clock.monotonic() + BROKEN, why
 
-    async def park(self, parked: Parked) -> None:
-        """Use a source no more for a provider, until then; durable on return."""
-        self._parked[parked.source, parked.provider] = parked
+    def park(self, parked: Parked) -> None:
+        """Use a source no more for a provider, until then or what was said before; `keep` makes it durable."""
+        key = parked.source, parked.provider
+        if key in self._parked and self._parked[key].ends_at >= parked.ends_at:
+            return
+        self._parked[key] = self._to_keep[key] = parked
         log.warning("source=%s provider=%r doing=park reason=%r", parked.source, parked.provider, parked.reason)
-        await source_records.park(self._spool, parked)
+
+    async def keep(self) -> None:
+        """Put on disk what has been parked; SpoolError: not all of it is."""
+        for key, parked in list(self._to_keep.items()):
+            await source_records.park(self._spool, parked)
+            if self._to_keep.get(key) is parked:
+                del self._to_keep[key]
 
     def rows(self) -> list[SourceRow]:
         """Show all sources, in the order of the configuration."""
@@ -212,7 +253,7 @@ class Sources:
                     log.error("source=%s warm-up=more-counted-than-used error=%s", name, error)
 
     def _standing(self, name: str, want: Want, now: float) -> Standing:
-        parked = self._parked.get((name, want.provider))
+        parked = self._parked.get((name, want.whose))
         source = self._sources[name]
         counted = 0
         if source.warm_up is not None:
@@ -229,11 +270,11 @@ class Sources:
         return tally
 
     def _turns_of(self, pool: str, want: Want) -> Shares[str]:
-        turns = self._turns.get((pool, want.provider))
+        turns = self._turns.get((pool, want.whose))
         if turns is None:
             if len(self._turns) >= _TURNS:
                 del self._turns[next(iter(self._turns))]
-            turns = self._turns[pool, want.provider] = begin(self._pools[pool], pool, want)
+            turns = self._turns[pool, want.whose] = begin(self._pools[pool], pool, want)
         return turns
 
     def _row(self, source: Source, now: float) -> SourceRow:

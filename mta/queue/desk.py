@@ -25,6 +25,7 @@ from mta.spool.interface import Spool
 
 EXPLAINED = 100  # entries of a message at most
 _ASK_TIMEOUT = 1.0  # seconds that delivery has to say what it knows
+_SITES_TIMEOUT = 5.0
 _RECALL_TIMEOUT = 5.0  # seconds
 
 
@@ -76,8 +77,8 @@ class Desk:
     async def _explained(self, standing: Standing, says: Says, number: int, tenant: str) -> Explanation:
         due, claim = standing
         lane = says.lanes[number] if says.lanes else None
-        if lane is not None and tenant:  # how busy a site is with others is not for it to know
-            lane = msgspec.structs.replace(lane, at_work=0, limit=0)
+        if lane is not None and tenant:  # how busy a site is with others, and what it told them, is not for it to know
+            lane = msgspec.structs.replace(lane, at_work=0, limit=0, reply="")
         around = Circumstances(
             now=self.clock.now(),
             ahead=await self.spool.ahead_of(due.entry, AHEAD),
@@ -149,6 +150,10 @@ class Desk:
         }
         ended = {about: event.type.value for about, event in (await self._ends(id_, who.tenant)).items()}
         return dict(sorted((waiting | ended).items()))
+
+    async def sites(self) -> object:
+        """Ask delivery for the sites that have work or taught something, as `fairlead queue top` does. ControlError."""
+        return await ask(self._delivery, "sites", _SITES_TIMEOUT)
 
     async def recall(self) -> None:
         """Have deliveries that are not wanted any more broken off where they can be; with delivery down none is."""

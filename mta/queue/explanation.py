@@ -30,6 +30,12 @@ class HeldBy(StrEnum):
     DRAINING = "delivery_draining"
     UNSEEN = "lane_unseen"
     LOOKUP = "site_lookup"
+    SITE_DEAD = "site_dead"
+    SITE_PAUSED = "site_paused"
+    TENANT_PAUSED = "tenant_paused"
+    TENANT_LIMITED = "tenant_limited"
+    RATE = "rate"
+    NO_SOURCE = "no_source"
     SITE_FULL = "site_full"
     TURN = "turn"
 
@@ -186,6 +192,12 @@ def _of_lane(lane: LaneState) -> str:
     words = {
         HeldBy.UNSEEN: "due; delivery has not come to its lane yet",
         HeldBy.LOOKUP: "due; it is looked up where its mail goes",
+        HeldBy.SITE_DEAD: f"due; its site {lane.site} does not answer: one attempt at a time sees whether it does",
+        HeldBy.SITE_PAUSED: f"due; its site {lane.site} is left alone for a while, after a reply",
+        HeldBy.TENANT_PAUSED: f"due; its tenant is kept from its site {lane.site} for a while, after a reply",
+        HeldBy.TENANT_LIMITED: "due; its tenant has had as much as it may in this time",
+        HeldBy.RATE: f"due; its site {lane.site} has had as much as it takes in this time",
+        HeldBy.NO_SOURCE: f"due; no source that its tenant's mail leaves from may be used for its site {lane.site}",
         HeldBy.SITE_FULL: f"due; all connections to its site {lane.site} are in use",
         HeldBy.TURN: "due; its lane waits for its turn, when a connection is free",
     }

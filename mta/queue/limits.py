@@ -31,6 +31,7 @@ import msgspec
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Reach, Verdict
 from mta.queue.bucket import Buckets, Limit
+from mta.queue.explanation import HeldBy
 from mta.queue.learned import Learned, Paused
 from mta.queue.pace import REMEMBERED, Pace
 from mta.queue.shaping import Provider, Rule, Shaping, line_of
@@ -56,11 +57,12 @@ class Aim(NamedTuple):
     hosts: tuple[str, ...] = ()
 
 
-class Start(NamedTuple):
-    """An attempt that was started."""
+class Start:
+    """An attempt that was started; where it leaves from may change until it dials (`Limits.leaves_from`)."""
 
-    about: About
-    begun: Begun
+    def __init__(self, about: About, begun: Begun) -> None:
+        self.about = about
+        self.begun = begun
 
 
 class Advice(msgspec.Struct, frozen=True):
@@ -68,14 +70,24 @@ class Advice(msgspec.Struct, frozen=True):
 
     `bounced`: who had one of these replies from the site has failed, though it may have been temporary; `hold`: let the
     message wait until it is released. `retry_after`: try it again no sooner, in seconds. `greylisted`: from the same
-    source, at the same host and address. `reasons` has a line for the log for each rule that came into effect.
+    source, at the same host and address. `park_for`: the source is not to be used for the site's provider for so many
+    seconds. `reasons` has a line for the log for each rule that came into effect.
     """
 
     bounced: tuple[Reply, ...] = ()
     hold: bool = False
     retry_after: float | None = None
     greylisted: bool = False
+    park_for: float = 0.0
     reasons: tuple[str, ...] = ()
+
+
+class Why(NamedTuple):
+    """What keeps an attempt from starting until when (inf: another has to end first), and the reply it is for."""
+
+    gate: HeldBy
+    until: float
+    reply: str = ""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +156,21 @@ class Limits:
             found = max(found, self._pace(about).when(now, dials=dials))
         return found
 
+    def why(self, about: About, now: float) -> Why:
+        """Tell what keeps an attempt from starting, the longest; TURN if nothing does."""
+        at, by = self._buckets.when(self.facts(about), now)
+        found = Why(HeldBy.TURN if not by else HeldBy.TENANT_LIMITED if "tenant" in by else HeldBy.RATE, at)
+        for key in _keys(about):
+            until, reason = self._pauses.get(key, _NO_PAUSE)
+            if until > found.until:
+                found = Why(HeldBy.TENANT_PAUSED if key.tenant else HeldBy.SITE_PAUSED, until, reason)
+        if (about.source, about.site) in self._paces:
+            pace = self._pace(about)
+            at = pace.when(now, dials=True)
+            if at > found.until or pace.window.size == 0:
+                found = Why(pace.held_by(now), at, str(pace.reply or ""))
+        return found
+
     def held_by(self, about: About, now: float, *, dials: bool = True) -> tuple[str, ...]:
         """Name the facts that what holds an attempt the longest is by, such as `("tenant", "provider")`."""
         found, by = self._buckets.when(self.facts(about), now)
@@ -163,9 +190,15 @@ class Limits:
             self._buckets.take(self.facts(about), now)
         return Start(about, self._pace(about).started(now, dials=dials))
 
+    def leaves_from(self, start: Start, source: str, now: float) -> None:
+        """Have an attempt that was started, and has not dialled, leave from another source than was foreseen."""
+        self.ended(start, None, now)
+        there = self.started(start.about._replace(source=source), now)
+        start.about, start.begun = there.about, there.begun
+
     def ended(self, start: Start, outcome: Outcome | None, now: float) -> Advice:
         """Learn from an attempt that was started; return what the rules say of its message."""
-        about, begun = start
+        about, begun = start.about, start.begun
         pace = self._pace(about)
         if self._shaping.limits and (outcome is None or outcome.reach is Reach.NOBODY):
             self._buckets.give(self.facts(about), now)
@@ -183,8 +216,11 @@ class Limits:
         refused = pace.ended(begun, outcome, now, too_much=_too_much(fired), slow=slow)
         if refused and outcome.retry_after is not None:  # the site says when
             self._pause(_PauseKey(about.source, about.site, ""), outcome.retry_after, str(pace.reply), now)
+        provider, park_for = self._provider(about), 0.0
         for rule in fired:
-            if rule.action == "pause":
+            if rule.action == "pause" and rule.of == "source" and about.source and provider is not None:
+                park_for = max(park_for, rule.lasts)
+            elif rule.action == "pause":
                 self._pause(_key(rule, about), rule.lasts, str(pace.reply), now)
         bounces = [rule for rule in fired if rule.action == "bounce"]
         return Advice(
@@ -192,6 +228,7 @@ class Limits:
             hold=any(rule.action == "hold" for rule in fired),
             retry_after=(outcome.retry_after or greylisted.lasts) if greylisted else None,
             greylisted=greylisted is not None,
+            park_for=park_for,
             reasons=tuple(map(_reason, fired)),
         )
 
@@ -296,14 +333,18 @@ class Limits:
             self._providers[about.hosts] = self._shaping.provider(about.hosts)
         return self._providers[about.hosts]
 
+    def provider_of(self, about: About) -> str:
+        """Name who runs a site; "" if no rule knows."""
+        provider = self._provider(about)
+        return provider.name if provider else ""
+
     def facts(self, about: About) -> Mapping[str, str]:
         """Return what limits can be by."""
-        provider = self._provider(about)
         return {
             "source": about.source,
             "site": about.site,
             "tenant": about.tenant,
-            "provider": provider.name if provider else "",
+            "provider": self.provider_of(about),
         }
 
     def _match(self, provider: Provider | None, replies: Sequence[Reply]) -> list[Rule]:

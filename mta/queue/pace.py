@@ -8,6 +8,7 @@ import math
 from mta.mail.reply import TEXT_LIMIT, Reply
 from mta.mail.result import Outcome, Reach, Scope, Verdict
 from mta.queue.bucket import Allowance, Bucket, gap_of
+from mta.queue.explanation import HeldBy
 from mta.queue.learned import Learned
 from mta.queue.rate import Rate
 from mta.queue.shaping import Provider, Rule
@@ -76,6 +77,12 @@ class Pace:
         if self._dialling and (dials or self._hangs_up):
             found = max(found, _when(self._dialling, now))
         return found
+
+    def held_by(self, now: float) -> HeldBy:
+        """Name what `when` waits for."""
+        if self.window.size == 0:
+            return HeldBy.SITE_DEAD
+        return HeldBy.RATE if self.window.when(now) <= now else HeldBy.SITE_FULL
 
     def started(self, now: float, *, dials: bool) -> Begun:
         """Let an attempt start; it has to come back to `ended`, whatever becomes of it."""

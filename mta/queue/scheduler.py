@@ -4,12 +4,12 @@ In memory are the heads of lanes at work, never the backlog (promise 5).
 """
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from mta.clock import Clock
 from mta.queue.job import Job
 from mta.queue.queue import Queue
-from mta.spool.interface import Due, Spool
+from mta.spool.interface import NO_PLACES, Due, LanePlace, Spool
 from mta.spool.records import Entry, Lane
 
 LANES = 4096  # that can have turns
@@ -38,10 +38,19 @@ class Scheduler:
         return set[str]().union(*self._taken.values())
 
     async def due_lanes(
-        self, limit: int = LANES, skip: Collection[Lane] = (), but_of: Collection[str] = ()
+        self,
+        limit: int = LANES,
+        skip: Collection[Lane] = (),
+        but_of: Collection[str] = (),
+        after: Mapping[str, LanePlace] = NO_PLACES,
     ) -> list[Lane]:
-        """List lanes with due work, tenants in turn: but those in `skip`, and all of the tenants `but_of`."""
-        return await self._spool.lanes(self._clock.now(), limit, skip, but_of)
+        """List lanes with due work, tenants in turn: but those in `skip`, of the tenants `but_of`, before a place."""
+        return await self._spool.lanes(self._clock.now(), limit, skip, but_of, after)
+
+    async def place_of(self, lane: Lane) -> LanePlace:
+        """Tell where a lane stands among those of its tenant."""
+        heads = await self._spool.heads(lane, self._clock.now(), 1, ())
+        return LanePlace(heads[0].entry.due_at if heads else 0.0, lane)
 
     async def next_job(self, lane: Lane) -> Job | None:
         """Claim the next entry of a lane, durable on return; None when none is due."""

@@ -90,7 +90,7 @@ class Rule(Section):
     - `refusal`: there was too much; the rate is learned from it as from 421.
     - `slow`: the rate falls to `factor` of what it was and climbs back in `lasts` seconds.
     - `pause`: nothing starts for `lasts` seconds, `of` the source at this site, of the whole site, or of the tenant at
-      it.
+      it. A configured source is parked for the site's provider instead, wherever that has sites.
     - `hold`: the message waits until somebody releases it. `bounce`: it fails at once.
     - `greylist`: the site asks to come again, from the same address to the same host; not before `lasts` seconds,
       unless it says a time itself. Nothing else is concluded.

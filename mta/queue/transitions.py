@@ -131,6 +131,7 @@ def attempted(job: Job, outcome: Outcome, now: float, retry: Retry, random: Call
         last_relay=outcome.relay,
         last_attempt_at=now,
         again_at=outcome.relay if outcome.greylisted else "",
+        again_from=outcome.source_name if outcome.greylisted else "",
     )
     return Transition(
         after=after,

@@ -110,6 +110,18 @@ class Turns(Generic[Site]):
         """How many lanes had no room when their turn came, and have none yet."""
         return self._passed_over
 
+    def shed(self, count: int) -> list[Lane]:
+        """Forget up to so many of the lanes that had no room, those first that are known for longest; return them."""
+        shed = list[Lane]()
+        for lane, site in self._site_of.items():
+            if len(shed) >= count:
+                break
+            if (lane.tenant, lane.message_class, site) in self._held_by:
+                shed.append(lane)
+        for lane in shed:
+            self.idle(lane)
+        return shed
+
     def has(self, site: Site) -> bool:
         """Tell whether a site has work, or slots."""
         return site in self._places

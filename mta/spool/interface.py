@@ -8,8 +8,9 @@ Failures are three, all SpoolError: Refused (nothing was stored), Uncertain (it 
 Unavailable (nothing was tried; the spool is closed, sick or has no room).
 """
 
-from collections.abc import AsyncGenerator, Collection, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -123,6 +124,16 @@ class ContentWriter(Protocol):
         """Give the content up."""
 
 
+class LanePlace(NamedTuple):
+    """Where a lane stands among those of its tenant, by when its first entry was due."""
+
+    due_at: float
+    lane: Lane
+
+
+NO_PLACES: Mapping[str, LanePlace] = MappingProxyType({})
+
+
 class Spool(Protocol):
     """The durable store. See the module's text for what holds of every call."""
 
@@ -136,11 +147,17 @@ class Spool(Protocol):
         """Begin content that is committed as it arrives (over 256 KiB)."""
 
     async def lanes(
-        self, now: float, limit: int, skip: Collection[Lane] = (), but_of: Collection[str] = ()
+        self,
+        now: float,
+        limit: int,
+        skip: Collection[Lane] = (),
+        but_of: Collection[str] = (),
+        after: Mapping[str, LanePlace] = NO_PLACES,
     ) -> list[Lane]:
         """List up to `limit` lanes that have work due at `now`, tenants in turn, each's longest waiting first.
 
-        Those in `skip` are passed over, and at no cost all of the tenants `but_of`.
+        Those in `skip` are passed over, and at no cost all of the tenants `but_of` and what comes before a tenant's
+        place, or is there.
         """
 
     async def heads(self, lane: Lane, now: float, limit: int, skip: Collection[str]) -> list[Due]:

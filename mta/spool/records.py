@@ -126,7 +126,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     counts `revision` up with every change. One that is `held` is in no lane, and its timer comes all the
     same; `hold` says more, but for what was held before there was one. `relay` is the next hop that an
     operator named (`host:port`), "" for what routes and MX say. `again_at` is where it was greylisted
-    (`host[address]:port`), to be asked first at the next attempt; "" for as it comes.
+    (`host[address]:port`), to be asked first at the next attempt, and `again_from` from which source; "" for
+    as it comes.
     """
 
     version: int = 1
@@ -151,6 +152,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     relay: str = ""
     hold: Hold | None = None
     again_at: str = ""
+    again_from: str = ""
 
     @property
     def id(self) -> str:

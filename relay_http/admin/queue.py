@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET
 
 from mta.config import next_hop
+from mta.control import ControlError
 from mta.mail.ids import made_at, split_entry_id
 from mta.queue import actions
 from mta.queue.actions import Action, Who, act, concerned, count
@@ -26,10 +27,11 @@ from mta.queue.standing import NoId, find
 from mta.spool.records import MessageClass
 from relay_http.admin.asked import Asked, Parameters, read_asked, read_where, who_asks
 from relay_http.body import Budget, Request
-from relay_http.problem import Problem, Refusal
+from relay_http.problem import Problem, Refusal, busy
 
 log = logging.getLogger(__name__)
 
+_AGAIN = 10  # seconds
 _PAGE, _LONGEST_PAGE = 100, 1000
 _encode = msgspec.json.Encoder().encode
 
@@ -54,6 +56,7 @@ def add_routes(app: falcon.asgi.App[Request, falcon.asgi.Response], desk: Desk, 
     door = _Door(desk, budget, port)
     app.add_route("/admin/v1/queue", _List(door))
     app.add_route("/admin/v1/queue/shape", _Shape(door))
+    app.add_route("/admin/v1/queue/sites", _Sites(door))
     app.add_route("/admin/v1/queue/{id_}", _One(door))
     app.add_route("/admin/v1/queue/{id_}/explain", _Explain(door))
     for name, (fields, make) in _ACTIONS.items():
@@ -100,6 +103,23 @@ class _Shape:
             async for entry, _ in meant(self._door.desk.spool, where, now):
                 counting.add(entry, now - made_at(entry.message))
         _answer(resp, counting.shape(limit))
+
+
+class _Sites:
+    def __init__(self, door: _Door) -> None:
+        self._door = door
+
+    async def on_get(self, req: Request, resp: falcon.asgi.Response) -> None:
+        """Show the sites that have work or taught something, the busiest first; not to tenants."""
+        who = await self._door.who(req)
+        if who.tenant:
+            raise Refusal(403, Problem("only an operator sees how busy sites are"))
+        Parameters(req, ())
+        try:
+            rows = await self._door.desk.sites()
+        except ControlError as error:
+            raise busy(str(error), _AGAIN) from None
+        _answer(resp, {"sites": rows})
 
 
 class _One:

@@ -14,7 +14,7 @@ import pytest
 from mta.mail.envelope import Recipient
 from mta.mail.event import Event, EventType, event_id
 from mta.mail.ids import new_message_id
-from mta.spool.interface import Acceptance, Backlog, Change, Refused, Settlement, Spool, Unavailable
+from mta.spool.interface import Acceptance, Backlog, Change, LanePlace, Refused, Settlement, Spool, Unavailable
 from mta.spool.records import Claim, Entry, Message, MessageClass, Origin, RecipientState, Segment, State, Timer, Wish
 
 NOW = 1_800_000_000.0
@@ -349,8 +349,13 @@ class SpoolContract:
         heads = await spool.heads(light, NOW, 10, ())
         assert [due.message.id for due in heads] == [early.message.id, late.message.id]
         assert [due.message.id for due in await spool.heads(light, NOW, 10, {heads[0].entry.id})] == [late.message.id]
-        assert len(every := await spool.lanes(NOW, 100)) == 21
+        every = await spool.lanes(NOW, 100)
+        assert len(every) == 21
         assert await spool.lanes(NOW, 4, set(every[:18])) == every[18:]
+        of_flood = [lane for lane in every if lane.tenant == "flood"]
+        after = {"flood": LanePlace(NOW, of_flood[14]), "nobody": LanePlace(NOW, light)}
+        assert {*await spool.lanes(NOW, 100, after=after)} == {light, *of_flood[15:]}
+        assert await spool.lanes(NOW, 100, after={"flood": LanePlace(NOW, of_flood[-1])}) == [light]
         await spool.close()
 
     async def test_entries_ahead_are_counted_up_to_a_limit(self, open_spool: OpenSpool) -> None:

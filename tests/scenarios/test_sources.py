@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -36,8 +37,10 @@ def leaving(story: Story) -> Counter[tuple[str, str]]:
 
 async def test_two_sources_share_by_weight_each_with_its_name(story: Story) -> None:
     await set_up(story, A, B, pools="{default: {a: 3, b: 1}}")
-    await asyncio.gather(*[story.send(f"ok@rcpt{n % 7}.test") for n in range(40)])
-    await story.arrived(40)
+    for sent in range(4, 41, 4):  # as many at once as one has room for
+        await asyncio.gather(*[story.send(f"ok@rcpt{n % 7}.test") for n in range(4)])
+        await story.arrived(sent)
+        await story.count("delivered", sent)
     assert leaving(story) == {("127.0.0.2", "a.relay.test"): 30, ("127.0.0.3", "b.relay.test"): 10}
     await story.count("delivered", 40)
     delivered = [each for each in await story.events() if each.type == "delivered"]
@@ -59,6 +62,16 @@ async def test_a_tenant_leaves_from_its_own_pool(story: Story) -> None:
     await story.send("ok@rcpt.test")
     await story.arrived(6)
     assert leaving(story)["127.0.0.2", "a.relay.test"] == 1
+
+
+async def test_who_waits_for_its_pool_goes_when_there_is_room_in_it(story: Story) -> None:
+    """Without a poll. Red when nobody is told that an attempt from the pool has ended."""
+    delivery = story.config.delivery.model_copy(update={"connections_per_site": 1})
+    story.config = story.config.model_copy(update={"delivery": delivery})
+    await set_up(story, A, B, pools="{default: {a: 1}, own: {b: 1}}")
+    await asyncio.gather(*[story.send(f"ok@rcpt{number}.test") for number in range(12)])
+    await story.arrived(12)
+    assert leaving(story) == {("127.0.0.2", "a.relay.test"): 12}
 
 
 async def test_a_host_with_ipv6_alone_is_reached_from_the_source_that_has_it(story: Story) -> None:
@@ -145,6 +158,37 @@ async def test_an_address_that_is_not_ours_is_named_and_the_others_go_on(
     await story.arrived(10)
     assert leaving(story) == {("127.0.0.2", "a.relay.test"): 10}
     assert caplog.text.count("not an address of this machine") == 2  # once, however many messages
+
+
+async def test_who_was_greylisted_comes_again_from_the_same_source(story: Story) -> None:
+    """Red when the source is the one whose turn it is: that would be the other."""
+    await set_up(story, A, B)
+    await story.send("greylist@rcpt.test")
+    await story.told("accepted", "deferred greylist@rcpt.test")
+    await story.clock.advance(300)  # by the shaping rules
+    first, second = (await story.told("accepted", "deferred greylist@rcpt.test", "delivered greylist@rcpt.test"))[1:]
+    assert first.source_name == second.source_name != ""
+
+
+async def test_a_rule_parks_the_source_that_a_provider_blocks_for_all_its_sites(story: Story, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(
+        "providers: [{name: lab, mx: [lab.test], rules: [{match: temporary failure, action: pause, lasts: 7200}]}]",
+        "utf-8",
+    )
+    delivery = story.config.delivery.model_copy(update={"shaping": rules})
+    story.config = story.config.model_copy(update={"delivery": delivery})
+    await set_up(story, A, B)
+    await story.send("tempfail-1@rcpt.test")
+    _, deferred = await story.told("accepted", "deferred tempfail-1@rcpt.test")
+    (parked,) = [row for row in await story.delivery.sources() if row.parked]
+    assert (parked.source, parked.parked[0].provider) == (deferred.source_name, "lab")
+    await set_up(story, A, B)  # a restart keeps it
+    for number in range(4):
+        await story.send(f"ok@rcpt{number}.test")
+    await story.arrived(4)
+    left = {source for _, source in leaving(story)}
+    assert left == {"b.relay.test" if parked.source == "a" else "a.relay.test"}
 
 
 async def test_parked_for_one_provider_until_somebody_says_otherwise(story: Story) -> None:

@@ -7,17 +7,19 @@ commit is over: who is killed meanwhile has done it and does not know.
 import asyncio
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from itertools import islice, zip_longest
 
 import msgspec
 
 from mta.mail.event import Event
 from mta.spool.interface import (
+    NO_PLACES,
     Acceptance,
     Backlog,
     Change,
     Due,
+    LanePlace,
     Refused,
     Settlement,
     Space,
@@ -191,11 +193,17 @@ class MemorySpool:
         return MemoryContentWriter(self._stored, name, self._now() + 3600)
 
     async def lanes(
-        self, now: float, limit: int, skip: Collection[Lane] = (), but_of: Collection[str] = ()
+        self,
+        now: float,
+        limit: int,
+        skip: Collection[Lane] = (),
+        but_of: Collection[str] = (),
+        after: Mapping[str, LanePlace] = NO_PLACES,
     ) -> list[Lane]:
         by_tenant: dict[str, list[tuple[float, Lane]]] = defaultdict(list)
         for lane, rows in self._stored.due.items():
-            if rows[0][0] <= now and lane not in skip and lane.tenant not in but_of:
+            passed = lane.tenant in after and (rows[0][0], lane) <= after[lane.tenant]
+            if rows[0][0] <= now and not passed and lane not in skip and lane.tenant not in but_of:
                 by_tenant[lane.tenant].append((rows[0][0], lane))
         in_turn = zip_longest(*[sorted(lanes) for lanes in by_tenant.values()])
         return [each[1] for turn in in_turn for each in turn if each is not None][:limit]

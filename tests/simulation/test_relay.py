@@ -23,7 +23,7 @@ from mta.mail.result import Outcome
 from mta.queue import transitions
 from mta.queue import turns as turns_module
 from mta.queue.job import Job
-from mta.queue.limits import About, Aim, Limits
+from mta.queue.limits import Aim, Limits, Start
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
 from mta.queue.shaping import Shaping
@@ -73,10 +73,10 @@ class Quick:
     async def aim(self, destination: str) -> Aim:
         return Aim("s")
 
-    async def attempt(self, job: Job, about: About) -> Outcome:
+    async def attempt(self, job: Job, start: Start) -> Outcome:
         self.got.append((job.entry.tenant, job.entry.message_class))
         await asyncio.sleep(0.01)
-        return Outcome(results=(OK,) * len(job.recipients), started_at=0.0, ended_at=0.0, site=about.site)
+        return Outcome(results=(OK,) * len(job.recipients), started_at=0.0, ended_at=0.0, site=start.about.site)
 
     def settled(self, job: Job) -> None:
         pass

@@ -76,6 +76,11 @@ class EntryKeys(NamedTuple):
     wake: bytes
 
 
+def wake_key(lane: Lane, due_at: float) -> bytes:
+    """The hint that finds a lane whose first entry is due then."""
+    return tenant_key(lane.tenant) + seconds(due_at) + lane_key(lane)
+
+
 def entry_keys(entry: Entry) -> EntryKeys:
     """The keys of an entry as it is."""
     key = entry_key(entry)

@@ -7,7 +7,7 @@ here; a record that fails its seal raises SealBroken, which the queue quarantine
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import cast
@@ -18,11 +18,13 @@ from mta.clock import Clock
 from mta.companion import Household
 from mta.mail.event import Event
 from mta.spool.interface import (
+    NO_PLACES,
     Acceptance,
     Backlog,
     Change,
     ContentWriter,
     Due,
+    LanePlace,
     Settlement,
     Space,
     SpoolError,
@@ -42,6 +44,7 @@ from mta.spool.lmdb.keys import (
     message_key,
     record_key,
     tenant_key,
+    wake_key,
 )
 from mta.spool.lmdb.log import log_key
 from mta.spool.lmdb.operations import Accepting, Changing, Claiming, Settling, Wishing
@@ -152,13 +155,19 @@ class LmdbSpool:
     # The queue
 
     async def lanes(
-        self, now: float, limit: int, skip: Collection[Lane] = (), but_of: Collection[str] = ()
+        self,
+        now: float,
+        limit: int,
+        skip: Collection[Lane] = (),
+        but_of: Collection[str] = (),
+        after: Mapping[str, LanePlace] = NO_PLACES,
     ) -> list[Lane]:
         """List lanes that have work due, tenants in turn; hints that turn out stale are put right first."""
         others = {tenant_key(each) for each in but_of}
+        places = {tenant_key(each): wake_key(place.lane, place.due_at) + b"\0" for each, place in after.items()}
         while True:
             with self._view() as view:
-                found = view.due_lanes(now, limit, self._lanes, skip, others)
+                found = view.due_lanes(now, limit, self._lanes, skip, others, places)
             await self._quarantine(Table.DUE, found.broken)
             if found.stale:
                 await self._writer.perform(MendHints(found.stale))

@@ -132,9 +132,15 @@ class View:
         return b"".join(found)[:wanted]
 
     def due_lanes(
-        self, now: float, limit: int, known: dict[bytes, Lane], skip: Collection[Lane], but_of: Collection[bytes]
+        self,
+        now: float,
+        limit: int,
+        known: dict[bytes, Lane],
+        skip: Collection[Lane],
+        but_of: Collection[bytes],
+        after: Mapping[bytes, bytes],
     ) -> "DueLanes":
-        """Find the lanes with due work, by tenant, and the rows that stand in the way.
+        """Find the lanes with due work, by tenant, from after its place on; and the rows that stand in the way.
 
         A hint needs mending when it is before its lane's head, or when it is not the lane's first.
         """
@@ -144,7 +150,8 @@ class View:
         while more:
             tenant = cursor_key(hints)[:TENANT_BYTES]
             lanes, passed = dict[bytes, Lane](), 0
-            skipped, more = set[bytes](), tenant not in but_of
+            skipped = set[bytes]()
+            more = tenant not in but_of and hints.set_range(after.get(tenant, tenant))
             while more and len(lanes) < limit and passed < _HINTS_PASSED:
                 key = cursor_key(hints)
                 if not key.startswith(tenant) or key[TENANT_BYTES:-LANE_BYTES] > until:

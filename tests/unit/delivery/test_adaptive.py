@@ -15,7 +15,7 @@ import pytest
 from mta.lab.clock import FakeClock
 from mta.mail.result import Outcome, Reach, Result, Scope, Verdict
 from mta.queue.job import Job
-from mta.queue.limits import About
+from mta.queue.limits import Start
 from tests.unit.delivery.test_dispatcher import OK, Bench, Peer
 from tests.unit.queue.provider import CLOSING, IDLE, Habits, Provider
 
@@ -36,7 +36,7 @@ class Sites(Peer):
         self.got: Counter[str] = Counter()
         self._kept: deque[tuple[float, int]] = deque()  # since when, and of how many transactions
 
-    async def attempt(self, job: Job, about: About) -> Outcome:
+    async def attempt(self, job: Job, start: Start) -> Outcome:
         domain = job.entry.domain
         if domain != "limited.test":
             await self._wait(2.0)

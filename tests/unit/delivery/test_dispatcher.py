@@ -25,7 +25,7 @@ from mta.queue.drain import Rates
 from mta.queue.explanation import HeldBy
 from mta.queue.job import Job
 from mta.queue.lessons import LEARNED, PAUSED
-from mta.queue.limits import About, Advice, Aim, Limits
+from mta.queue.limits import Advice, Aim, Limits, Start
 from mta.queue.queue import Queue
 from mta.queue.shaping import Shaping
 from mta.queue.submission import Submission
@@ -77,8 +77,8 @@ class Peer:
             await self.answer.wait()
         return Aim(self.sites.get(destination, destination), self.hosts.get(destination, ()))
 
-    async def attempt(self, job: Job, about: About) -> Outcome:
-        assert about.tenant == job.entry.tenant
+    async def attempt(self, job: Job, start: Start) -> Outcome:
+        assert start.about.tenant == job.entry.tenant
         self.greylisted.append(job.entry.again_at)
         self.begun.append(job.entry.domain)
         self.tenants.append(job.entry.tenant)
@@ -754,3 +754,26 @@ async def test_it_says_what_holds_a_lane_and_how_quickly_it_drains(bench: Bench)
     bench.peer.let_go(1)
     await bench.until(lambda: len(bench.peer.committed) == 1)
     assert bench.dispatcher.lane_state(two).rates.tenant > 0
+
+
+async def test_who_is_held_hides_no_more_lanes_than_are_known(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red when lanes without room are known until they go: those behind are never found."""
+    monkeypatch.setattr(module, "LANES_KNOWN", 60)
+    monkeypatch.setattr(module, "LANES_SHED", 20)
+    monkeypatch.setattr(module, "LOOKS_FREELY", 10)
+    held = [f"d{number}.test" for number in range(300)]
+    bench.peer.sites = dict.fromkeys(held, "full")
+    await bench.accept(*held)
+    await bench.clock.advance(10)
+    await bench.accept("free.test", "free too.test")
+    bench.start(per_site=1, poll=1.0)
+    for _ in range(60):
+        await bench.clock.advance(1)
+        await asyncio.sleep(0.01)
+    assert set(bench.peer.begun[1:]) == {"free.test", "free too.test"}
+    assert len(bench.dispatcher._turns.lanes) <= 60
+    bench.peer.let_go()
+    for _ in range(200):
+        await bench.clock.advance(1)
+        await asyncio.sleep(0.005)
+    assert len(bench.peer.begun) == 302

@@ -1,5 +1,6 @@
 """The gate: what is in the way and when to ask again, and what an attempt teaches of which site."""
 
+import msgspec
 import pytest
 
 from mta.delivery import gate as module
@@ -7,6 +8,7 @@ from mta.delivery.gate import Gate
 from mta.lab.clock import FakeClock
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Reach, Result, Scope, Verdict
+from mta.queue.explanation import HeldBy
 from mta.queue.limits import Aim, Limits
 from mta.queue.shaping import parse
 
@@ -84,3 +86,44 @@ async def test_sites_and_limits_are_looked_at_when_their_time_has_come() -> None
     await clock.advance(seconds)
     assert each.to_look_at() == ["a"]
     assert each.next_look() is None
+
+
+NO_GREETING = Result(Verdict.DEFERRED, Reply(554, "5.3.2", "no"), Scope.HOST)
+
+
+async def test_why_names_what_holds_until_when_and_the_reply() -> None:
+    each = gate(
+        "limits: [{by: [tenant], messages: 1/10s, burst: 50}]\n"
+        "rules: [{match: spam, action: pause, of: tenant, lasts: 60}, "
+        "{match: block, action: pause, of: site, lasts: 60}]"
+    )
+    assert each.why("new", "acme", 0) == (HeldBy.TURN, 0.0, "")
+    now = each._clock.now()
+    assert each.why("new", "acme", 5).gate is HeldBy.SITE_FULL
+    assert each.connections("new", "acme") == 5
+    attempt(each, "slow", "slow")
+    assert (each.why("slow", "acme", 0).gate, each.why("slow", "acme", 0).reply) == (HeldBy.RATE, str(ENOUGH.reply))
+    for site, word in (("spam", "spam"), ("block", "block")):
+        result = Result(Verdict.DEFERRED, Reply(450, "4.7.1", word), Scope.MESSAGE)
+        each.ended(each.started(site, "acme", stays=False), outcome(site, result))
+    assert each.why("spam", "acme", 0) == (HeldBy.TENANT_PAUSED, now + 60, "450 4.7.1 spam")
+    assert each.why("spam", "other", 0).gate is HeldBy.TURN
+    assert each.why("block", "other", 0) == (HeldBy.SITE_PAUSED, now + 60, "450 4.7.1 block")
+    for _ in range(5):
+        failed = msgspec.structs.replace(outcome("dead", NO_GREETING), reach=Reach.HOST)
+        each.ended(each.started("dead", "other", stays=False), failed)
+    dead = each.why("dead", "acme", 0)
+    assert (dead.gate, dead.reply) == (HeldBy.SITE_DEAD, "554 5.3.2 no")
+    assert dead.until == now + 30
+    clock = each._clock
+    assert isinstance(clock, FakeClock)
+    await clock.advance(31)
+    each.started("dead", "other", stays=False)
+    assert each.why("dead", "acme", 1) == (HeldBy.SITE_DEAD, 0.0, "554 5.3.2 no")  # until its probe has ended
+    for _ in range(49):
+        each.started("other", "busy", stays=False)
+    assert each.why("free", "busy", 0).gate is HeldBy.TURN
+    for _ in range(2):
+        each.started("other", "busy", stays=False)
+    limited = each.why("free", "busy", 0)
+    assert (limited.gate, limited.until) == (HeldBy.TENANT_LIMITED, clock.now() + 20)

@@ -16,7 +16,8 @@ from mta.delivery.resolver import Exchanger, Resolver
 from mta.delivery.route import Login, NextHop, Routes, site
 from mta.delivery.trouble import NoWay
 from mta.mail.result import Verdict
-from mta.queue.limits import About, Aim
+from mta.queue.limits import About, Aim, Start
+from mta.queue.window import Begun
 from tests.unit.delivery.peers import ACCEPT, EHLO, QUIT, DnsPeer, Relay, ScriptedServer, config, job
 
 
@@ -298,7 +299,8 @@ async def test_nobody_is_dialled_at_another_site_than_the_one_asked_but_once_in_
         Relay(config(port=server.port, allow_private_targets=True), dns=peer.settings) as relay,
     ):
         asked = About("", "rcpt.test", "acme")
-        moved = await relay.attempter.attempt(job(), asked)  # where there was no answer, it is the domain's name
+        # where there was no answer, it is the name of the domain
+        moved = await relay.attempter.attempt(job(), Start(asked, Begun(0.0, 0)))
         assert told(moved) == (Verdict.DEFERRED, 451, "4.4.3", False)
         assert server.heard == []
         here = f"mx.test:{server.port}"
@@ -308,7 +310,7 @@ async def test_nobody_is_dialled_at_another_site_than_the_one_asked_but_once_in_
             again, entry=msgspec.structs.replace(again.entry, last_reply=str(moved.results[0].reply))
         )
         for made, about in ((job(), asked._replace(site=here)), (again, asked)):
-            outcome = await relay.attempter.attempt(made, about)
+            outcome = await relay.attempter.attempt(made, Start(about, Begun(0.0, 0)))
             relay.attempter.settled(made)
             assert outcome.results[0].verdict is Verdict.DELIVERED
 

@@ -10,9 +10,9 @@ import pytest
 from mta.accounts import tenants
 from mta.config import Config
 from mta.delivery import source_records
-from mta.delivery.source import DAY, Wait, Want
+from mta.delivery.source import DAY, OTHER, Wait, Want
 from mta.delivery.source_records import Parked
-from mta.delivery.sources import OTHER, PROVIDERS, Choice, ParkedRow, Sources, WarmUpRow, trouble_of
+from mta.delivery.sources import PROVIDERS, Choice, ParkedRow, Sources, WarmUpRow, trouble_of
 from mta.lab.clock import FakeClock
 from mta.spool.interface import Unavailable
 from tests.unit.delivery.peers import Records
@@ -198,7 +198,8 @@ async def test_parked_for_one_provider_until_then(caplog: pytest.LogCaptureFixtu
     bench = Bench(settings("a", "b"))
     now = bench.clock.now()
     with caplog.at_level(logging.WARNING):
-        await bench.sources.park(Parked(source="a", provider="gmail", ends_at=now + 60, reason="554 blocked"))
+        bench.sources.park(Parked(source="a", provider="gmail", ends_at=now + 60, reason="554 blocked"))
+    await bench.sources.keep()
     assert "source=a provider='gmail' doing=park reason='554 blocked'" in caplog.text
     for _ in range(2):
         assert {await bench.deliver() for _ in range(5)} == {"b"}
@@ -215,7 +216,8 @@ async def test_parked_for_one_provider_until_then(caplog: pytest.LogCaptureFixtu
 async def test_all_parked_says_until_when_and_why() -> None:
     bench = Bench(settings("a"))
     now = bench.clock.now()
-    await bench.sources.park(Parked(source="a", provider="gmail", ends_at=now + 60, reason="554 blocked"))
+    bench.sources.park(Parked(source="a", provider="gmail", ends_at=now + 60, reason="554 blocked"))
+    await bench.sources.keep()
     assert bench.sources.choose("default", Want("gmail", 1)) == Wait(now + 60, "a: parked: 554 blocked")
 
 

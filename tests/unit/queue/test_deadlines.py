@@ -21,7 +21,7 @@ from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Verdict
 from mta.queue.deadlines import Deadlines
 from mta.queue.job import Job
-from mta.queue.limits import About, Aim, Limits
+from mta.queue.limits import Aim, Limits, Start
 from mta.queue.queue import TIMERS_AT_ONCE, Queue
 from mta.queue.retry import SETTLED
 from mta.queue.shaping import Shaping
@@ -102,7 +102,7 @@ class World:
     async def aim(self, destination: str) -> Aim:
         return Aim(destination)
 
-    async def attempt(self, job: Job, about: About) -> Outcome:
+    async def attempt(self, job: Job, start: Start) -> Outcome:
         plan = self.plans.get(job.message.id)
         result, counted = OK, True
         if plan is not None:
@@ -117,7 +117,7 @@ class World:
             elif plan.peer != "defers":
                 await self.clock.wait(asyncio.Event(), plan.after)
         now = self.clock.now()
-        return Outcome(results=(result,), started_at=now, ended_at=now, site=about.site, counted=counted)
+        return Outcome(results=(result,), started_at=now, ended_at=now, site=start.about.site, counted=counted)
 
     def settled(self, job: Job) -> None:
         self.under_way.pop(job.entry.id, None)

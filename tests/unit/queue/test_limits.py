@@ -46,9 +46,9 @@ def test_an_attempt_that_was_taken_changes_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("of", "held"),
-    [("source", {"same", "tenant"}), ("site", {"same", "tenant", "source"}), ("tenant", {"same", "source"})],
+    [("site", {"same", "tenant", "source"}), ("tenant", {"same", "source"})],
 )
-def test_a_pause_is_of_the_source_at_the_site_the_site_or_the_tenant_at_it(of: str, held: set[str]) -> None:
+def test_a_pause_is_of_the_site_or_of_the_tenant_at_it(of: str, held: set[str]) -> None:
     each = limits(f"{{match: block list, action: pause, of: {of}, lasts: 600}}")
     assert attempt(each, GMAIL, said("550 5.7.1 you are on our block list")).reasons != ()
     others = {
@@ -61,8 +61,18 @@ def test_a_pause_is_of_the_source_at_the_site_the_site_or_the_tenant_at_it(of: s
     assert {name for name, about in others.items() if each.when(about, 600.0) == 600.0} == set(others)
 
 
+def test_a_source_is_parked_for_a_provider_and_paused_at_a_site_whose_provider_nobody_knows() -> None:
+    each = limits("{match: block list, action: pause, lasts: 600}", "rules: [{match: block, action: pause, lasts: 60}]")
+    unknown = GMAIL._replace(site="x", hosts=("mx.example",))
+    nowhere = GMAIL._replace(source="", site="gmail too")  # no source is configured
+    advice = [attempt(each, about, said("550 5.7.1 on our block list")) for about in (GMAIL, unknown, nowhere)]
+    assert [each.park_for for each in advice] == [600.0, 0.0, 0.0]
+    others = [GMAIL, unknown, unknown._replace(source="192.0.2.2"), nowhere]
+    assert [each.when(about, 10.0) for about in others] == [10.0, 60.0, 10.0, 600.0]
+
+
 def test_a_rule_that_counts_comes_into_effect_at_the_last_of_them_within_its_time() -> None:
-    each = limits("{match: spam, action: pause, after: 3, within: 100}")
+    each = limits("{match: spam, action: pause, of: site, after: 3, within: 100}")
     for at in (0.0, 60.0, 120.0, 180.0):
         assert attempt(each, GMAIL, said("550 5.7.1 spam"), at) == Advice()
         assert each.when(GMAIL, at) == at
@@ -111,7 +121,7 @@ def test_try_again_in_ten_minutes_is_heard_by_all_to_that_site() -> None:
 
 
 def test_a_longer_pause_comes_before_a_shorter_one() -> None:
-    each = limits("{match: one, action: pause, lasts: 600}, {match: two, action: pause, lasts: 60}")
+    each = limits("{match: one, action: pause, of: site, lasts: 600}, {match: two, action: pause, of: site, lasts: 60}")
     attempt(each, GMAIL, said("450 two"))
     assert each.when(GMAIL, 0.0) == 60.0
     attempt(each, GMAIL, said("450 one"))
@@ -283,7 +293,7 @@ def test_to_forget_a_site_is_to_count_anew() -> None:
 
 
 def test_a_row_shows_what_keeps_a_site() -> None:
-    each = limits("{match: block list, action: pause, lasts: 600}")
+    each = limits("{match: block list, action: pause, of: site, lasts: 600}")
     attempt(each, GMAIL, said("550 5.7.1 you are on our block list"))
     row = each.rows(100.0)[0]
     assert (row.source, row.site, row.at_work, row.paused_for, row.silent_for) == (*GMAIL[:2], 0, 500.0, 100.0)
@@ -351,7 +361,7 @@ def test_dead_sites_are_not_remembered_for_ever_and_not_without_end(
 def test_pauses_and_counts_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SWEPT_AT", 10)
     monkeypatch.setattr(module, "_MOST", 50)
-    each = limits("{match: spam, action: pause, lasts: 9000}, {match: spam, action: hold, after: 9}")
+    each = limits("{match: spam, action: pause, of: site, lasts: 9000}, {match: spam, action: hold, after: 9}")
     for number in range(1000):
         attempt(each, GMAIL._replace(site=f"{number}"), said("550 5.7.1 spam"))
     assert max(len(each._pauses), len(each._matched), len(each._paces)) <= 300
@@ -361,7 +371,8 @@ def test_memory_is_bounded_and_what_is_at_work_or_paused_is_kept(monkeypatch: py
     monkeypatch.setattr(module, "_SWEPT_AT", 10)
     monkeypatch.setattr(module, "_MOST", 20)
     each = limits(
-        "{match: block list, action: pause, lasts: 100000}, {match: enough, action: hold, after: 9, within: 9}"
+        "{match: block list, action: pause, of: site, lasts: 100000}, "
+        "{match: enough, action: hold, after: 9, within: 9}"
     )
     working = GMAIL._replace(site="working")
     under_way = each.started(working, 0.0)

@@ -238,6 +238,21 @@ async def test_a_tenant_is_not_told_how_busy_a_site_is(office: Office) -> None:
     assert told["rate"] == seen["rate"] == 0.2
 
 
+async def test_sites_are_shown_to_operators_while_delivery_answers(office: Office) -> None:
+    row = {"site": "mx.test:25", "in_flight": 3}
+
+    async def answer() -> object:
+        return [row]
+
+    control = ControlServer(office.delivery, {"sites": answer})
+    await control.start()
+    assert (await office.get("/sites")) == {"sites": [row]}
+    assert (await office.refused("GET", "/sites", key="acme"))[0] == 403
+    assert (await office.refused("GET", "/sites?by=x"))[::2] == (400, ["by"])
+    await control.close()
+    assert (await office.refused("GET", "/sites"))[0] == 503
+
+
 @pytest.mark.parametrize("name", ACTIONS)
 async def test_nothing_is_done_before_it_was_counted_and_confirmed(office: Office, name: str) -> None:
     for n in range(3):
