@@ -34,6 +34,7 @@ from mta.spool.records import Lane, Wish
 log = logging.getLogger(__name__)
 
 COLLECT_INTERVAL = 60.0  # seconds between looks for content that nothing refers to
+HELD_ANEW = 300.0  # seconds after which it is looked up again where the mail of lanes goes that have no room
 LANES_A_SLOT = 20  # known, of which each has a delivery to make at least
 LANES_SHED = 1024  # of those without room that are forgotten for others, where there are too many
 LOOKUPS = 1000  # lanes at most whose site is looked up
@@ -106,6 +107,7 @@ class Dispatcher:
         self._look_at = clock.monotonic()  # not before
         self._look_wide_at = self._look_at  # for lanes of tenants that have many already
         self._go_on_after: dict[str, LanePlace] = {}  # by tenant, where wide looks go on: some before it were forgotten
+        self._shed_at = self._look_at
         self._owed_at: float | None = None  # when to look for what was not looked for at the bell
         self._stopping = asyncio.Event()
         self._owner = False
@@ -215,6 +217,11 @@ class Dispatcher:
             log.warning("deliveries=taken-over given_back=%d reason=owner-died-in-flight", given_back)
 
     async def _turn(self) -> None:
+        if (
+            self._clock.monotonic() - self._shed_at >= HELD_ANEW
+        ):  # a domain may have left a site that is paused for long
+            self._shed_at = self._clock.monotonic()
+            self._turns.shed(LANES_KNOWN)
         if self._clock.monotonic() >= self._look_at:
             await self._look()
         else:

@@ -62,7 +62,8 @@ class Pace(NamedTuple):
 class Drain:
     """Measures how fast a tenant's backlog goes.
 
-    First attempts count while there was enough to try for the whole time: otherwise they tell how much came in. Time in
+    First attempts count while there was enough to try for the whole time: otherwise they tell how much came in. They
+    tell that, too, beside a pile that stays as it is because nobody may try it, at a site that is dead or paused. Time in
     which nothing went is left out: delivery was down, or the next hop, which says nothing of how fast it goes.
     """
 
@@ -85,7 +86,8 @@ class Drain:
         self._tried, self._trying = self._tried * kept, self._trying * kept
         self._left, self._octets, self._leaving = self._left * kept, self._octets * kept, self._leaving * kept
         tried, left = backlog.tried - before.tried, backlog.left - before.left
-        if 0 < tried < before.untried:  # it never ran dry
+        moved = abs(backlog.untried - before.untried) >= tried / 2
+        if 0 < tried < before.untried and moved:  # it never ran dry
             self._tried += tried
             self._trying += took
         if left > 0:

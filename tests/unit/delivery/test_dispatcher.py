@@ -777,3 +777,21 @@ async def test_who_is_held_hides_no_more_lanes_than_are_known(bench: Bench, monk
         await bench.clock.advance(1)
         await asyncio.sleep(0.005)
     assert len(bench.peer.begun) == 302
+
+
+async def test_a_domain_that_leaves_a_paused_site_is_delivered_where_it_goes_now(bench: Bench) -> None:
+    rules = "rules: [{match: blocked, action: pause, of: site, lasts: 21600}]"
+    bench.shaping = shaping.parse(rules, "shaping.yaml")
+    bench.peer.sites.update({"x.test": "old:25", "z.test": "old:25"})
+    bench.peer.says["z.test"] = (deferred("blocked"), Reach.TRANSACTION)
+    bench.peer.let_go()
+    await bench.accept("z.test")
+    bench.start(poll=1.0)
+    await bench.until(lambda: len(bench.peer.committed) == 1)
+    await bench.accept("x.test")
+    await bench.until(lambda: bench.dispatcher._turns.passed_over == 1)
+    bench.peer.sites["x.test"] = "new:25"
+    for _ in range(int(module.HELD_ANEW / 50) + 1):
+        await bench.clock.advance(50)
+        await asyncio.sleep(0.01)
+    await bench.until(lambda: "x.test" in bench.peer.begun)

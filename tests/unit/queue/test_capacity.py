@@ -117,6 +117,11 @@ def test_what_comes_in_is_no_pace() -> None:
     assert drained(*[Backlog(untried=0, tried=n) for n in range(100)]).tries is None
 
 
+def test_what_comes_in_beside_a_pile_that_nobody_may_try_is_no_pace() -> None:
+    """Five thousand wait for a site that is dead, and one a minute comes for others."""
+    assert drained(*[Backlog(untried=5000, tried=n) for n in range(100)]).tries is None
+
+
 def test_what_ran_dry_is_no_pace() -> None:
     """A thousand come each minute, are tried in a moment and are all there was."""
     looks = [Backlog(untried=1000, tried=1000 * n) for n in range(100)]

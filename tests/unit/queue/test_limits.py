@@ -120,6 +120,12 @@ def test_try_again_in_ten_minutes_is_heard_by_all_to_that_site() -> None:
     assert each.when(GMAIL._replace(tenant="other"), 1.0) == 600.0
 
 
+def test_what_one_message_is_told_stops_the_others_for_ten_minutes_at_most() -> None:
+    each = limits()
+    attempt(each, GMAIL, said("421 4.7.0 too much for this domain, try again in 5 hours", retry_after=18_000.0))
+    assert each.when(GMAIL, 1.0) == pytest.approx(600.0, abs=1)
+
+
 def test_a_longer_pause_comes_before_a_shorter_one() -> None:
     each = limits("{match: one, action: pause, of: site, lasts: 600}, {match: two, action: pause, of: site, lasts: 60}")
     attempt(each, GMAIL, said("450 two"))
@@ -303,7 +309,7 @@ def test_a_row_shows_what_keeps_a_site() -> None:
 
 def test_of_a_long_reply_a_line_is_remembered() -> None:
     """Red when all of it is: 16,384 sites of a stranger's could have a gigabyte, and `queue top` no answer at all."""
-    each = limits("{match: block list, action: pause, lasts: 600}")
+    each = limits("{match: block list, action: pause, of: site, lasts: 600}")
     attempt(each, GMAIL, said("550 5.7.1 block list " + "x" * 60_000))
     row = each.rows(100.0)[0]
     assert len(row.reply) == len(row.paused_because) == len("550 5.7.1 ") + 480
