@@ -63,8 +63,8 @@ class Drain:
     """Measures how fast a tenant's backlog goes.
 
     First attempts count while there was enough to try for the whole time: otherwise they tell how much came in. They
-    tell that, too, beside a pile that stays as it is because nobody may try it, at a site that is dead or paused. Time in
-    which nothing went is left out: delivery was down, or the next hop, which says nothing of how fast it goes.
+    tell that, too, beside a pile that stays as it is because nobody may try it, at a site that is dead or paused. Time
+    in which nothing went is left out: delivery was down, or the next hop, which says nothing of how fast it goes.
     """
 
     def __init__(self) -> None:
