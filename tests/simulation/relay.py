@@ -6,7 +6,7 @@ never happen is looked for where it would: at the receivers, at the spool and in
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
@@ -20,13 +20,14 @@ from mta.mail.envelope import Envelope, Recipient
 from mta.mail.event import ENDS, Event, EventType
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
-from mta.mail.result import Outcome, Result, Scope, Verdict
+from mta.mail.result import Outcome, Reach, Result, Scope, Verdict
 from mta.queue.deadlines import Deadlines
 from mta.queue.job import Job
 from mta.queue.limits import Aim, Limits, Start
 from mta.queue.queue import Queue
 from mta.queue.shaping import Shaping
 from mta.queue.submission import Submission
+from mta.queue.window import Begun
 from mta.spool.interface import Due, Settlement
 from mta.spool.records import Claim, Entry, MessageClass, Origin, State, Wish
 from tests.simulation.memory import MemorySpool, Stored
@@ -42,6 +43,9 @@ _OVER = 120.0  # seconds after the last deadline when all has ended, attempts th
 _GENERATIONS = 3  # of messages: what is sent, the DSNs about it, and nothing more
 OK = Result(Verdict.DELIVERED, Reply(250, "2.0.0", "ok"))
 LATER = Result(Verdict.DEFERRED, Reply(451, "4.3.0", "later"), Scope.MESSAGE)
+BUSY = Result(Verdict.DEFERRED, Reply(421, "4.3.2", "too many connections"), Scope.HOST)
+AWAY = Result(Verdict.DEFERRED, Reply(421, "4.7.0", "try again later"), Scope.HOST)
+SILENT = Result(Verdict.DEFERRED, Reply(451, "4.4.1", "connection failed"), Scope.HOST, remote=False)
 NEVER = Result(Verdict.FAILED, Reply(550, "5.1.1", "nobody"))
 
 
@@ -50,7 +54,11 @@ class Wrong(AssertionError):
 
 
 class Receivers:
-    """Sites that take their time, defer and refuse as they were drawn, and see what comes to them."""
+    """Sites that take their time, defer and refuse as they were drawn, and see what comes to them.
+
+    Some have fewer connections than are asked for, and answer 421 beyond; some are silent half of the time, or send
+    away for a while.
+    """
 
     def __init__(self, rng: Random, settings: Delivery, retry: Retry) -> None:
         self._rng = rng
@@ -63,6 +71,12 @@ class Receivers:
         self._seconds = {name: rng.choice([0.01, 0.05, 0.5, 5, 60]) for name in names}
         self._defers = {name: rng.choice([0, 0, 0.05, 0.5, 1]) for name in names}
         self._refuses = {name: rng.choice([0, 0, 0.05, 0.5]) for name in names}
+        self._most = {name: rng.choice([1000, 1000, 1, 2, 5]) for name in names}
+        self._silent = {name: rng.choice([0, 0, 0, 600, 3600]) for name in names}  # seconds, and as long not
+        self._away = {name: rng.choice([0, 0, 0, 30, 900]) for name in names}  # seconds that some are sent away for
+        self._away_from: dict[str, tuple[float, float]] = {}  # sites that sent away: since and until when
+        self._begun: dict[str, set[Begun]] = defaultdict(set)  # by site, attempts under way
+        self.limits: Limits  # of the process that runs
         self._at_work: Counter[str] = Counter()
         self._before_dot: dict[str, tuple[Job, asyncio.Event]] = {}
         self._deferred: Counter[str] = Counter()  # how often an entry was
@@ -73,6 +87,12 @@ class Receivers:
         self.wrong: Wrong | None = None
         self.stored: Stored
 
+    def begin_anew(self, limits: Limits) -> None:
+        """Hear that another process begins, which may have forgotten what the one before it learned."""
+        self.limits = limits
+        self._away_from.clear()
+        self._begun.clear()
+
     async def aim(self, destination: str) -> Aim:
         await asyncio.sleep(self._rng.choice([0, 0, 0.01, 1]))
         return Aim(self.sites[destination])
@@ -81,7 +101,9 @@ class Receivers:
         site = start.about.site
         self.attempts += 1
         self._at_work[site] += 1
-        self.wrong = self.wrong or self._look(job, site)
+        self.wrong = self.wrong or self._look(job, site) or self._look_at_limits(start)
+        self._begun[site].add(start.begun)
+        busy = self._at_work[site] > self._most[site]
         seconds = self._seconds[site] * self._rng.uniform(0.5, 1.5)
         dot = seconds * self._rng.random()
         broken_off = asyncio.Event()
@@ -96,15 +118,45 @@ class Receivers:
         finally:
             self._before_dot.pop(job.entry.id, None)
             self._at_work[site] -= 1
+            self._begun[site].discard(start.begun)
         now = self.ended_at[job.entry.id] = VirtualClock().now()
-        results = tuple(self._result(site) for _ in job.recipients)
-        if LATER in results:
+        refused, retry_after = self._refusal(site, VirtualClock().monotonic(), busy=busy)
+        results = tuple(refused or self._result(site) for _ in job.recipients)
+        if LATER in results or refused:
             self._deferred[job.entry.id] += 1
             step = min(self._deferred[job.entry.id], len(self._retry.intervals)) - 1
-            self.not_before[job.entry.id] = now + self._retry.intervals[step] * (1 - JITTER)
+            seconds = min(self._retry.intervals[step] * (1 - JITTER), retry_after or self._retry.intervals[step])
+            self.not_before[job.entry.id] = now + seconds
         else:
             self.said_ok[job.entry.id] += 1
-        return Outcome(results=results, started_at=now, ended_at=now, site=site)
+        reach = Reach.TRANSACTION if refused in (None, AWAY) else Reach.HOST
+        return Outcome(
+            results=results, started_at=now, ended_at=now, site=site, reach=reach, dialled=1, retry_after=retry_after
+        )
+
+    def _refusal(self, site: str, now: float, *, busy: bool) -> tuple[Result | None, float | None]:
+        if self._silent[site] and now // self._silent[site] % 2:
+            return SILENT, None
+        if busy:
+            return BUSY, None
+        if self._away[site] and self._rng.random() < 0.1:
+            began, until = self._away_from.get(site, (now, 0.0))
+            self._away_from[site] = (began if until > now else now), max(until, now + self._away[site])
+            return AWAY, float(self._away[site])
+        return None, None
+
+    def _look_at_limits(self, start: Start) -> Wrong | None:
+        """See to it that nothing is started at a site that is paused, or dead, but its probe."""
+        site, began = start.about.site, start.begun.at
+        since, until = self._away_from.get(site, (0.0, 0.0))
+        if since < began < until - COMMIT:
+            return Wrong(f"limits: {site} is asked {until - began:.0f} s too early")
+        window = self.limits._pace(start.about).window
+        if window.size == 0 and began > window._dead_at:
+            besides = [each for each in self._begun[site] if each.at > window._dead_at]
+            if besides or began < window.dead_until - COMMIT:
+                return Wrong(f"limits: {site} is dead and asked by {1 + len(besides)}")
+        return None
 
     def _look(self, job: Job, site: str) -> Wrong | None:
         entry, claim = job.entry, job.claim
@@ -209,6 +261,7 @@ class World:
         """Start the delivery process."""
         queue = Queue(self._spool, self._clock, "relay.test", self._retry, self._ring, self._rng.random)
         limits = Limits(Shaping(), self._settings.connections_per_site)
+        self.receivers.begin_anew(limits)
         self._dispatcher = Dispatcher(
             self._spool, queue, self.receivers, limits, self._settings, self._clock, poll=NO_POLL
         )
