@@ -120,7 +120,7 @@ class Receivers:
             self._at_work[site] -= 1
             self._begun[site].discard(start.begun)
         now = self.ended_at[job.entry.id] = VirtualClock().now()
-        refused, retry_after = self._refusal(site, now, busy=busy)
+        refused, retry_after = self._refusal(site, VirtualClock().monotonic(), busy=busy)
         results = tuple(refused or self._result(site) for _ in job.recipients)
         if LATER in results or refused:
             self._deferred[job.entry.id] += 1

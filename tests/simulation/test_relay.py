@@ -5,6 +5,7 @@ FAIRLEAD_SIMULATION_WORLDS says how many there are.
 """
 
 import asyncio
+import math
 import multiprocessing
 import os
 import random
@@ -30,6 +31,7 @@ from mta.queue.shaping import Shaping
 from mta.queue.shares import Shares
 from mta.queue.submission import Submission
 from mta.queue.turns import Turns
+from mta.queue.window import Window
 from mta.spool.interface import Due
 from mta.spool.records import Claim, MessageClass, Origin
 from tests.simulation.memory import MemorySpool, Stored
@@ -37,7 +39,7 @@ from tests.simulation.relay import OK, Lived, live
 from tests.simulation.virtual import Process, VirtualClock, simulate
 
 WORLDS = int(os.environ.get("FAIRLEAD_SIMULATION_WORLDS", "50"))
-MESSAGES = 1400
+MESSAGES = 1600
 ATTEMPTS = 200_000  # at least, in so many worlds or a few more
 _MORE = 4
 
@@ -155,6 +157,14 @@ async def _nothing_foreseen(scheduler: Scheduler, after: float) -> None:
     return None
 
 
+def _pause_nobody(*_: Any) -> None:
+    pass
+
+
+def _never_dead(window: Window, now: float) -> float:
+    return now if window.at_work < max(1, window.size) else math.inf
+
+
 @pytest.mark.tampers
 @pytest.mark.parametrize(
     ("where", "name", "bug", "what"),
@@ -163,7 +173,9 @@ async def _nothing_foreseen(scheduler: Scheduler, after: float) -> None:
         (Queue, "claim", _claim_whatever, "claims"),
         (transitions, "retry_interval", _too_soon, "early"),
         (Turns, "leave", _leave_twice, "limits"),
-        (Queue, "run_timers", _no_timers, "lost"),
+        (Limits, "_pause", _pause_nobody, "limits"),
+        (Window, "when", _never_dead, "limits"),
+        (Queue, "run_timers", _no_timers, "deadline"),
         (Scheduler, "next_at", _nothing_foreseen, "lost"),
     ],
 )
