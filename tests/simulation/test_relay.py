@@ -23,10 +23,10 @@ from mta.mail.ids import new_message_id
 from mta.mail.result import Outcome
 from mta.queue import transitions
 from mta.queue import turns as turns_module
+from mta.queue.deadlines import Deadlines
 from mta.queue.job import Job
 from mta.queue.limits import Aim, Limits, Start
 from mta.queue.queue import Queue
-from mta.queue.scheduler import Scheduler
 from mta.queue.shaping import Shaping
 from mta.queue.shares import Shares
 from mta.queue.submission import Submission
@@ -122,6 +122,7 @@ def test_bulk_has_its_share_under_endless_high() -> None:
     assert sum(message_class is MessageClass.BULK for _, message_class in got) == pytest.approx(3000 / 9, rel=0.05)
 
 
+_turn = Deadlines._turn
 _claim, _leave, _charge, _interval = Queue.claim, Turns.leave, Shares.charge, transitions.retry_interval
 
 
@@ -153,8 +154,9 @@ async def _no_timers(queue: Queue) -> int:
     return 0
 
 
-async def _nothing_foreseen(scheduler: Scheduler, after: float) -> None:
-    return None
+async def _nothing_foreseen(deadlines: Deadlines) -> float:
+    await _turn(deadlines)
+    return 1e6
 
 
 def _pause_nobody(*_: Any) -> None:
@@ -176,7 +178,7 @@ def _never_dead(window: Window, now: float) -> float:
         (Limits, "_pause", _pause_nobody, "limits"),
         (Window, "when", _never_dead, "limits"),
         (Queue, "run_timers", _no_timers, "deadline"),
-        (Scheduler, "next_at", _nothing_foreseen, "lost"),
+        (Deadlines, "_turn", _nothing_foreseen, "deadline"),
     ],
 )
 def test_control_a_planted_bug_is_seen(
