@@ -37,7 +37,7 @@ from mta.queue.pace import REMEMBERED, Pace
 from mta.queue.shaping import Provider, Rule, Shaping, line_of
 from mta.queue.window import FIRST, Begun
 
-_SAID_FOR_ALL = 600.0  # seconds for which one reply may stop all of a site's mail; the message waits as long as it says
+SAID_FOR_ALL = 600.0  # seconds for which one reply may stop all of a site's mail; the message waits as long as it says
 _SWEPT_AT = 4096  # paces, pauses and counts, from which on those of no use are looked for
 _MOST = 16_384  # paces of sites without attempts at work, and pauses, and counts
 
@@ -216,7 +216,7 @@ class Limits:
         slow = next((rule for rule in fired if rule.action == "slow"), None)
         refused = pace.ended(begun, outcome, now, too_much=_too_much(fired), slow=slow)
         if refused and outcome.retry_after is not None:  # the site says when: to everybody, as far as that goes
-            lasts = min(outcome.retry_after, _SAID_FOR_ALL)
+            lasts = min(outcome.retry_after, SAID_FOR_ALL)
             self._pause(_PauseKey(about.source, about.site, ""), lasts, str(pace.reply), now)
         provider, park_for = self._provider(about), 0.0
         for rule in fired:

@@ -193,6 +193,8 @@ class Queue:
 
     async def _run_timer(self, due: Due, now: float) -> bool:
         entry, message = due.entry, due.message
+        if await self._spool.entry(entry.id) is None:  # it has ended since it was read, and its content with it
+            return False
         if self.overdue(message, entry):
             transition = transitions.expired(message, entry, now)
         elif entry.timer is Timer.DELAY_NOTICE:

@@ -23,7 +23,7 @@ from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Reach, Result, Scope, Verdict
 from mta.queue.deadlines import Deadlines
 from mta.queue.job import Job
-from mta.queue.limits import Aim, Limits, Start
+from mta.queue.limits import SAID_FOR_ALL, Aim, Limits, Start
 from mta.queue.queue import Queue
 from mta.queue.shaping import Shaping
 from mta.queue.submission import Submission
@@ -141,7 +141,10 @@ class Receivers:
             return BUSY, None
         if self._away[site] and self._rng.random() < 0.1:
             began, until = self._away_from.get(site, (now, 0.0))
-            self._away_from[site] = (began if until > now else now), max(until, now + self._away[site])
+            self._away_from[site] = (
+                (began if until > now else now),
+                max(until, now + min(self._away[site], SAID_FOR_ALL)),
+            )
             return AWAY, float(self._away[site])
         return None, None
 
