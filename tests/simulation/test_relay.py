@@ -18,6 +18,7 @@ import pytest
 from mta.accounts import tenants
 from mta.config import Delivery, Retry
 from mta.delivery.dispatcher import Dispatcher
+from mta.delivery.gate import Gate
 from mta.mail.envelope import Envelope, Recipient
 from mta.mail.ids import new_message_id
 from mta.mail.result import Outcome
@@ -30,7 +31,6 @@ from mta.queue.queue import Queue
 from mta.queue.shaping import Shaping
 from mta.queue.shares import Shares
 from mta.queue.submission import Submission
-from mta.queue.turns import Turns
 from mta.queue.window import Window
 from mta.spool.interface import Due
 from mta.spool.records import Claim, MessageClass, Origin
@@ -123,7 +123,7 @@ def test_bulk_has_its_share_under_endless_high() -> None:
 
 
 _turn = Deadlines._turn
-_claim, _leave, _charge, _interval = Queue.claim, Turns.leave, Shares.charge, transitions.retry_interval
+_claim, _charge, _interval = Queue.claim, Shares.charge, transitions.retry_interval
 
 
 async def _claim_whatever(queue: Queue, due: Due) -> Job:
@@ -136,10 +136,8 @@ async def _give_nothing_back(queue: Queue, due: Due, claim: Claim) -> bool:
     return True
 
 
-def _leave_twice(turns: Turns[str], site: str) -> bool:
-    place = turns._places[site]
-    place.at_work -= place.at_work > 1
-    return _leave(turns, site)
+def _no_limits(*_: object, stays: bool) -> None:
+    return None
 
 
 def _too_soon(*args: Any) -> float:
@@ -174,7 +172,7 @@ def _never_dead(window: Window, now: float) -> float:
         (Queue, "_give_back", _give_nothing_back, "lost"),
         (Queue, "claim", _claim_whatever, "claims"),
         (transitions, "retry_interval", _too_soon, "early"),
-        (Turns, "leave", _leave_twice, "limits"),
+        (Gate, "room", _no_limits, "limits"),
         (Limits, "_pause", _pause_nobody, "limits"),
         (Window, "when", _never_dead, "limits"),
         (Queue, "run_timers", _no_timers, "deadline"),
