@@ -297,6 +297,7 @@ async def test_what_is_in_flight_keeps_the_wish_and_delivery_hears_of_it(office:
     assert (await office.get(f"/{first}.1"))["wish"] == "held"
 
 
+@pytest.mark.tampers
 async def test_what_was_done_before_the_spool_was_sick_is_told(
     office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
