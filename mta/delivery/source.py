@@ -98,6 +98,9 @@ class Standing(NamedTuple):
     why: str = ""
 
 
+OPEN = Standing(0.0)  # whenever that is asked: another may have looked at the clock a moment before
+
+
 def standing(source: Source, want: Want, counted: int, parked: Standing, now: float) -> Standing:
     """Tell whether a source may be used: `counted` are today's recipients of the provider, `parked` says until when."""
     if source.name in want.but:
@@ -107,7 +110,7 @@ def standing(source: Source, want: Want, counted: int, parked: Standing, now: fl
     day = int(now // DAY)
     cap = source.warm_up.cap(day) if source.warm_up is not None and want.counts else None
     if cap is None or counted + want.recipients <= cap:
-        return Standing(now)
+        return OPEN
     assert source.warm_up is not None  # it has a cap
     if day < source.warm_up.first_day:
         return Standing(source.warm_up.first_day * DAY, "its warm-up has not begun")

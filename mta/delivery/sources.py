@@ -16,7 +16,7 @@ from mta.accounts.tenants import pool_of
 from mta.clock import Clock
 from mta.config import DEFAULT_POOL, Config
 from mta.delivery import source_records
-from mta.delivery.source import DAY, OTHER, Source, Standing, Wait, Want, WarmUp, begin, choose, standing
+from mta.delivery.source import DAY, OPEN, OTHER, Source, Standing, Wait, Want, WarmUp, begin, choose, standing
 from mta.delivery.source_records import Counted, Parked
 from mta.queue.shares import Shares
 from mta.spool.interface import Spool, SpoolError
@@ -28,7 +28,6 @@ POOLS_INTERVAL = 10.0  # seconds after which another pool of a tenant is known
 BROKEN = 60.0  # seconds for which an address that could not be used is left alone
 _AHEAD = 25  # a write to disk for this part of a day's cap
 _TURNS = 4096  # pools at providers whose turns are remembered
-_NOT_PARKED = Standing(0.0)
 _DAY_0 = 719_163  # 1970-01-01, as datetime counts
 
 
@@ -259,7 +258,7 @@ class Sources:
         if source.warm_up is not None:
             tally = self._tally(name, int(now // DAY))
             counted = tally.taken.get(tally.provider(want.provider), 0)
-        state = _NOT_PARKED if parked is None else Standing(parked.ends_at, f"parked: {parked.reason}")
+        state = OPEN if parked is None else Standing(parked.ends_at, f"parked: {parked.reason}")
         return standing(source, want, counted, state, now)
 
     def _tally(self, name: str, day: int) -> _Tally:

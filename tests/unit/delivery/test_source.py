@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mta.delivery.source import DAY, NEVER, Source, Standing, Wait, Want, WarmUp, begin, choose, standing
+from mta.delivery.source import DAY, NEVER, OPEN, Source, Standing, Wait, Want, WarmUp, begin, choose, standing
 from mta.queue.shares import Shares
 from mta.spool.records import RECIPIENTS_PER_ENTRY
 
 NOW = 1_800_000_000.0
 DAY_NOW = int(NOW // DAY)
-OPEN = Standing(0.0)
 
 
 def anywhere(_: str) -> bool:
@@ -42,7 +41,7 @@ def test_a_warm_up_has_a_cap_a_day_and_then_is_over(days: int, expected: int | N
 
 def test_a_cap_opens_again_at_midnight() -> None:
     warming = source(warm_up=WarmUp(DAY_NOW, (50,)))
-    assert standing(warming, want(10), 40, OPEN, NOW) == Standing(NOW)
+    assert standing(warming, want(10), 40, OPEN, NOW) == OPEN
     found = standing(warming, want(11), 40, OPEN, NOW)
     assert found.opens_at == (DAY_NOW + 1) * DAY
     assert found.why == "40 of today's 50 for gmail"
@@ -56,7 +55,7 @@ def test_a_warm_up_that_has_not_begun_opens_on_its_first_day() -> None:
 def test_parked_until_the_time_is_over() -> None:
     parked = Standing(NOW + 5, "parked: blocked")
     assert standing(source(), want(), 0, parked, NOW) == parked
-    assert standing(source(), want(), 0, parked, NOW + 5) == Standing(NOW + 5)
+    assert standing(source(), want(), 0, parked, NOW + 5) == OPEN
 
 
 def test_none_may_be_used_until_the_first_one_may() -> None:
