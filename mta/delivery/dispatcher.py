@@ -217,11 +217,9 @@ class Dispatcher:
             log.warning("deliveries=taken-over given_back=%d reason=owner-died-in-flight", given_back)
 
     async def _turn(self) -> None:
-        if (
-            self._clock.monotonic() - self._shed_at >= HELD_ANEW
-        ):  # a domain may have left a site that is paused for long
+        if self._clock.monotonic() - self._shed_at >= HELD_ANEW:
             self._shed_at = self._clock.monotonic()
-            self._turns.shed(LANES_KNOWN)
+            self._turns.shed(LANES_KNOWN)  # a domain may have left a site that is paused for long
         if self._clock.monotonic() >= self._look_at:
             await self._look()
         else:
