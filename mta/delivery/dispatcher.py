@@ -8,8 +8,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -17,6 +16,7 @@ import msgspec
 from mta.clock import Clock
 from mta.config import Delivery
 from mta.delivery.gate import Gate, SiteRow
+from mta.delivery.lookout import Lookout
 from mta.delivery.sources import Sources
 from mta.mail.result import Outcome, Result, Verdict
 from mta.queue.drain import DrainRates
@@ -25,22 +25,15 @@ from mta.queue.job import Job
 from mta.queue.lessons import Lessons
 from mta.queue.limits import NO_ADVICE, Advice, Aim, Limits, Start
 from mta.queue.queue import Queue
-from mta.queue.scheduler import LANES, LANES_KNOWN, Scheduler
+from mta.queue.scheduler import Scheduler
 from mta.queue.turns import Turns
 from mta.queue.weights import Weights
-from mta.spool.interface import NO_PLACES, Due, LanePlace, Spool, SpoolError, Unavailable, Uncertain
+from mta.spool.interface import Due, Spool, SpoolError, Unavailable, Uncertain
 from mta.spool.records import Lane, Wish
 
 log = logging.getLogger(__name__)
 
 COLLECT_INTERVAL = 60.0  # seconds between looks for content that nothing refers to
-HELD_ANEW = 300.0  # seconds after which it is looked up again where the mail of lanes goes that have no room
-LANES_A_SLOT = 20  # known, of which each has a delivery to make at least
-LANES_SHED = 1024  # of those without room that are forgotten for others, where there are too many
-LOOKUPS = 1000  # lanes at most whose site is looked up
-LOOKUPS_A_TENANT = 100  # of these
-LOOKS_FREELY = 100  # lanes, beyond which the next look waits, however often the bell is rung
-LOOK_PAUSE = 20e-6  # seconds, for each of these lanes: ten times what it takes to look at one
 LANES_SHOWN = 3  # of each site, those first found, which have waited for longest: their heads are read
 KEEP_INTERVAL = 60.0  # seconds between the times at which is stored what was learned
 SETTLE_RETRY = 1.0  # seconds between attempts to store an outcome while the spool is sick
@@ -103,12 +96,10 @@ class Dispatcher:
         self._lessons = Lessons(spool, limits, clock)
         self._kept_at = -math.inf  # never recalled yet
         self._turns = Turns[str](self._weights.of, self._gate.room)
-        self._placing: dict[Lane, asyncio.Task[None]] = {}  # of which it is looked up where they go
-        self._look_at = clock.monotonic()  # not before
-        self._look_wide_at = self._look_at  # for lanes of tenants that have many already
-        self._go_on_after: dict[str, LanePlace] = {}  # by tenant, where wide looks go on: some before it were forgotten
-        self._shed_at = self._look_at
-        self._owed_at: float | None = None  # when to look for what was not looked for at the bell
+        self._lookout = Lookout(
+            self._scheduler, self._turns, self._weights, self._gate, attempts.aim, self._bell.set, clock,
+            connections=settings.connections,
+        )  # fmt: skip
         self._stopping = asyncio.Event()
         self._owner = False
         self._collected_at = clock.monotonic()
@@ -124,7 +115,7 @@ class Dispatcher:
         site = self._turns.site_of(lane)
         rates = self._rates.of(lane, site, self._clock.monotonic())
         if site is None:
-            gate = HeldBy.LOOKUP if lane in self._placing else HeldBy.UNSEEN
+            gate = HeldBy.LOOKUP if self._lookout.looks_up(lane) else HeldBy.UNSEEN
             return LaneState(gate=gate, lanes=self._turns.lanes_of(lane.tenant), rates=rates)
         at_work = self._turns.at_work(site)
         why = self._gate.why(site, lane.tenant, at_work)
@@ -199,8 +190,7 @@ class Dispatcher:
         """Start nothing more and wait for the attempts under way; the caller bounds the wait."""
         self._stopping.set()
         self._bell.set()
-        for each in self._placing.values():
-            each.cancel()
+        self._lookout.stop()
         while self._workers:
             await asyncio.wait(self._workers)
         with contextlib.suppress(SpoolError):
@@ -217,13 +207,7 @@ class Dispatcher:
             log.warning("deliveries=taken-over given_back=%d reason=owner-died-in-flight", given_back)
 
     async def _turn(self) -> None:
-        if self._clock.monotonic() - self._shed_at >= HELD_ANEW:
-            self._shed_at = self._clock.monotonic()
-            self._turns.shed(LANES_KNOWN)  # a domain may have left a site that is paused for long
-        if self._clock.monotonic() >= self._look_at:
-            await self._look()
-        else:
-            self._owed_at = self._look_at
+        await self._lookout.look()
         for by in self._gate.to_look_at():
             self._turns.look(by)
         await self._staff()
@@ -236,87 +220,6 @@ class Dispatcher:
                 self._bell.set()  # there may be more
             else:
                 self._collected_at = self._clock.monotonic()
-
-    async def _look(self) -> None:
-        """Learn which lanes have work due; those of tenants that have many already, not as often."""
-        known, now = len(self._turns.lanes) + len(self._placing), self._clock.monotonic()
-        wanted = self._lanes_wanted(known)
-        self._owed_at = self._look_wide_at if wanted > 0 and now < self._look_wide_at else None
-        if wanted > 0 and self._owed_at is None:
-            await self._make_room(known + wanted - LANES_KNOWN)
-            found = await self._look_for(wanted, (), self._go_on_after)
-            self._look_wide_at = self._clock.monotonic() + LOOK_PAUSE * max(0, known + found - LOOKS_FREELY)
-        else:
-            await self._look_for(LOOKS_FREELY, self._have_many())
-        passed = len(self._turns.lanes) - sum(map(self._turns.lanes_of, self._have_many()))
-        self._look_at = self._clock.monotonic() + LOOK_PAUSE * max(0, passed - LOOKS_FREELY)
-
-    def _have_many(self) -> set[str]:
-        return {each for each in self._turns.tenants if self._turns.lanes_of(each) > LOOKS_FREELY}
-
-    def _lanes_wanted(self, known: int) -> int:
-        """Tell how many lanes more should be known: enough whose sites have room, but not too many in all."""
-        closed = self._turns.passed_over
-        enough = min(LANES, LANES_A_SLOT * self._settings.connections)
-        return min(enough - (known - closed), max(LANES_KNOWN - known, LANES_SHED))
-
-    async def _make_room(self, lanes: int) -> None:
-        """Forget so many of the lanes that have no room, and have looks go on behind those that are known."""
-        if lanes <= 0:
-            return
-        last = dict[str, Lane]()
-        for lane in self._turns.lanes:
-            last[lane.tenant] = lane
-        for tenant in {lane.tenant for lane in self._turns.shed(lanes)}:
-            self._go_on_after[tenant] = await self._scheduler.place_of(last[tenant])
-
-    async def _look_for(self, limit: int, but_of: Collection[str], after: Mapping[str, LanePlace] = NO_PLACES) -> int:
-        """Look for lanes that are not known yet; return how many have their turns now or when it is known where."""
-        known = self._turns.lanes | self._placing.keys() if self._placing else self._turns.lanes
-        lanes = await self._scheduler.due_lanes(limit, known, but_of, after)
-        if after and len(lanes) < limit:  # that was the last: from the first again
-            self._go_on_after.clear()
-        coming = {lane.tenant for lane in lanes}
-        await self._weights.look_up(coming, self._turns.tenants)
-        await self._gate.learn_pools(coming, self._turns.tenants)
-        placed = await self._place(lanes)
-        if placed == limit:
-            self._bell.set()  # there may be more
-        return placed
-
-    async def _place(self, lanes: Sequence[Lane]) -> int:
-        """Let lanes have their turns where their mail goes; those whose site takes a while to look up, later.
-
-        Return how many: the others have to be looked for again when some of these lookups are over.
-        """
-        waiting = [each for each in lanes if each not in self._turns.lanes and each not in self._placing]
-        found = len(waiting)
-        while waiting and (begun := self._begin_to_place(waiting)):
-            await asyncio.sleep(0)  # which is long enough for what is known already
-            for each in begun:
-                if each in self._placing:
-                    self._placing[each].add_done_callback(lambda _: self._bell.set())
-            waiting = [each for each in waiting if each not in begun]
-        return found - len(waiting)
-
-    def _begin_to_place(self, lanes: Sequence[Lane]) -> set[Lane]:
-        """Begin to look up as many as may be, of each tenant, and return which."""
-        looked_up = Counter([lane.tenant for lane in self._placing])
-        begun = set[Lane]()
-        for lane in lanes:
-            if len(self._placing) < LOOKUPS and looked_up[lane.tenant] < LOOKUPS_A_TENANT:
-                looked_up[lane.tenant] += 1
-                self._placing[lane] = asyncio.create_task(self._look_up(lane), name=f"place {lane.domain}")
-                begun.add(lane)
-        return begun
-
-    async def _look_up(self, lane: Lane) -> None:
-        try:
-            aim = await self._attempts.aim(lane.domain)
-            self._gate.meet(aim, self._turns.has)
-            self._turns.ready(lane, aim.site)
-        finally:
-            del self._placing[lane]
 
     async def _staff(self) -> None:
         """Give every free slot a worker, as long as there is work that may be done."""
@@ -485,10 +388,8 @@ class Dispatcher:
         """Work out how long there is nothing new to do; work held back by limits comes with the bell."""
         at = await self._scheduler.next_at(looked_at)
         pause = self._poll if at is None else min(self._poll, max(0.0, at - self._clock.now()))
-        if self._owed_at is not None:
-            pause = min(pause, max(0.0, self._owed_at - self._clock.monotonic()))
-        look = self._gate.next_look()
-        return pause if look is None else min(pause, look)
+        looks = (self._lookout.next_look(), self._gate.next_look())
+        return min([pause, *[each for each in looks if each is not None]])
 
 
 def advised(outcome: Outcome, advice: Advice) -> Outcome:

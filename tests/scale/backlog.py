@@ -26,7 +26,6 @@ from mta.spool.records import Origin
 from mta.spool.sealing import load_or_create_keyring
 
 TENANT = "scale"
-_DOMAINS = 10_000
 _OCTETS = 600  # of a message
 _TOGETHER = 500  # calls at once, which go into commits of the usual size
 _MAP_SIZE = 1 << 36
@@ -37,15 +36,17 @@ class Shape(StrEnum):
     """Over how many lanes a backlog is spread."""
 
     DOMAINS = "10,000 domains"
+    THOUSAND = "1,000 domains"
     ONE = "one lane"
     EACH = "a lane each"
 
 
+_SPREAD = {Shape.DOMAINS: 10_000, Shape.THOUSAND: 1000, Shape.ONE: 1}  # over how many domains, at random
+
+
 def domain(shape: Shape, number: int, rng: random.Random) -> str:
     """Where message `number` of a backlog goes."""
-    if shape is Shape.ONE:
-        return "one.test"
-    return f"d{rng.randrange(_DOMAINS) if shape is Shape.DOMAINS else number}.test"
+    return f"d{rng.randrange(_SPREAD[shape]) if shape in _SPREAD else number}.test"
 
 
 class Backlog:

@@ -33,8 +33,12 @@ class Flood(StrEnum):
     """Where the flood goes, beside the light tenant's mail."""
 
     SITE = "one domain of the same site"
+    THOUSAND = "1,000 domains of the same site"
     DOMAINS = "10,000 domains of the same site"
     SITES = "10,000 other sites"
+
+
+_SHAPES = {Flood.SITE: Shape.ONE, Flood.THOUSAND: Shape.THOUSAND}  # the others: Shape.DOMAINS
 
 
 class Waits(NamedTuple):
@@ -54,7 +58,7 @@ async def waits(directory: Path, flood: Flood | None, entries: int, messages: in
     try:
         if flood is not None:
             async with backlog(directory / "state", random.Random(1)) as spool:
-                await spool.fill(entries, Shape.ONE if flood is Flood.SITE else Shape.DOMAINS)
+                await spool.fill(entries, _SHAPES.get(flood, Shape.DOMAINS))
         with ExitStack() as started:
             await asyncio.to_thread(started.enter_context, relay.serving())
             try:

@@ -14,6 +14,7 @@ import pytest
 from mta.accounts import tenants
 from mta.config import Delivery, Retry
 from mta.delivery import dispatcher as module
+from mta.delivery import lookout
 from mta.delivery.dispatcher import Dispatcher
 from mta.lab.clock import FakeClock
 from mta.mail.envelope import Envelope, Recipient
@@ -274,8 +275,8 @@ async def test_domains_of_one_site_share_its_limit_and_tenants_share_the_site(be
 async def test_lanes_whose_site_has_no_room_take_up_nobodys_place(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LANES", 4)
-    monkeypatch.setattr(module, "LOOKS_FREELY", 2)
+    monkeypatch.setattr(lookout, "LANES", 4)
+    monkeypatch.setattr(lookout, "LOOKS_FREELY", 2)
     domains = [f"d{number}.test" for number in range(20)]
     bench.peer.sites = dict.fromkeys(domains, "full.test:25")
     await bench.accept(*domains)
@@ -482,7 +483,7 @@ def test_only_replies_that_a_rule_matches_bounce() -> None:
 
 
 async def test_a_site_that_is_looked_up_for_long_holds_up_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOKUPS_A_TENANT", 3)
+    monkeypatch.setattr(lookout, "LOOKUPS_A_TENANT", 3)
     slow = [f"slow{number}.test" for number in range(5)]
     bench.peer.slow.update(slow)
     bench.peer.let_go()
@@ -499,7 +500,7 @@ async def test_a_site_that_is_looked_up_for_long_holds_up_nobody(bench: Bench, m
 async def test_more_lanes_than_are_looked_up_at_once_are_placed_all(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOOKUPS_A_TENANT", 3)
+    monkeypatch.setattr(lookout, "LOOKUPS_A_TENANT", 3)
     await bench.accept(*[f"d{number}.test" for number in range(10)])
     bench.start()
     await bench.until(lambda: len(bench.peer.begun) == 10)
@@ -534,8 +535,8 @@ async def test_with_many_lanes_the_bell_is_heeded_at_once_for_others_only(
     def known(domain: str) -> bool:
         return domain in [lane.domain for lane in bench.dispatcher._turns.lanes]
 
-    monkeypatch.setattr(module, "LOOKS_FREELY", 2)
-    monkeypatch.setattr(module, "LOOK_PAUSE", 10.0)
+    monkeypatch.setattr(lookout, "LOOKS_FREELY", 2)
+    monkeypatch.setattr(lookout, "LOOK_PAUSE", 10.0)
     await bench.accept(*[f"d{number}.test" for number in range(4)])
     bench.start(connections=1)
     await bench.until(lambda: len(bench.peer.begun) == 1)
@@ -554,7 +555,7 @@ async def test_no_more_lanes_are_known_than_slots_need(bench: Bench) -> None:
     bench.start(connections=1)
     await bench.until(lambda: len(bench.peer.begun) == 1)
     await asyncio.sleep(0.05)
-    assert len(bench.dispatcher._turns.lanes) <= 2 * module.LOOKS_FREELY
+    assert len(bench.dispatcher._turns.lanes) <= 2 * lookout.LOOKS_FREELY
     bench.peer.let_go()
     await bench.until(bench.empty)
 
@@ -758,9 +759,9 @@ async def test_it_says_what_holds_a_lane_and_how_quickly_it_drains(bench: Bench)
 
 async def test_who_is_held_hides_no_more_lanes_than_are_known(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Red when lanes without room are known until they go: those behind are never found."""
-    monkeypatch.setattr(module, "LANES_KNOWN", 60)
-    monkeypatch.setattr(module, "LANES_SHED", 20)
-    monkeypatch.setattr(module, "LOOKS_FREELY", 10)
+    monkeypatch.setattr(lookout, "LANES_KNOWN", 60)
+    monkeypatch.setattr(lookout, "LANES_SHED", 20)
+    monkeypatch.setattr(lookout, "LOOKS_FREELY", 10)
     held = [f"d{number}.test" for number in range(300)]
     bench.peer.sites = dict.fromkeys(held, "full")
     await bench.accept(*held)
@@ -791,7 +792,7 @@ async def test_a_domain_that_leaves_a_paused_site_is_delivered_where_it_goes_now
     await bench.accept("x.test")
     await bench.until(lambda: bench.dispatcher._turns.passed_over == 1)
     bench.peer.sites["x.test"] = "new:25"
-    for _ in range(int(module.HELD_ANEW / 50) + 1):
+    for _ in range(int(lookout.HELD_ANEW / 50) + 1):
         await bench.clock.advance(50)
         await asyncio.sleep(0.01)
     await bench.until(lambda: "x.test" in bench.peer.begun)
