@@ -16,14 +16,14 @@ import msgspec
 
 from mta.clock import Clock
 from mta.config import Delivery
-from mta.delivery.gate import Gate, SiteRow
+from mta.delivery.gate import Gate
 from mta.delivery.sources import Sources
 from mta.mail.result import Outcome, Result, Verdict
 from mta.queue.drain import DrainRates
 from mta.queue.explanation import HeldBy, LaneState
 from mta.queue.job import Job
 from mta.queue.lessons import Lessons
-from mta.queue.limits import NO_ADVICE, Advice, Aim, Limits, Start
+from mta.queue.limits import NO_ADVICE, Advice, Aim, Limits, SiteRow, Start
 from mta.queue.queue import Queue
 from mta.queue.scheduler import LANES, LANES_KNOWN, Scheduler
 from mta.queue.turns import Turns

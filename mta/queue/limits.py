@@ -91,25 +91,28 @@ class Why(NamedTuple):
     reply: str = ""
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A (source, site) as operators see it. `rate` is messages a second, None: not limited; durations are seconds.
+class SiteRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A site as operators see it: attempts in flight of the connections allowed, lanes with work due.
 
-    `probing`: it is dead, and one attempt sees whether it still is. `tenants_paused`: tenants that are, there.
+    `oldest` is for how long the first of it has been due, of the lanes that have waited for longest; that, and lanes,
+    are not for limits to know. `rate` is messages a second, None: not limited. Durations are seconds: for how long it
+    is dead or paused yet (0: it is not), and since when it said its last `reply`. `probing`: it is dead, and one
+    attempt sees whether it still is. `tenants_paused`: those who are, there.
     """
 
-    source: str
     site: str
-    at_work: int
+    in_flight: int
     connections: int
-    connections_refused: int | None
-    rate: float | None
-    dead_for: float
-    probing: bool
-    paused_for: float
-    paused_because: str
-    tenants_paused: tuple[str, ...]
-    reply: str
-    silent_for: float
+    lanes: int = 0
+    oldest: float = 0.0
+    rate: float | None = None
+    dead_for: float = 0.0
+    probing: bool = False
+    paused_for: float = 0.0
+    paused_because: str = ""
+    tenants_paused: tuple[str, ...] = ()
+    reply: str = ""
+    silent_for: float = 0.0
 
 
 class _Pause(NamedTuple):
@@ -253,8 +256,8 @@ class Limits:
         allowed = (provider and provider.deliveries_per_connection) or most
         return min(most, allowed, (pace and pace.deliveries) or most)
 
-    def rows(self, now: float) -> list[Row]:
-        """Show what is known, in no order."""
+    def rows(self, now: float) -> list[SiteRow]:
+        """Show what is known of each (source, site), in no order."""
         found, tenants = [], dict[str, list[str]]()
         for key, paused in self._pauses.items():
             if key.tenant and paused.until > now:
@@ -262,12 +265,10 @@ class Limits:
         for (source, site), pace in self._shown(now):
             pause = max(self._pauses.get(_PauseKey(each, site, ""), _NO_PAUSE) for each in ("", source))
             found.append(
-                Row(
-                    source=source,
+                SiteRow(
                     site=site,
-                    at_work=pace.window.at_work,
+                    in_flight=pace.window.at_work,
                     connections=pace.window.size,
-                    connections_refused=pace.window.ceiling,
                     rate=pace.rate.rate if pace.rate.rate < math.inf else None,
                     dead_for=max(0.0, pace.window.dead_until - now),
                     paused_for=max(0.0, pause.until - now),

@@ -56,7 +56,7 @@ class Bench:
         return self.gate.ended(start, outcome)
 
     def at_work(self) -> Mapping[str, int]:
-        return {row.source: row.at_work for row in self.limits.rows(self.clock.monotonic())}
+        return {source: pace.window.at_work for (source, _), pace in self.limits._paces.items()}
 
 
 def test_there_is_room_while_one_source_of_the_pool_has_some() -> None:
