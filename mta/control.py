@@ -178,7 +178,7 @@ async def ask(path: Path, command: str, timeout: float, arguments: msgspec.Struc
     except TimeoutError:
         raise NotRunning(f"{path.stem} does not answer within {timeout:g} s") from None
     except OSError as error:
-        raise ControlError(f"{path}: {error.strerror}") from None
+        raise ControlError(f"{path.stem} cannot be asked: {error.strerror}") from None
     except (msgspec.DecodeError, asyncio.LimitOverrunError) as error:
         raise ControlError(f"{path.stem} answers what this version does not understand: {error}") from None
     if reply.error:

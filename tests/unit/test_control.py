@@ -187,6 +187,12 @@ async def test_nobody_there(tmp_path: Path) -> None:
         await ask(missing, "status", 5)
 
 
+async def test_what_is_said_has_no_path(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(ControlError, match=r"^http cannot be asked: Not a directory$"):
+        await ask(socket_path(tmp_path / "run", "http"), "status", 5)
+
+
 async def test_one_that_hangs(path: Path) -> None:
     with pytest.raises(NotRunning, match=r"^delivery does not answer within 0\.05 s$"):
         await ask(path, "hang", 0.05)
