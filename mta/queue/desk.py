@@ -18,7 +18,7 @@ from mta.mail.event import Event
 from mta.queue import actions
 from mta.queue.actions import Action, Standing, Who, act, each_of
 from mta.queue.answer import Answer
-from mta.queue.explanation import AHEAD, Asked, Circumstances, Explanation, HeldBy, Says, explain
+from mta.queue.explanation import AHEAD, Asked, Circumstances, Explanation, HeldBy, LaneState, Says, explain
 from mta.queue.queue import Queue
 from mta.queue.standing import find, message_of
 from mta.spool.interface import Spool
@@ -77,8 +77,8 @@ class Desk:
     async def _explained(self, standing: Standing, says: Says, number: int, tenant: str) -> Explanation:
         due, claim = standing
         lane = says.lanes[number] if says.lanes else None
-        if lane is not None and tenant:  # how busy a site is with others, and what it told them, is not for it to know
-            lane = msgspec.structs.replace(lane, at_work=0, limit=0, reply="")
+        if lane is not None and tenant:
+            lane = _for_tenant(lane)
         around = Circumstances(
             now=self.clock.now(),
             ahead=await self.spool.ahead_of(due.entry, AHEAD),
@@ -159,6 +159,19 @@ class Desk:
         """Have deliveries that are not wanted any more broken off where they can be; with delivery down none is."""
         with contextlib.suppress(ControlError):  # or not heard: the wishes are kept all the same
             await ask(self._delivery, "recall", _RECALL_TIMEOUT)
+
+
+def _for_tenant(lane: LaneState) -> LaneState:
+    """Leave out what a tenant is not to know (decision 17): what others do at the site, and what it told them."""
+    return msgspec.structs.replace(
+        lane,
+        site=lane.site.partition(" as ")[0],  # the login of a route
+        at_work=0,
+        limit=0,
+        lanes=0,
+        reply=lane.reply if lane.gate is HeldBy.TENANT_PAUSED else "",
+        rates=msgspec.structs.replace(lane.rates, site=0.0),
+    )
 
 
 def _ended(entry: str, event: Event) -> Explanation:

@@ -221,21 +221,62 @@ async def test_of_those_that_have_ended_as_many_are_told_as_there_is_room_for(of
     assert explained["more"] == 7
 
 
-async def test_a_tenant_is_not_told_how_busy_a_site_is(office: Office) -> None:
+BUSY = LaneState(
+    gate=HeldBy.SITE_FULL, site="mx.test:25 as us", at_work=7, limit=9, lanes=5, rates=Rates(site=0.5, tenant=0.125)
+)
+
+
+@pytest.mark.parametrize(
+    ("lane", "told"),
+    [
+        (BUSY, ("due; all connections to its site mx.test:25 are in use", None, None, 0.125, "tenant")),
+        (
+            LaneState(
+                gate=HeldBy.SITE_PAUSED, site="mx.test:25", reply="421 4.7.0 no Bob", until=9e9, rates=Rates(1.0)
+            ),
+            ("due; its site mx.test:25 is left alone for a while, after a reply", None, 9e9, 1.0, "lane"),
+        ),
+        (
+            LaneState(
+                gate=HeldBy.TENANT_PAUSED, site="mx.test:25", reply="421 no acme", until=9e9, rates=Rates(0, 2.0)
+            ),
+            (
+                "due; its tenant is kept from its site mx.test:25 for a while, after a reply",
+                "421 no acme",
+                9e9,
+                None,
+                None,
+            ),
+        ),
+    ],
+)
+async def test_a_tenant_is_told_what_holds_it_and_nothing_of_others(
+    office: Office, lane: LaneState, told: tuple[object, ...]
+) -> None:
+    """Red when it has the site's rate, which tells what others send there, or the reply to another's mail."""
     message = await office.accept("a@one.test")
 
     async def answer(_: Asked) -> Says:
-        lane = LaneState(gate=HeldBy.SITE_FULL, site="mx.test", at_work=7, limit=9, lanes=5, rates=Rates(site=1.0))
         return Says(lanes=(lane,), begun_at=(0.0,))
 
     control = ControlServer(office.delivery, {"explain": Question(Asked, answer)})
     await control.start()
     [seen] = (await office.get(f"/{message}/explain"))["entries"]
-    [told] = (await office.get(f"/{message}/explain", "acme"))["entries"]
+    [found] = (await office.get(f"/{message}/explain", "acme"))["entries"]
     await control.close()
-    assert "7 of 9" in seen["why"]
-    assert told["why"] == "due; all connections to its site mx.test are in use"
-    assert told["rate"] == seen["rate"] == 0.2
+    assert ("7 of 9" in seen["why"]) is (lane is BUSY)
+    assert (seen["reply"] or "", seen["site"]) == (lane.reply, lane.site)
+    assert tuple(found[name] for name in ("why", "reply", "next_at", "rate", "rate_of")) == told
+    assert (found["gate"], found["site"]) == (lane.gate, "mx.test:25")
+
+
+async def test_what_is_wrong_with_delivery_is_told_without_a_path(office: Office) -> None:
+    """Red when it names the socket."""
+    message = await office.accept("a@one.test")
+    office.config.run_dir.write_text("")
+    [found] = (await office.get(f"/{message}/explain", "acme"))["entries"]
+    assert (found["gate"], found["delivery"]) == ("delivery_down", "delivery cannot be asked: Not a directory")
+    assert (await office.refused("GET", "/sites"))[:2] == (503, "delivery cannot be asked: Not a directory")
 
 
 async def test_sites_are_shown_to_operators_while_delivery_answers(office: Office) -> None:
