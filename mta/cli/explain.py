@@ -43,13 +43,17 @@ def _lines(entry: Explanation) -> list[str]:
         least = " at the earliest" if entry.ahead == AHEAD else ""
         lines.append(
             f"  expected       {time_text(entry.estimated_at)}{least},"
-            f" by {entry.rate * 60:,.1f} attempts a minute of its {entry.rate_of}"
+            f" by {entry.rate * 60:,.1f} attempts a minute{_whose(entry.rate_of)}"
         )
     elif entry.no_estimate and entry.ahead is not None:
         lines.append(f"  expected       nobody can say: {entry.no_estimate}")
     if entry.delivery and entry.delivery not in entry.why:
         lines.append(f"  note           {entry.delivery}")
     return lines
+
+
+def _whose(rate_of: str | None) -> str:
+    return " of its lane" if rate_of == "lane" else f", its part of those of its {rate_of}"
 
 
 def _ahead(count: int) -> str:
