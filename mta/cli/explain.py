@@ -4,7 +4,7 @@ import click
 import msgspec
 
 from mta.cli.output import time_text
-from mta.cli.queue_changes import open_desk
+from mta.cli.queue_changes import OPERATOR, open_desk
 from mta.cli.queue_meant import check
 from mta.cli.session import Session, Stop, with_spool
 from mta.queue.explanation import AHEAD, Explanation
@@ -21,7 +21,7 @@ async def explain(session: Session, id_: str) -> None:
     """
     check(id_)
     with open_desk(session) as desk:
-        found = await desk.explain(id_)
+        found = await desk.explain(id_, OPERATOR)
     if found is None:
         raise Stop(f"{id_} is not known: it was never accepted here, or its events are older than the log")
     lines = [line for each in found.entries for line in (*_lines(each), "")]

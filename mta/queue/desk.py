@@ -27,6 +27,7 @@ EXPLAINED = 100  # entries of a message at most
 _ASK_TIMEOUT = 1.0  # seconds that delivery has to say what it knows
 _SITES_TIMEOUT = 5.0
 _RECALL_TIMEOUT = 5.0  # seconds
+TURN_WAIT = 10.0  # seconds that a request waits for another of the same tenant or operator; a walk can take minutes
 
 
 class Log(Protocol):
@@ -34,6 +35,10 @@ class Log(Protocol):
 
     async def ends(self, message_id: str) -> Mapping[tuple[str, str], Event]:
         """Read how recipients of a message ended, by entry and address."""
+
+
+class TurnTaken(Exception):
+    """Another request of the same tenant or operator is at what takes long; nothing was changed."""
 
 
 class Explained(msgspec.Struct, frozen=True):
@@ -56,21 +61,22 @@ class Desk:
         self._delivery = delivery
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def explain(self, id_: str, tenant: str = "") -> Explained | None:
-        """Say which gate holds each entry of an ID now; None if nobody knows it. NoId if it is none.
+    async def explain(self, id_: str, who: Who) -> Explained | None:
+        """Say which gate holds each entry of an ID now; None if nobody knows it. NoId if it is none; TurnTaken.
 
         The log is read only where records are missing: of a message that waits, a look-up by key is all.
         """
         message_id = message_of(id_)
-        found = await find(self.spool, id_, tenant)
+        found = await find(self.spool, id_, who.tenant)
         says = await self._says(found[:EXPLAINED])
         told: list[Explanation] = []
         for number, each in enumerate(found[:EXPLAINED]):
-            told.append(await self._explained(each, says, number, tenant))
+            told.append(await self._explained(each, says, number, who.tenant))
             await asyncio.sleep(0)  # counting those ahead may take half a millisecond
         ended: list[Explanation] = []
         if not found or (id_ == message_id and len(found) < found[0][0].message.entries):
-            ended = await self._ended(id_, tenant, {due.entry.id for due, _ in found})
+            async with self.turn("log", who):
+                ended = await self._ended(id_, who.tenant, {due.entry.id for due, _ in found})
             told += ended[: EXPLAINED - len(told)]
         return Explained(message_id, tuple(told), len(found) + len(ended) - len(told)) if told else None
 
@@ -111,22 +117,31 @@ class Desk:
     async def _ends(self, id_: str, tenant: str) -> dict[tuple[str, str], Event]:
         """Read from the log how recipients of a message or an entry ended."""
         message_id = message_of(id_)
-        async with self.turn("log", tenant):
-            found = await self._log.ends(message_id)
         return {
             about: event
-            for about, event in found.items()
+            for about, event in (await self._log.ends(message_id)).items()
             if tenant in ("", event.tenant) and id_ in (message_id, about[0])
         }
 
     @contextlib.asynccontextmanager
-    async def turn(self, at: str, tenant: str) -> AsyncIterator[None]:
-        """Wait until nobody else of the same tenant is at what takes long: one request of each tenant is at a time."""
-        lock = self._turns.get((at, tenant))
+    async def turn(self, at: str, who: Who) -> AsyncIterator[None]:
+        """Have one request of each tenant, and of each operator's key, at what takes long; TurnTaken after TURN_WAIT.
+
+        Operators do not wait for each other.
+        """
+        key = at, who.tenant or who.name  # which no tenant's name is: it has spaces
+        lock = self._turns.get(key)
         if lock is None:
-            lock = self._turns[at, tenant] = asyncio.Lock()
-        async with lock:
+            lock = self._turns[key] = asyncio.Lock()
+        try:
+            async with asyncio.timeout(TURN_WAIT):
+                await lock.acquire()
+        except TimeoutError:
+            raise TurnTaken from None
+        try:
             yield
+        finally:
+            lock.release()
 
     async def act(self, found: Sequence[Standing], action: Action) -> list[tuple[str, Answer]]:
         """Do it to what was found by ID, and have delivery break off what is not wanted any more."""
@@ -139,16 +154,17 @@ class Desk:
         """Cancel what one ID stands for, and say of each recipient, by entry and address, what became of it.
 
         That is `cancelled`, `in_flight`, `busy`, or how else it ended: `delivered`, `bounced`, `expired`, `dropped`.
-        Of an ID that nobody knows it says nothing. NoId if it is none. The log is read last, because it alone knows
-        of those who have ended: what a delivery was quicker with included.
+        Of an ID that nobody knows it says nothing. NoId if it is none; TurnTaken. The log is read last, because it
+        alone knows of those who have ended: what a delivery was quicker with included.
         """
-        await self.act(await find(self.spool, id_, who.tenant), actions.cancel(who))
-        waiting = {
-            (due.entry.id, each.recipient.address): "busy" if claim is None else "in_flight"
-            for due, claim in await find(self.spool, id_, who.tenant)
-            for each in due.entry.waiting
-        }
-        ended = {about: event.type.value for about, event in (await self._ends(id_, who.tenant)).items()}
+        async with self.turn("log", who):
+            await self.act(await find(self.spool, id_, who.tenant), actions.cancel(who))
+            waiting = {
+                (due.entry.id, each.recipient.address): "busy" if claim is None else "in_flight"
+                for due, claim in await find(self.spool, id_, who.tenant)
+                for each in due.entry.waiting
+            }
+            ended = {about: event.type.value for about, event in (await self._ends(id_, who.tenant)).items()}
         return dict(sorted((waiting | ended).items()))
 
     async def sites(self) -> object:

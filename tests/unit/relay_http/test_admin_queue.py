@@ -21,7 +21,8 @@ from mta.mail.envelope import Envelope, Recipient
 from mta.mail.ids import entry_id, message_id_text, new_message_id
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Verdict
-from mta.queue import actions, selection
+from mta.queue import actions, desk, selection
+from mta.queue.actions import Who
 from mta.queue.answer import Answer
 from mta.queue.desk import EXPLAINED, Desk
 from mta.queue.drain import Rates
@@ -557,10 +558,39 @@ async def test_what_does_not_exist(office: Office) -> None:
 async def test_one_walk_of_a_tenant_at_a_time(office: Office) -> None:
     """And it keeps no other from its own, nor from what takes no walk."""
     message = await office.accept("a@one.test")
-    async with office.desk.turn("walk", "acme"):
+    async with office.desk.turn("walk", Who("another key", "acme")):
         waits = asyncio.create_task(office.get("/shape", "acme"))
         assert (await office.get("/shape", "other"))["total"]["total"] == 0
         assert (await office.get("/shape"))["total"]["total"] == 1
         assert (await office.get(f"/{message}", "acme"))["message"] == message
         assert not waits.done()
     assert (await waits)["total"]["total"] == 1
+
+
+@pytest.mark.parametrize("key", ["acme", "operator"])
+async def test_who_has_a_long_walk_under_way_is_told_to_come_again(
+    office: Office, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Red when it waits for as long as that takes, and when one operator waits for another."""
+    monkeypatch.setattr(desk, "TURN_WAIT", 0.0)
+    message, ended = await office.accept("a@one.test"), await office.accept("b@one.test")
+    await office.post(f"/{ended}/drop")
+    _, office.keys["second"] = await keys.create(office.spool, None, ["manage"], 0.0)
+    hold = {"where": ["domain=one.test"], "confirm": 1}
+    known = await keys.authenticate(office.spool, office.keys[key])
+    assert known is not None
+    who = Who(f"the operator, key {known.id}", known.tenant or "")
+    async with office.desk.turn("walk", who), office.desk.turn("log", who):
+        for method, path, body in (
+            ("GET", "", None),
+            ("GET", "/shape", None),
+            ("GET", f"/{ended}/explain", None),
+            ("POST", "/hold", hold),
+            ("POST", f"/{message}/cancel", None),
+        ):
+            result = await office.ask(method, path, body, key)
+            assert (result.status_code, result.headers["retry-after"]) == (429, "10")
+            assert "another request of yours" in result.json["detail"]
+        assert (await office.get("/shape", "second"))["total"]["total"] == 1
+    assert (await office.get(f"/{message}.1"))["state"] == "queued"
+    assert (await office.get(f"/{ended}/explain", key))["entries"][0]["gate"] == "ended"
