@@ -150,6 +150,8 @@ class Gate:
     def ended(self, start: Start, outcome: Outcome | None) -> Advice:
         """Learn from an attempt; None: it came to nothing by our own doing."""
         now, about = self._clock.monotonic(), start.about
+        if about.site != start.foreseen:  # where nobody knows that it had a place
+            self._freed += (about.site, *self._waiting.pop(start.foreseen, ()))
         if self._waiting:
             self._freed += self._waiting.pop(about.site, ())
         if outcome is not None and (outcome.site != about.site or outcome.source_name != about.source):
@@ -163,7 +165,7 @@ class Gate:
         return advice
 
     def freed(self) -> Sequence[Hashable]:
-        """Take the pools that had no room at a site where an attempt has ended since."""
+        """Take who had no room where an attempt has ended since: pools at its site, all at one it was sent to."""
         if not self._freed:
             return ()
         freed, self._freed = self._freed, []

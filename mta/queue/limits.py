@@ -59,9 +59,10 @@ class Aim(NamedTuple):
 
 
 class Start:
-    """An attempt that was started; where it leaves from may change until it dials (`Limits.leaves_from`)."""
+    """An attempt that was started; what it is about may change until it dials (`Limits.goes_elsewhere`)."""
 
     def __init__(self, about: About, begun: Begun) -> None:
+        self.foreseen = about.site
         self.about = about
         self.begun = begun
 
@@ -194,10 +195,10 @@ class Limits:
             self._buckets.take(self.facts(about), now)
         return Start(about, self._pace(about).started(now, dials=dials))
 
-    def leaves_from(self, start: Start, source: str, now: float) -> None:
-        """Have an attempt that was started, and has not dialled, leave from another source than was foreseen."""
+    def goes_elsewhere(self, start: Start, about: About, now: float) -> None:
+        """Have an attempt that was started, and has not dialled, use another source or site than was foreseen."""
         self.ended(start, None, now)
-        there = self.started(start.about._replace(source=source), now)
+        there = self.started(about, now)
         start.about, start.begun = there.about, there.begun
 
     def ended(self, start: Start, outcome: Outcome | None, now: float) -> Advice:

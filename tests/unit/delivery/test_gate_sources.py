@@ -72,7 +72,7 @@ def test_an_attempt_that_leaves_from_another_source_is_booked_there() -> None:
     bench = Bench()
     start = bench.started()
     assert bench.at_work() == {"a": 1}
-    bench.limits.leaves_from(start, "b", bench.clock.monotonic())
+    bench.limits.goes_elsewhere(start, start.about._replace(source="b"), bench.clock.monotonic())
     assert (start.about.source, bench.at_work()) == ("b", {"a": 0, "b": 1})
     bench.ended(start, BLOCKED)
     assert [row.parked[0].provider for row in bench.sources.rows() if row.parked] == ["p"]
