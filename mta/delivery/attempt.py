@@ -439,5 +439,5 @@ class Attempter:
 
 
 def _aim(site: Site) -> Aim:
-    # whom an operator has named is no mailbox provider
-    return Aim(site.name, () if site.routed else tuple([hop.host for hop in site.hops]))
+    # whom an operator has named is no mailbox provider; and it is the most preferred hosts that take the mail
+    return Aim(site.name, () if site.routed else tuple([hop.host for hop in site.hops if hop.rank == 0]))

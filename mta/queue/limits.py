@@ -43,7 +43,7 @@ _MOST = 16_384  # paces of sites without attempts at work, and pauses, and count
 
 
 class About(NamedTuple):
-    """What an attempt is about: from which source, to which site and its MX hosts, for which tenant."""
+    """What an attempt is about: from which source, to which site, for which tenant; and the hosts of Aim."""
 
     source: str
     site: str
@@ -52,7 +52,7 @@ class About(NamedTuple):
 
 
 class Aim(NamedTuple):
-    """Where a lane's mail goes: the name of its site, and the MX hosts by which its provider is known."""
+    """Where a lane's mail goes: its site's name, and the most preferred MX hosts, by which the provider is known."""
 
     site: str
     hosts: tuple[str, ...] = ()

@@ -43,13 +43,16 @@ class Bench:
         assert self.room(tenant, site) is None
         return self.gate.started(site, tenant, stays=False)
 
-    def ended(self, start: Start, result: Result = TAKEN, source: str | None = None) -> Advice:
+    def ended(
+        self, start: Start, result: Result = TAKEN, source: str | None = None, relay: str = "mx.p.test[192.0.2.1]:25"
+    ) -> Advice:
         name = start.about.source if source is None else source
         outcome = Outcome(
             results=(result,),
             started_at=0.0,
             ended_at=0.0,
             site=start.about.site,
+            relay=relay,
             reach=Reach.TRANSACTION,
             source_name=name,
         )
@@ -105,6 +108,13 @@ async def test_parked_by_a_rule_it_is_after_a_restart_too() -> None:
     after = Sources(settings("a", "b"), bench.spool, bench.clock)  # type: ignore[arg-type]
     await after.start()
     assert [(each.provider, each.ends_at) for each in after.rows()[0].parked] == [("p", bench.clock.now() + 600)]
+
+
+def test_what_a_host_behind_a_providers_says_parks_nothing() -> None:
+    """Red when its words are the provider's: anybody can have an MX of his own behind one of a provider."""
+    bench = Bench()
+    assert bench.ended(bench.started(), BLOCKED, relay="mx.p.test.evil.test[192.0.2.9]:25").park_for
+    assert not any(row.parked for row in bench.sources.rows())
 
 
 def test_a_rule_does_not_shorten_what_an_operator_said() -> None:

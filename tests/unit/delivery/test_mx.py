@@ -343,6 +343,21 @@ def _taken(site: str) -> Outcome:
     return Outcome(results=(taken,), started_at=0.0, ended_at=0.0, site=site, reach=Reach.TRANSACTION)
 
 
+async def test_a_site_has_the_provider_of_its_most_preferred_hosts():
+    """Red when one host of its own behind a provider's makes a domain nobody's: no limits, no rules, no warm-up."""
+    for exchangers, expected in (
+        (["10 mx.p.test.", "20 own.test."], "p"),
+        (["10 mx.p.test.", "10 own.test."], ""),
+        (["10 own.test.", "20 mx.p.test."], ""),
+    ):
+        async with (
+            DnsPeer({("rcpt.test", "MX"): exchangers}) as peer,
+            Relay(config(), dns=peer.settings, shaping=parse("providers: [{name: p, mx: [p.test]}]", "s")) as relay,
+        ):
+            aim = await relay.attempter.aim("rcpt.test")
+            assert relay.attempter._limits.provider_of(About("", aim.site, "acme", aim.hosts)) == expected
+
+
 async def test_who_was_greylisted_asks_the_same_host_and_address_first():
     hosts = {("rcpt.test", "MX"): ["10 a.test.", "20 b.test."], ("a.test", "A"): ["127.0.0.1"]}
     records = hosts | {("b.test", "A"): ["127.0.0.2", "127.0.0.3", "127.0.0.4"]}
