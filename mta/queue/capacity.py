@@ -63,13 +63,14 @@ class Drain:
     """Measures how fast a tenant's backlog goes.
 
     First attempts count while there was enough to try for the whole time: otherwise they tell how much came in. They
-    tell that, too, beside a pile that stays as it is because nobody may try it, at a site that is dead or paused. Time
-    in which nothing went is left out: delivery was down, or the next hop, which says nothing of how fast it goes.
+    tell that, too, beside a pile that stays as it is because nobody may try it, at a site that is dead or paused: what
+    is untried has to move, by half of what was tried, each time and in all. Time in which nothing went is left out:
+    delivery was down, or the next hop, which says nothing of how fast it goes.
     """
 
     def __init__(self) -> None:
         self._from: tuple[float, Backlog] | None = None
-        self._tried = self._trying = 0.0
+        self._tried = self._trying = self._moved = 0.0
         self._left = self._octets = self._leaving = 0.0
 
     def look(self, at: float, backlog: Backlog) -> None:
@@ -83,13 +84,14 @@ class Drain:
             return
         self._from = at, backlog
         kept = math.exp(-took / MEMORY)
-        self._tried, self._trying = self._tried * kept, self._trying * kept
+        self._tried, self._trying, self._moved = self._tried * kept, self._trying * kept, self._moved * kept
         self._left, self._octets, self._leaving = self._left * kept, self._octets * kept, self._leaving * kept
         tried, left = backlog.tried - before.tried, backlog.left - before.left
-        moved = abs(backlog.untried - before.untried) >= tried / 2
-        if 0 < tried < before.untried and moved:  # it never ran dry
+        moved = backlog.untried - before.untried
+        if 0 < tried < before.untried and abs(moved) >= tried / 2:  # it never ran dry
             self._tried += tried
             self._trying += took
+            self._moved += max(-tried, min(moved, tried))  # in one minute much may come
         if left > 0:
             self._left += left
             self._octets += backlog.left_octets - before.left_octets
@@ -98,7 +100,8 @@ class Drain:
     @property
     def pace(self) -> Pace:
         """Tell how fast it goes."""
-        tries = self._tried / self._trying if self._trying >= STEADY else None
+        known = self._trying >= STEADY and abs(self._moved) >= self._tried / 2
+        tries = self._tried / self._trying if known else None
         if self._leaving < KNOWN:
             return Pace(tries)
         return Pace(tries, self._left / self._leaving, self._octets / self._leaving)

@@ -1,6 +1,7 @@
 """Whom capacity refuses: what is fair, what is true, and what is no reason."""
 
 import math
+from itertools import pairwise
 
 import msgspec
 from hypothesis import given, settings
@@ -120,6 +121,18 @@ def test_what_comes_in_is_no_pace() -> None:
 def test_what_comes_in_beside_a_pile_that_nobody_may_try_is_no_pace() -> None:
     """Five thousand wait for a site that is dead, and one a minute comes for others."""
     assert drained(*[Backlog(untried=5000, tried=n) for n in range(100)]).tries is None
+
+
+def test_what_comes_and_goes_unevenly_beside_a_pile_that_nobody_may_try_is_no_pace() -> None:
+    """Red when each minute stands for itself: what waits at its end says that the pile moved, up one minute, down the next.
+
+    Fifty thousand wait for a site that is dead, and seven a minute come for others: they would be a backlog of a week.
+    """
+    looks = [Backlog(untried=50_000 + 5 * (n % 2), tried=15 * (n // 2) + 5 * (n % 2)) for n in range(100)]
+    assert {after.tried - before.tried for before, after in pairwise(looks)} == {5, 10}
+    assert drained(*looks).tries is None
+    draining = [msgspec.structs.replace(each, untried=each.untried - 4 * each.tried) for each in looks]
+    assert drained(*draining).tries is not None
 
 
 def test_what_ran_dry_is_no_pace() -> None:
