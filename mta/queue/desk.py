@@ -38,7 +38,7 @@ class Log(Protocol):
 
 
 class TurnTaken(Exception):
-    """Another request of the same tenant or operator is at what takes long; nothing was changed."""
+    """Another request of the same tenant or operator is at what takes long."""
 
 
 class Explained(msgspec.Struct, frozen=True):
@@ -154,16 +154,16 @@ class Desk:
         """Cancel what one ID stands for, and say of each recipient, by entry and address, what became of it.
 
         That is `cancelled`, `in_flight`, `busy`, or how else it ended: `delivered`, `bounced`, `expired`, `dropped`.
-        Of an ID that nobody knows it says nothing. NoId if it is none; TurnTaken. The log is read last, because it
-        alone knows of those who have ended: what a delivery was quicker with included.
+        Of an ID that nobody knows it says nothing. NoId if it is none. The log is read last, because it alone knows
+        of those who have ended: what a delivery was quicker with included. TurnTaken: it is done, but not told.
         """
+        await self.act(await find(self.spool, id_, who.tenant), actions.cancel(who))
+        waiting = {
+            (due.entry.id, each.recipient.address): "busy" if claim is None else "in_flight"
+            for due, claim in await find(self.spool, id_, who.tenant)
+            for each in due.entry.waiting
+        }
         async with self.turn("log", who):
-            await self.act(await find(self.spool, id_, who.tenant), actions.cancel(who))
-            waiting = {
-                (due.entry.id, each.recipient.address): "busy" if claim is None else "in_flight"
-                for due, claim in await find(self.spool, id_, who.tenant)
-                for each in due.entry.waiting
-            }
             ended = {about: event.type.value for about, event in (await self._ends(id_, who.tenant)).items()}
         return dict(sorted((waiting | ended).items()))
 

@@ -586,11 +586,13 @@ async def test_who_has_a_long_walk_under_way_is_told_to_come_again(
             ("GET", "/shape", None),
             ("GET", f"/{ended}/explain", None),
             ("POST", "/hold", hold),
-            ("POST", f"/{message}/cancel", None),
         ):
             result = await office.ask(method, path, body, key)
             assert (result.status_code, result.headers["retry-after"]) == (429, "10")
             assert "another request of yours" in result.json["detail"]
         assert (await office.get("/shape", "second"))["total"]["total"] == 1
-    assert (await office.get(f"/{message}.1"))["state"] == "queued"
+        assert (await office.get(f"/{message}.1"))["state"] == "queued"
+        assert (await office.ask("POST", f"/{message}/cancel", None, key)).status_code == 429
+        assert (await office.get("/shape", "second"))["total"]["total"] == 0
+    assert (await office.post(f"/{message}/cancel", key=key))["results"][0]["result"] == "cancelled"
     assert (await office.get(f"/{ended}/explain", key))["entries"][0]["gate"] == "ended"
