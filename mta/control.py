@@ -50,7 +50,7 @@ class ControlError(Exception):
 
 
 class NotRunning(ControlError):
-    """Nobody answers: the role is not running, or hangs."""
+    """The role is not running. One that is, and does not answer, may do yet what it was asked."""
 
 
 class AlreadyRunning(Exception):
@@ -162,7 +162,8 @@ def _refusal(why: str) -> bytes:
 async def ask(path: Path, command: str, timeout: float, arguments: msgspec.Struct | None = None) -> Any:
     """Ask a role for something and return its answer, as JSON values.
 
-    ControlError when it refuses; NotRunning when nobody answers within `timeout` seconds.
+    ControlError when it refuses, or does not answer within `timeout` seconds; NotRunning when nobody is there. What
+    they say may be shown to tenants.
     """
     try:
         async with asyncio.timeout(timeout):
@@ -174,11 +175,11 @@ async def ask(path: Path, command: str, timeout: float, arguments: msgspec.Struc
     except (FileNotFoundError, ConnectionRefusedError):
         raise NotRunning(f"{path.stem} is not running") from None
     except (ConnectionError, asyncio.IncompleteReadError):
-        raise NotRunning(f"{path.stem} ended before it answered") from None
+        raise ControlError(f"{path.stem} ended before it answered") from None
     except TimeoutError:
-        raise NotRunning(f"{path.stem} does not answer within {timeout:g} s") from None
+        raise ControlError(f"{path.stem} does not answer within {timeout:g} s") from None
     except OSError as error:
-        raise ControlError(f"{path}: {error.strerror}") from None
+        raise ControlError(f"{path.stem} cannot be asked: {error.strerror}") from None
     except (msgspec.DecodeError, asyncio.LimitOverrunError) as error:
         raise ControlError(f"{path.stem} answers what this version does not understand: {error}") from None
     if reply.error:

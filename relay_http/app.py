@@ -8,7 +8,7 @@ import falcon.asgi
 
 from mta.clock import Clock
 from mta.config import Config
-from mta.queue.desk import Desk
+from mta.queue.desk import Desk, TurnTaken
 from mta.spool.interface import Spool, SpoolError
 from relay_http import auth
 from relay_http.admin import queue as admin_queue
@@ -45,6 +45,7 @@ def create_app(
     app.add_error_handler(Exception, errors.fail)
     app.add_error_handler(falcon.HTTPError, errors.refuse_http)
     app.add_error_handler(SpoolError, errors.refuse_spool)
+    app.add_error_handler(TurnTaken, errors.refuse_turn)
     app.add_error_handler(Refusal, errors.refuse)
     app.add_error_handler(TooMuch, errors.refuse_quietly)
     return app

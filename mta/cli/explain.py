@@ -4,7 +4,7 @@ import click
 import msgspec
 
 from mta.cli.output import time_text
-from mta.cli.queue_changes import open_desk
+from mta.cli.queue_changes import OPERATOR, open_desk
 from mta.cli.queue_meant import check
 from mta.cli.session import Session, Stop, with_spool
 from mta.queue.explanation import AHEAD, Explanation
@@ -21,7 +21,7 @@ async def explain(session: Session, id_: str) -> None:
     """
     check(id_)
     with open_desk(session) as desk:
-        found = await desk.explain(id_)
+        found = await desk.explain(id_, OPERATOR)
     if found is None:
         raise Stop(f"{id_} is not known: it was never accepted here, or its events are older than the log")
     lines = [line for each in found.entries for line in (*_lines(each), "")]
@@ -43,13 +43,17 @@ def _lines(entry: Explanation) -> list[str]:
         least = " at the earliest" if entry.ahead == AHEAD else ""
         lines.append(
             f"  expected       {time_text(entry.estimated_at)}{least},"
-            f" by {entry.rate * 60:,.1f} attempts a minute of its {entry.rate_of}"
+            f" by {entry.rate * 60:,.1f} attempts a minute{_whose(entry.rate_of)}"
         )
     elif entry.no_estimate and entry.ahead is not None:
         lines.append(f"  expected       nobody can say: {entry.no_estimate}")
     if entry.delivery and entry.delivery not in entry.why:
         lines.append(f"  note           {entry.delivery}")
     return lines
+
+
+def _whose(rate_of: str | None) -> str:
+    return " of its lane" if rate_of == "lane" else f", its part of those of its {rate_of}"
 
 
 def _ahead(count: int) -> str:

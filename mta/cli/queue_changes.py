@@ -27,7 +27,7 @@ from mta.queue.queue import Queue
 from mta.queue.where import Where
 from mta.spool.records import MessageClass
 
-_OPERATOR = Who("the operator")
+OPERATOR = Who("the operator")
 _COLUMNS = (Column("entry", "ENTRY", 25), Column("result", "RESULT", 9))
 _CANCEL_COLUMNS = (Column("entry", "ENTRY", 25), Column("recipient", "RECIPIENT", 28), Column("result", "RESULT", 9))
 _CLASSES = [each.name.lower() for each in MessageClass]
@@ -53,7 +53,7 @@ def _meaning(command: type_command) -> type_command:
 @with_spool
 async def hold(session: Session, ids: Sequence[str], where: Where, yes: bool) -> None:
     """Hold entries: not delivered until they are released. Their deadline stays."""
-    await _act(session, _Meant(ids, where, yes), actions.hold(_OPERATOR))
+    await _act(session, _Meant(ids, where, yes), actions.hold(OPERATOR))
 
 
 @click.command()
@@ -61,7 +61,7 @@ async def hold(session: Session, ids: Sequence[str], where: Where, yes: bool) ->
 @with_spool
 async def release(session: Session, ids: Sequence[str], where: Where, yes: bool) -> None:
     """Let held entries be delivered again, when they are due."""
-    await _act(session, _Meant(ids, where, yes), actions.release(_OPERATOR))
+    await _act(session, _Meant(ids, where, yes), actions.release(OPERATOR))
 
 
 @click.command()
@@ -69,7 +69,7 @@ async def release(session: Session, ids: Sequence[str], where: Where, yes: bool)
 @with_spool
 async def retry(session: Session, ids: Sequence[str], where: Where, yes: bool) -> None:
     """Make entries due now, but for held ones."""
-    await _act(session, _Meant(ids, where, yes), actions.retry(_OPERATOR, session.clock.now()))
+    await _act(session, _Meant(ids, where, yes), actions.retry(OPERATOR, session.clock.now()))
 
 
 @click.command()
@@ -77,7 +77,7 @@ async def retry(session: Session, ids: Sequence[str], where: Where, yes: bool) -
 @with_spool
 async def drop(session: Session, ids: Sequence[str], where: Where, yes: bool) -> None:
     """End entries without delivery; the sender is not told."""
-    await _act(session, _Meant(ids, where, yes), actions.drop(_OPERATOR))
+    await _act(session, _Meant(ids, where, yes), actions.drop(OPERATOR))
 
 
 @click.command()
@@ -98,7 +98,7 @@ async def redirect(
         hop = "" if relay is None else str(next_hop(relay, session.config.delivery.port))
     except ValueError:
         raise Stop(f"--to {(relay or '')[:64]!r}: it is a host name or an address, and a port", Exit.USAGE) from None
-    await _act(session, _Meant(ids, where, yes), actions.redirect(_OPERATOR, hop))
+    await _act(session, _Meant(ids, where, yes), actions.redirect(OPERATOR, hop))
 
 
 @click.command()
@@ -107,7 +107,7 @@ async def redirect(
 @with_spool
 async def priority(session: Session, class_name: str, ids: Sequence[str], where: Where, yes: bool) -> None:
     """Move entries to another class: they wait in the lane of that class."""
-    action = actions.priority(_OPERATOR, MessageClass[class_name.upper()])
+    action = actions.priority(OPERATOR, MessageClass[class_name.upper()])
     await _act(session, _Meant(ids, where, yes), action)
 
 
@@ -119,7 +119,7 @@ async def cancel(session: Session, ids: Sequence[str], where: Where, yes: bool) 
 
     By ID it says of each recipient what became of him: cancelled, in_flight, delivered, or how else he ended.
     """
-    action = actions.cancel(_OPERATOR)
+    action = actions.cancel(OPERATOR)
     if not ids:
         await _act(session, _Meant(ids, where, yes), action)
         return
@@ -129,7 +129,7 @@ async def cancel(session: Session, ids: Sequence[str], where: Where, yes: bool) 
     results, unknown = Counter[str](), list[str]()
     with open_desk(session) as desk:
         for id_ in ids:
-            found = await desk.cancel(id_, _OPERATOR)
+            found = await desk.cancel(id_, OPERATOR)
             for (entry_id, recipient), result in found.items():
                 session.out.row({"entry": entry_id, "recipient": recipient, "result": result}, _CANCEL_COLUMNS)
             results.update(found.values())

@@ -62,7 +62,7 @@ async def _forget(session: Session, site: str) -> bool:
     except NotRunning:
         return await stored_lessons.forget(session.spool, site)
     except ControlError as error:
-        raise Stop(str(error)) from None
+        raise Stop(f"{error}: whether {site} is forgotten is not known, ask again") from None
 
 
 def _shown(lesson: Learned | Paused, now: float) -> dict[str, object]:

@@ -7,7 +7,7 @@ import msgspec
 
 from mta.cli.output import Column, time_text
 from mta.cli.session import Session, Stop, with_spool
-from mta.control import ControlError, NotRunning, ask, socket_path
+from mta.control import ControlError, ask, socket_path
 from mta.delivery import source_records
 from mta.delivery.source_records import Parked
 from mta.delivery.sources import SourceRow, Sources
@@ -91,7 +91,7 @@ async def _rows(session: Session) -> list[SourceRow]:
     delivery = socket_path(session.config.run_dir, "delivery")
     try:
         return msgspec.convert(await ask(delivery, "sources", _ANSWER), list[SourceRow])
-    except NotRunning as error:
+    except ControlError as error:
         session.out.note(f"{error}: this is what it has left")
     except msgspec.ValidationError as error:
         raise Stop(f"delivery answers what this version does not understand: {error}") from None

@@ -163,7 +163,8 @@ class Attempter:
         """Make one attempt for a claimed entry. Never raises, but for CancelledError.
 
         `start` is how limits let it start. Where its site is not what the DNS says now, nobody is dialled, and it is
-        not counted. Not twice in a row: a DNS can say something else each time. Its source is the one that is used.
+        not counted. A DNS can say something else each time: the next attempt goes where it says then, if limits let it
+        start there. Its source is the one that is used.
         """
         attempt = _Attempt(job, start, self._clock.now())
         self._attempts.add(attempt)
@@ -258,8 +259,7 @@ class Attempter:
         if isinstance(site, NoWay):
             return self._nowhere(attempt, site)
         attempt.site = site.name
-        expected = attempt.start.about.site if attempt.start is not None else site.name
-        if expected != site.name and attempt.job.entry.last_reply != str(trouble.MOVED_REPLY):
+        if attempt.start is not None and attempt.start.about.site != site.name and not self._goes(attempt, site):
             attempt.counted = False
             return attempt.everyone(trouble.of_trouble(Trouble(Stage.CONNECT, Fault.MOVED)))
         # A recipient domain's TLS policy (MTA-STS, DANE) will have its say here, before a connection is chosen.
@@ -270,6 +270,20 @@ class Attempter:
                 "message=%s entry=%s attempt=deferred error=%s", attempt.job.message.id, attempt.job.entry.id, error
             )
             raise Trouble(Stage.CONNECT, Fault.OURS) from error
+
+    def _goes(self, attempt: _Attempt, site: Site) -> bool:
+        """Have an attempt that was started for another site go to this one, if it is its second and limits let it."""
+        start, now = attempt.start, self._clock.monotonic()
+        if start is None or attempt.job.entry.last_reply != str(trouble.MOVED_REPLY):
+            return False
+        aim = _aim(site)
+        about = start.about._replace(site=aim.site, hosts=aim.hosts)
+        at = self._limits.when(about, now)
+        if at > now:
+            attempt.retry_after = at - now if at < math.inf else None
+            return False
+        self._limits.goes_elsewhere(start, about, now)
+        return True
 
     async def _from_any(self, attempt: _Attempt, site: Site) -> tuple[Result, ...]:
         """Leave from the source whose turn it is; from the next, if that one cannot reach any host."""
@@ -310,7 +324,7 @@ class Attempter:
         want = want_of(provider, site.name, recipients, counts=counts, preferred=entry.again_from, but=cannot)
         choice = self._sources.choose(pool, want, room)
         if isinstance(choice, Choice) and start is not None and start.about.source != choice.source.name:
-            self._limits.leaves_from(start, choice.source.name, now)
+            self._limits.goes_elsewhere(start, start.about._replace(source=choice.source.name), now)
         return choice
 
     async def _from(self, attempt: _Attempt, site: Site, source: Source) -> tuple[Result, ...] | None:
@@ -425,5 +439,5 @@ class Attempter:
 
 
 def _aim(site: Site) -> Aim:
-    # whom an operator has named is no mailbox provider
-    return Aim(site.name, () if site.routed else tuple([hop.host for hop in site.hops]))
+    # whom an operator has named is no mailbox provider; and it is the most preferred hosts that take the mail
+    return Aim(site.name, () if site.routed else tuple([hop.host for hop in site.hops if hop.rank == 0]))

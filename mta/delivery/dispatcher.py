@@ -8,22 +8,22 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
 from mta.clock import Clock
 from mta.config import Delivery
-from mta.delivery.gate import Gate, SiteRow
+from mta.delivery.gate import Gate
 from mta.delivery.lookout import Lookout
 from mta.delivery.sources import Sources
 from mta.mail.result import Outcome, Result, Verdict
-from mta.queue.drain import DrainRates
+from mta.queue.drain import DrainRates, FairParts, Rates
 from mta.queue.explanation import HeldBy, LaneState
 from mta.queue.job import Job
 from mta.queue.lessons import Lessons
-from mta.queue.limits import NO_ADVICE, Advice, Aim, Limits, Start
+from mta.queue.limits import NO_ADVICE, Advice, Aim, Limits, SiteRow, Start
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
 from mta.queue.turns import Turns
@@ -110,13 +110,24 @@ class Dispatcher:
         """Whether nothing more is started."""
         return self._stopping.is_set()
 
-    def lane_state(self, lane: Lane) -> LaneState:
-        """Say what holds whoever is due in a lane, and how quickly it drains. Whatever holds a lane is told here."""
+    def lane_states(self, lanes: Sequence[Lane]) -> tuple[LaneState, ...]:
+        """Say what holds whoever is due in lanes, and how quickly they drain. Whatever holds a lane is told here."""
+        there: dict[str, list[Lane]] = {site: [] for lane in lanes if (site := self._turns.site_of(lane)) is not None}
+        for lane in self._turns.lanes if there else ():
+            if (site := self._turns.site_of(lane)) in there:
+                there[site].append(lane)
+        parts = {site: FairParts(with_work, self._weights.of) for site, with_work in there.items()}
+        return tuple([self._lane_state(lane, parts) for lane in lanes])
+
+    def _lane_state(self, lane: Lane, parts: Mapping[str, FairParts]) -> LaneState:
         site = self._turns.site_of(lane)
-        rates = self._rates.of(lane, site, self._clock.monotonic())
+        found = self._rates.of(lane, site, self._clock.monotonic())
+        part = 0.0 if site is None else parts[site].of(lane)
+        of_tenant = found.tenant / max(1, self._turns.lanes_of(lane.tenant))
+        rates = Rates(lane=found.lane, site=found.site * part, tenant=of_tenant)
         if site is None:
             gate = HeldBy.LOOKUP if self._lookout.looks_up(lane) else HeldBy.UNSEEN
-            return LaneState(gate=gate, lanes=self._turns.lanes_of(lane.tenant), rates=rates)
+            return LaneState(gate=gate, rates=rates)
         at_work = self._turns.at_work(site)
         why = self._gate.why(site, lane.tenant, at_work)
         return LaneState(

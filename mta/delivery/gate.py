@@ -17,36 +17,12 @@ from mta.delivery.source_records import Parked
 from mta.delivery.sources import POOLS_INTERVAL, Sources
 from mta.mail.result import Outcome
 from mta.queue.explanation import HeldBy
-from mta.queue.limits import NO_ADVICE, About, Advice, Aim, Limits, Row, Start, Why
+from mta.queue.limits import NO_ADVICE, About, Advice, Aim, Limits, SiteRow, Start, Why
 
 SHOWN = 1000  # sites
 _HERE = ""  # the source where none is configured
 _PARKED_LOOK = 60.0  # seconds after which it is looked again at parked sources: the clock may have been set
 _HOSTS = 4096  # sites whose hosts are known, from which on those of no use are looked for
-
-
-class SiteRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A site as operators see it: attempts in flight of the connections allowed, lanes with work due.
-
-    `oldest` is for how long the first of it has been due, of the lanes that have waited for longest. `rate` is messages
-    a second, None: not limited. Durations are seconds: for how long it is dead or paused yet (0: it is not), and since
-    when it said its last `reply`. `probing`: it is dead, and one attempt sees whether it still is. `tenants_paused`:
-    those who are, there.
-    """
-
-    site: str
-    in_flight: int
-    connections: int
-    lanes: int
-    oldest: float = 0.0
-    rate: float | None = None
-    dead_for: float = 0.0
-    probing: bool = False
-    paused_for: float = 0.0
-    paused_because: str = ""
-    tenants_paused: tuple[str, ...] = ()
-    reply: str = ""
-    silent_for: float = 0.0
 
 
 class Gate:
@@ -174,6 +150,8 @@ class Gate:
     def ended(self, start: Start, outcome: Outcome | None) -> Advice:
         """Learn from an attempt; None: it came to nothing by our own doing."""
         now, about = self._clock.monotonic(), start.about
+        if about.site != start.foreseen:  # where nobody knows that it had a place
+            self._freed += (about.site, *self._waiting.pop(start.foreseen, ()))
         if self._waiting:
             self._freed += self._waiting.pop(about.site, ())
         if outcome is not None and (outcome.site != about.site or outcome.source_name != about.source):
@@ -183,11 +161,13 @@ class Gate:
         if advice.park_for and self._sources is not None and outcome is not None:
             reason = str(outcome.results[-1].reply)
             ends_at, provider = self._clock.now() + advice.park_for, self._limits.provider_of(about)
-            self._sources.park(Parked(source=about.source, provider=provider, ends_at=ends_at, reason=reason))
+            spoke = about._replace(hosts=(outcome.relay.partition("[")[0],))
+            if self._limits.provider_of(spoke) == provider:  # not a host behind it, which may be anybody's
+                self._sources.park(Parked(source=about.source, provider=provider, ends_at=ends_at, reason=reason))
         return advice
 
     def freed(self) -> Sequence[Hashable]:
-        """Take the pools that had no room at a site where an attempt has ended since."""
+        """Take who had no room where an attempt has ended since: pools at its site, all at one it was sent to."""
         if not self._freed:
             return ()
         freed, self._freed = self._freed, []
@@ -215,15 +195,15 @@ class Gate:
 
     def rows(self, at_work: Callable[[str], int], lanes: Mapping[str, int]) -> list[SiteRow]:
         """Show the sites that have work, by `lanes`, or taught something, the busiest first."""
-        known = dict[str, Row]()
+        known = dict[str, SiteRow]()
         for row in self._limits.rows(self._clock.monotonic()):
             known[row.site] = _together(known[row.site], row) if row.site in known else row
+        for site in lanes.keys() - known.keys():
+            known[site] = SiteRow(site=site, in_flight=0, connections=self._limits.first)
         rows = [
-            SiteRow(site=site, in_flight=at_work(site), connections=self._limits.first, lanes=count)
-            for site, count in lanes.items()
-            if site not in known
+            msgspec.structs.replace(row, in_flight=max(row.in_flight, at_work(site)), lanes=lanes.get(site, 0))
+            for site, row in known.items()
         ]
-        rows += [_site_row(row, max(row.at_work, at_work(site)), lanes.get(site, 0)) for site, row in known.items()]
         return sorted(rows, key=lambda row: (-row.in_flight, -row.lanes, row.site))[:SHOWN]
 
     def next_look(self) -> float | None:
@@ -252,13 +232,13 @@ class Gate:
         return tuple([(each, facts[each]) for each in by])
 
 
-def _together(one: Row, other: Row) -> Row:
+def _together(one: SiteRow, other: SiteRow) -> SiteRow:
     """Show a site to which two sources go as one; it is dead or paused while it is so for both."""
     last = min(one, other, key=lambda row: row.silent_for if row.reply else math.inf)
     rates = [row.rate for row in (one, other) if row.rate is not None]
     return msgspec.structs.replace(
         last,
-        at_work=one.at_work + other.at_work,
+        in_flight=one.in_flight + other.in_flight,
         connections=one.connections + other.connections,
         rate=sum(rates) if len(rates) == 2 else None,
         dead_for=min(one.dead_for, other.dead_for),
@@ -266,21 +246,4 @@ def _together(one: Row, other: Row) -> Row:
         paused_for=min(one.paused_for, other.paused_for),
         paused_because=last.paused_because if one.paused_for and other.paused_for else "",
         tenants_paused=one.tenants_paused,
-    )
-
-
-def _site_row(row: Row, in_flight: int, lanes: int) -> SiteRow:
-    return SiteRow(
-        site=row.site,
-        in_flight=in_flight,
-        connections=row.connections,
-        lanes=lanes,
-        rate=row.rate,
-        dead_for=row.dead_for,
-        probing=row.probing,
-        paused_for=row.paused_for,
-        paused_because=row.paused_because,
-        tenants_paused=row.tenants_paused,
-        reply=row.reply,
-        silent_for=row.silent_for,
     )

@@ -11,7 +11,7 @@ def explaining(dispatcher: Dispatcher, attempts: Attempter, spool: Spool) -> Que
     """Make the command that says what holds the lanes of entries, and since when those in flight are being tried."""
 
     async def answer(asked: Asked) -> Says:
-        lanes = tuple(dispatcher.lane_state(lane) for _, lane in asked.entries)
+        lanes = dispatcher.lane_states([lane for _, lane in asked.entries])
         begun = attempts.begun_at({entry for entry, _ in asked.entries})
         begun_at = tuple(begun.get(entry, 0.0) for entry, _ in asked.entries)
         if dispatcher.stopping:

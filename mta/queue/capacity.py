@@ -63,13 +63,14 @@ class Drain:
     """Measures how fast a tenant's backlog goes.
 
     First attempts count while there was enough to try for the whole time: otherwise they tell how much came in. They
-    tell that, too, beside a pile that stays as it is because nobody may try it, at a site that is dead or paused. Time
-    in which nothing went is left out: delivery was down, or the next hop, which says nothing of how fast it goes.
+    tell that, too, beside a pile that stays as it is because nobody may try it, at a site that is dead or paused: what
+    is untried has to move, by half of what was tried, each time and in all. Time in which nothing went is left out:
+    delivery was down, or the next hop, which says nothing of how fast it goes.
     """
 
     def __init__(self) -> None:
         self._from: tuple[float, Backlog] | None = None
-        self._tried = self._trying = 0.0
+        self._tried = self._trying = self._moved = 0.0
         self._left = self._octets = self._leaving = 0.0
 
     def look(self, at: float, backlog: Backlog) -> None:
@@ -83,13 +84,14 @@ class Drain:
             return
         self._from = at, backlog
         kept = math.exp(-took / MEMORY)
-        self._tried, self._trying = self._tried * kept, self._trying * kept
+        self._tried, self._trying, self._moved = self._tried * kept, self._trying * kept, self._moved * kept
         self._left, self._octets, self._leaving = self._left * kept, self._octets * kept, self._leaving * kept
         tried, left = backlog.tried - before.tried, backlog.left - before.left
-        moved = abs(backlog.untried - before.untried) >= tried / 2
-        if 0 < tried < before.untried and moved:  # it never ran dry
+        moved = backlog.untried - before.untried
+        if 0 < tried < before.untried and abs(moved) >= tried / 2:  # it never ran dry
             self._tried += tried
             self._trying += took
+            self._moved += max(-tried, min(moved, tried))  # in one minute much may come
         if left > 0:
             self._left += left
             self._octets += backlog.left_octets - before.left_octets
@@ -98,7 +100,8 @@ class Drain:
     @property
     def pace(self) -> Pace:
         """Tell how fast it goes."""
-        tries = self._tried / self._trying if self._trying >= STEADY else None
+        known = self._trying >= STEADY and abs(self._moved) >= self._tried / 2
+        tries = self._tried / self._trying if known else None
         if self._leaving < KNOWN:
             return Pace(tries)
         return Pace(tries, self._left / self._leaving, self._octets / self._leaving)
@@ -142,17 +145,32 @@ class Judgement(NamedTuple):
 NOBODY = Judgement({}, None, ())
 
 
-def judge(tenants: Mapping[str, Standing], room: Room, longest: float, before: Judgement = NOBODY) -> Judgement:
-    """Decide whom to refuse. `longest` is the time that a backlog may take to be tried, `before` the last judgement."""
-    causes = {name: refusal.cause for name, refusal in before.refused.items()}
-    disk = _Disk(tenants, room, causes, kept=before.others is not None)
-    refused: dict[str, Refusal] = {}
-    for name, each in tenants.items():
-        found = (*_limited(each, causes.get(name)), *_slow(each, longest, before.refused.get(name)), *disk.judge(name))
-        if found:
-            refused[name] = _said(max(found, key=lambda refusal: refusal.seconds))
-    others = None if disk.kept is None else _said(disk.kept)
-    return Judgement(refused, others, tenants.keys())
+class Court:
+    """Decides whom to refuse, so many at a time: there may be thousands."""
+
+    def __init__(self, tenants: Mapping[str, Standing], room: Room, longest: float, before: Judgement = NOBODY) -> None:
+        """`longest` is the time that a backlog may take to be tried, `before` the last judgement."""
+        self._tenants = tenants
+        self._longest = longest
+        self._before = before.refused
+        self._causes = {name: refusal.cause for name, refusal in before.refused.items()}
+        self._disk = _Disk(tenants, room, self._causes, kept=before.others is not None)
+
+    @property
+    def others(self) -> Refusal | None:
+        """Why those are refused who are no tenants of this court."""
+        return None if self._disk.kept is None else _said(self._disk.kept)
+
+    def refused(self, names: Iterable[str]) -> dict[str, Refusal]:
+        """Judge some of the tenants; return those that are refused."""
+        refused: dict[str, Refusal] = {}
+        for name in names:
+            each = self._tenants[name]
+            slow = _slow(each, self._longest, self._before.get(name))
+            found = (*_limited(each, self._causes.get(name)), *slow, *self._disk.judge(name))
+            if found:
+                refused[name] = _said(max(found, key=lambda refusal: refusal.seconds))
+        return refused
 
 
 def _said(refusal: Refusal) -> Refusal:
@@ -189,14 +207,15 @@ class _Disk:
         self._tenants = tenants
         self._was = was
         shares = {name: each.share for name, each in tenants.items() if each.share}
-        self._weights = effective_weights(
-            {name: each.weight for name, each in tenants.items() if each.held or each.share}, shares
-        )
-        self._heavy = sum(self._weights.values())
-        self._whole = sum(each.held for each in tenants.values()) + max(0, room.left)
         headroom = room.headroom / _RESUME
         self._short = room.left < (headroom if Cause.DISK in was.values() else room.headroom)
-        self._longer = _time_of_all(tenants.values(), headroom - room.left) if self._short else 0.0
+        self._weights: Mapping[str, float] = {}
+        if self._short:
+            holding = {name: each.weight for name, each in tenants.items() if each.held or each.share}
+            self._weights = effective_weights(holding, shares)
+            self._heavy = sum(self._weights.values())
+            self._whole = sum(each.held for each in tenants.values()) + max(0, room.left)
+            self._longer = _time_of_all(tenants.values(), headroom - room.left)
         reserved = room.headroom * sum(shares.values())
         self.kept: Refusal | None = None
         if reserved and room.left < (reserved / _RESUME if kept else reserved):
@@ -205,7 +224,7 @@ class _Disk:
     def judge(self, name: str) -> Iterator[Refusal]:
         """Refuse who holds more than its share, and who would take what is reserved for others."""
         each = self._tenants[name]
-        if self._short and name in self._weights:
+        if name in self._weights:
             share = self._whole * self._weights[name] / self._heavy
             until = _RESUME * share
             if each.held > (until if self._was.get(name) is Cause.DISK else share):

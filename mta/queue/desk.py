@@ -18,7 +18,7 @@ from mta.mail.event import Event
 from mta.queue import actions
 from mta.queue.actions import Action, Standing, Who, act, each_of
 from mta.queue.answer import Answer
-from mta.queue.explanation import AHEAD, Asked, Circumstances, Explanation, HeldBy, Says, explain
+from mta.queue.explanation import AHEAD, Asked, Circumstances, Explanation, HeldBy, LaneState, Says, explain
 from mta.queue.queue import Queue
 from mta.queue.standing import find, message_of
 from mta.spool.interface import Spool
@@ -27,6 +27,7 @@ EXPLAINED = 100  # entries of a message at most
 _ASK_TIMEOUT = 1.0  # seconds that delivery has to say what it knows
 _SITES_TIMEOUT = 5.0
 _RECALL_TIMEOUT = 5.0  # seconds
+TURN_WAIT = 10.0  # seconds that a request waits for another of the same tenant or operator; a walk can take minutes
 
 
 class Log(Protocol):
@@ -34,6 +35,10 @@ class Log(Protocol):
 
     async def ends(self, message_id: str) -> Mapping[tuple[str, str], Event]:
         """Read how recipients of a message ended, by entry and address."""
+
+
+class TurnTaken(Exception):
+    """Another request of the same tenant or operator is at what takes long."""
 
 
 class Explained(msgspec.Struct, frozen=True):
@@ -56,29 +61,30 @@ class Desk:
         self._delivery = delivery
         self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def explain(self, id_: str, tenant: str = "") -> Explained | None:
-        """Say which gate holds each entry of an ID now; None if nobody knows it. NoId if it is none.
+    async def explain(self, id_: str, who: Who) -> Explained | None:
+        """Say which gate holds each entry of an ID now; None if nobody knows it. NoId if it is none; TurnTaken.
 
         The log is read only where records are missing: of a message that waits, a look-up by key is all.
         """
         message_id = message_of(id_)
-        found = await find(self.spool, id_, tenant)
+        found = await find(self.spool, id_, who.tenant)
         says = await self._says(found[:EXPLAINED])
         told: list[Explanation] = []
         for number, each in enumerate(found[:EXPLAINED]):
-            told.append(await self._explained(each, says, number, tenant))
+            told.append(await self._explained(each, says, number, who.tenant))
             await asyncio.sleep(0)  # counting those ahead may take half a millisecond
         ended: list[Explanation] = []
         if not found or (id_ == message_id and len(found) < found[0][0].message.entries):
-            ended = await self._ended(id_, tenant, {due.entry.id for due, _ in found})
+            async with self.turn("log", who):
+                ended = await self._ended(id_, who.tenant, {due.entry.id for due, _ in found})
             told += ended[: EXPLAINED - len(told)]
         return Explained(message_id, tuple(told), len(found) + len(ended) - len(told)) if told else None
 
     async def _explained(self, standing: Standing, says: Says, number: int, tenant: str) -> Explanation:
         due, claim = standing
         lane = says.lanes[number] if says.lanes else None
-        if lane is not None and tenant:  # how busy a site is with others, and what it told them, is not for it to know
-            lane = msgspec.structs.replace(lane, at_work=0, limit=0, reply="")
+        if lane is not None and tenant:
+            lane = _for_tenant(lane)
         around = Circumstances(
             now=self.clock.now(),
             ahead=await self.spool.ahead_of(due.entry, AHEAD),
@@ -111,22 +117,31 @@ class Desk:
     async def _ends(self, id_: str, tenant: str) -> dict[tuple[str, str], Event]:
         """Read from the log how recipients of a message or an entry ended."""
         message_id = message_of(id_)
-        async with self.turn("log", tenant):
-            found = await self._log.ends(message_id)
         return {
             about: event
-            for about, event in found.items()
+            for about, event in (await self._log.ends(message_id)).items()
             if tenant in ("", event.tenant) and id_ in (message_id, about[0])
         }
 
     @contextlib.asynccontextmanager
-    async def turn(self, at: str, tenant: str) -> AsyncIterator[None]:
-        """Wait until nobody else of the same tenant is at what takes long: one request of each tenant is at a time."""
-        lock = self._turns.get((at, tenant))
+    async def turn(self, at: str, who: Who) -> AsyncIterator[None]:
+        """Have one request of each tenant, and of each operator's key, at what takes long; TurnTaken after TURN_WAIT.
+
+        Operators do not wait for each other.
+        """
+        key = at, who.tenant or who.name  # which no tenant's name is: it has spaces
+        lock = self._turns.get(key)
         if lock is None:
-            lock = self._turns[at, tenant] = asyncio.Lock()
-        async with lock:
+            lock = self._turns[key] = asyncio.Lock()
+        try:
+            async with asyncio.timeout(TURN_WAIT):
+                await lock.acquire()
+        except TimeoutError:
+            raise TurnTaken from None
+        try:
             yield
+        finally:
+            lock.release()
 
     async def act(self, found: Sequence[Standing], action: Action) -> list[tuple[str, Answer]]:
         """Do it to what was found by ID, and have delivery break off what is not wanted any more."""
@@ -140,7 +155,7 @@ class Desk:
 
         That is `cancelled`, `in_flight`, `busy`, or how else it ended: `delivered`, `bounced`, `expired`, `dropped`.
         Of an ID that nobody knows it says nothing. NoId if it is none. The log is read last, because it alone knows
-        of those who have ended: what a delivery was quicker with included.
+        of those who have ended: what a delivery was quicker with included. TurnTaken: it is done, but not told.
         """
         await self.act(await find(self.spool, id_, who.tenant), actions.cancel(who))
         waiting = {
@@ -148,7 +163,8 @@ class Desk:
             for due, claim in await find(self.spool, id_, who.tenant)
             for each in due.entry.waiting
         }
-        ended = {about: event.type.value for about, event in (await self._ends(id_, who.tenant)).items()}
+        async with self.turn("log", who):
+            ended = {about: event.type.value for about, event in (await self._ends(id_, who.tenant)).items()}
         return dict(sorted((waiting | ended).items()))
 
     async def sites(self) -> object:
@@ -159,6 +175,19 @@ class Desk:
         """Have deliveries that are not wanted any more broken off where they can be; with delivery down none is."""
         with contextlib.suppress(ControlError):  # or not heard: the wishes are kept all the same
             await ask(self._delivery, "recall", _RECALL_TIMEOUT)
+
+
+def _for_tenant(lane: LaneState) -> LaneState:
+    """Leave out what a tenant is not to know (decision 17): what others do at the site, and what it told them."""
+    return msgspec.structs.replace(
+        lane,
+        site=lane.site.partition(" as ")[0],  # the login of a route
+        at_work=0,
+        limit=0,
+        lanes=0,
+        reply=lane.reply if lane.gate is HeldBy.TENANT_PAUSED else "",
+        rates=msgspec.structs.replace(lane.rates, site=0.0),
+    )
 
 
 def _ended(entry: str, event: Event) -> Explanation:

@@ -4,12 +4,14 @@ A rate is what came in the last minutes: each attempt weighs e^(-age / SPAN), an
 was seen would have weighed is left out. So it is right from the first minute on, and gone some minutes after the last.
 """
 
-from collections.abc import Hashable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable
 from math import exp
 from typing import Generic, TypeVar
 
 import msgspec
 
+from mta.queue.held import CLASS_SHARES
 from mta.spool.records import Lane
 
 SPAN = 180.0  # seconds: two thirds of a rate are what happened in so long
@@ -87,3 +89,22 @@ class DrainRates:
             site=0.0 if site is None else self._sites.rate(site, now),
             tenant=self._tenants.rate(lane.tenant, now),
         )
+
+
+class FairParts:
+    """What part of a site's attempts is a lane's, as long as all that have work there go on having it (turns.py)."""
+
+    def __init__(self, lanes: Iterable[Lane], weight: Callable[[str], float]) -> None:
+        """`lanes` are those with work at the site; `weight` is a tenant's."""
+        self._weight = weight
+        self._lanes = Counter([(lane.tenant, lane.message_class) for lane in lanes])
+        self._classes: defaultdict[str, float] = defaultdict(float)  # by tenant, the shares of its classes
+        for tenant, message_class in self._lanes:
+            self._classes[tenant] += CLASS_SHARES[message_class]
+        self._weights = sum(map(weight, self._classes))
+
+    def of(self, lane: Lane) -> float:
+        """Tell the part of one of these lanes: its tenant's by weight, of that its class's, shared by domains."""
+        tenants = self._weight(lane.tenant) / self._weights
+        classes = CLASS_SHARES[lane.message_class] / self._classes[lane.tenant]
+        return tenants * classes / self._lanes[lane.tenant, lane.message_class]

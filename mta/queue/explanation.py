@@ -43,8 +43,8 @@ class HeldBy(StrEnum):
 class LaneState(msgspec.Struct, frozen=True, kw_only=True):
     """What delivery knows of a lane, and what holds whoever is due there.
 
-    `lanes` have work at the site, or of the tenant while no site is known. `until` and `reply` are of a gate that opens
-    by itself, and of the reply that closed it.
+    `lanes` have work at the site. `until` and `reply` are of a gate that opens by itself, and of the reply that closed
+    it. `rates` are what the lane has of each: its own, its fair part of its site's, its part of its tenant's.
     """
 
     gate: HeldBy
@@ -221,18 +221,13 @@ def _estimate(held: _Held, around: Circumstances) -> Estimate:
     lane = around.lane
     rate, of = (0.0, "") if lane is None else drain_rate(lane)
     if not rate:
-        return Estimate(none_because="no attempt of its lane, site or tenant has ended in the last minutes")
+        return Estimate(none_because="no attempt that tells how quickly it goes has ended in the last minutes")
     return Estimate(max(held.next_at or 0.0, around.now + (around.ahead + 1) / rate), rate, of)
 
 
 def drain_rate(lane: LaneState) -> tuple[float, str]:
     """Tell how quickly a lane drains, and whose rate says so: its own, else its part of its site's or tenant's."""
-    parts = max(lane.lanes, 1)
-    for rate, of in (
-        (lane.rates.lane, "lane"),
-        (lane.rates.site / parts, "site"),
-        (lane.rates.tenant / parts, "tenant"),
-    ):
+    for rate, of in ((lane.rates.lane, "lane"), (lane.rates.site, "site"), (lane.rates.tenant, "tenant")):
         if rate > 0:
             return rate, of
     return 0.0, ""

@@ -7,14 +7,15 @@ that takes mail has a gate, and measures by itself; what it measures is the same
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from itertools import islice
 
 import msgspec
 
 from mta.accounts.reservations import reserved_shares
 from mta.accounts.tenants import Tenant, settings_of
 from mta.clock import Clock
-from mta.queue.capacity import NOBODY, Drain, Judgement, Refusal, Room, Standing, judge
+from mta.queue.capacity import NOBODY, Court, Drain, Judgement, Refusal, Room, Standing
 from mta.spool.interface import Backlog, Spool, SpoolError
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ REST = 600.0  # seconds until the next while nobody asks
 _IDLE = 200  # times what a look takes is the least pause: there may be many tenants
 _KNOWN_FOR = 10.0  # seconds that a tenant's settings are known, and reservations
 _LEARNED = 100  # tenants, of which the settings are read in one look
+_AT_ONCE = 250  # tenants, between which others have their turn: some milliseconds
 _OTHERS = "*"  # stands in the log for all who are not named
 _PORTION_PAUSE = 0.05  # seconds between the portions of counting a spool
 _AFTER_FAILURE = 60.0  # seconds: a spool that is half counted tells too little
@@ -125,11 +127,16 @@ class Gate:
         begun = self._clock.monotonic()
         backlogs = await self._spool.backlogs()
         await self._learn(backlogs)
-        tenants = {name: self._standing(name, backlogs.get(name)) for name in {*backlogs, *self._shares}}
+        tenants: dict[str, Standing] = {}
+        async for names in _portions({*backlogs, *self._shares}):
+            tenants.update((name, self._standing(name, backlogs.get(name))) for name in names)
         space = self._spool.space()
-        room = Room(space.free - space.reserve, self._headroom)
+        court = Court(tenants, Room(space.free - space.reserve, self._headroom), self._longest, self._judgement)
+        refused: dict[str, Refusal] = {}
+        async for names in _portions(tenants):
+            refused |= court.refused(names)
         self._judged_at = self._clock.monotonic()
-        self._become(judge(tenants, room, self._longest, self._judgement))
+        self._become(Judgement(refused, court.others, tenants.keys()))
         self._pause = max(PAUSE, _IDLE * (self._clock.monotonic() - begun))
 
     async def _learn(self, backlogs: Mapping[str, Backlog]) -> None:
@@ -137,13 +144,14 @@ class Gate:
         if self._shares_at is None or now - self._shares_at >= _KNOWN_FOR:
             self._shares_at = now
             self._shares = await reserved_shares(self._spool, self._clock.now())
-        for name, backlog in backlogs.items():
-            drain = self._drains.get(name)
-            if drain is None:
-                drain = self._drains[name] = Drain()
-            drain.look(now, backlog)
-        known = self._settings
-        old = [name for name in backlogs if name not in known or now - known[name][0] >= _KNOWN_FOR]
+        known, old = self._settings, list[str]()
+        async for names in _portions(backlogs):
+            for name in names:
+                drain = self._drains.get(name)
+                if drain is None:
+                    drain = self._drains[name] = Drain()
+                drain.look(now, backlogs[name])
+            old += [name for name in names if name not in known or now - known[name][0] >= _KNOWN_FOR]
         old.sort(key=lambda name: known[name][0] if name in known else -math.inf)
         for name in old[:_LEARNED]:
             known[name] = now, await settings_of(self._spool, name)
@@ -191,6 +199,15 @@ class Gate:
                 retry_after=self._retry_after(refusal) if refusal else 0,
             )
         return found
+
+
+async def _portions(names: Iterable[str]) -> AsyncIterator[Sequence[str]]:
+    """Give the loop its turn between portions: all of ten thousand tenants would hold it for a tenth of a second."""
+    waiting = iter(names)
+    while portion := list(islice(waiting, _AT_ONCE)):
+        yield portion
+        if len(portion) == _AT_ONCE:
+            await asyncio.sleep(0)
 
 
 type_refusal = Callable[[str], Turned | None]

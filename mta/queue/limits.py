@@ -43,7 +43,7 @@ _MOST = 16_384  # paces of sites without attempts at work, and pauses, and count
 
 
 class About(NamedTuple):
-    """What an attempt is about: from which source, to which site and its MX hosts, for which tenant."""
+    """What an attempt is about: from which source, to which site, for which tenant; and the hosts of Aim."""
 
     source: str
     site: str
@@ -52,16 +52,17 @@ class About(NamedTuple):
 
 
 class Aim(NamedTuple):
-    """Where a lane's mail goes: the name of its site, and the MX hosts by which its provider is known."""
+    """Where a lane's mail goes: its site's name, and the most preferred MX hosts, by which the provider is known."""
 
     site: str
     hosts: tuple[str, ...] = ()
 
 
 class Start:
-    """An attempt that was started; where it leaves from may change until it dials (`Limits.leaves_from`)."""
+    """An attempt that was started; what it is about may change until it dials (`Limits.goes_elsewhere`)."""
 
     def __init__(self, about: About, begun: Begun) -> None:
+        self.foreseen = about.site
         self.about = about
         self.begun = begun
 
@@ -91,25 +92,28 @@ class Why(NamedTuple):
     reply: str = ""
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A (source, site) as operators see it. `rate` is messages a second, None: not limited; durations are seconds.
+class SiteRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A site as operators see it: attempts in flight of the connections allowed, lanes with work due.
 
-    `probing`: it is dead, and one attempt sees whether it still is. `tenants_paused`: tenants that are, there.
+    `oldest` is for how long the first of it has been due, of the lanes that have waited for longest; that, and lanes,
+    are not for limits to know. `rate` is messages a second, None: not limited. Durations are seconds: for how long it
+    is dead or paused yet (0: it is not), and since when it said its last `reply`. `probing`: it is dead, and one
+    attempt sees whether it still is. `tenants_paused`: those who are, there.
     """
 
-    source: str
     site: str
-    at_work: int
+    in_flight: int
     connections: int
-    connections_refused: int | None
-    rate: float | None
-    dead_for: float
-    probing: bool
-    paused_for: float
-    paused_because: str
-    tenants_paused: tuple[str, ...]
-    reply: str
-    silent_for: float
+    lanes: int = 0
+    oldest: float = 0.0
+    rate: float | None = None
+    dead_for: float = 0.0
+    probing: bool = False
+    paused_for: float = 0.0
+    paused_because: str = ""
+    tenants_paused: tuple[str, ...] = ()
+    reply: str = ""
+    silent_for: float = 0.0
 
 
 class _Pause(NamedTuple):
@@ -191,10 +195,10 @@ class Limits:
             self._buckets.take(self.facts(about), now)
         return Start(about, self._pace(about).started(now, dials=dials))
 
-    def leaves_from(self, start: Start, source: str, now: float) -> None:
-        """Have an attempt that was started, and has not dialled, leave from another source than was foreseen."""
+    def goes_elsewhere(self, start: Start, about: About, now: float) -> None:
+        """Have an attempt that was started, and has not dialled, use another source or site than was foreseen."""
         self.ended(start, None, now)
-        there = self.started(start.about._replace(source=source), now)
+        there = self.started(about, now)
         start.about, start.begun = there.about, there.begun
 
     def ended(self, start: Start, outcome: Outcome | None, now: float) -> Advice:
@@ -253,8 +257,8 @@ class Limits:
         allowed = (provider and provider.deliveries_per_connection) or most
         return min(most, allowed, (pace and pace.deliveries) or most)
 
-    def rows(self, now: float) -> list[Row]:
-        """Show what is known, in no order."""
+    def rows(self, now: float) -> list[SiteRow]:
+        """Show what is known of each (source, site), in no order."""
         found, tenants = [], dict[str, list[str]]()
         for key, paused in self._pauses.items():
             if key.tenant and paused.until > now:
@@ -262,12 +266,10 @@ class Limits:
         for (source, site), pace in self._shown(now):
             pause = max(self._pauses.get(_PauseKey(each, site, ""), _NO_PAUSE) for each in ("", source))
             found.append(
-                Row(
-                    source=source,
+                SiteRow(
                     site=site,
-                    at_work=pace.window.at_work,
+                    in_flight=pace.window.at_work,
                     connections=pace.window.size,
-                    connections_refused=pace.window.ceiling,
                     rate=pace.rate.rate if pace.rate.rate < math.inf else None,
                     dead_for=max(0.0, pace.window.dead_until - now),
                     paused_for=max(0.0, pause.until - now),

@@ -170,7 +170,7 @@ class Shaping(Section):
             yield "providers", f"{name} is given twice"
 
     def provider(self, hosts: Sequence[str]) -> Provider | None:
-        """Find who runs a site: the first provider that all its hosts belong to."""
+        """Find who runs hosts: the first provider that all of them belong to."""
         if not hosts:
             return None
         return next((each for each in self.providers if all(map(each.runs, hosts))), None)

@@ -1,8 +1,8 @@
 """/admin/v1/queue: what waits, why, and what can be done about it (docs/api.md).
 
 A tenant's key sees and changes that tenant's mail alone: another's ID is answered as one that nobody has (promise 9).
-What walks the queue, or reads the log, is done for one request of each tenant at a time, so that none of them takes the
-process for itself; each walk is in portions between which the loop has its turn.
+What walks the queue, or reads the log, is done for one request of each tenant, and of each operator's key, at a time,
+so that none of them takes the process for itself; each walk is in portions between which the loop has its turn.
 """
 
 import logging
@@ -80,7 +80,7 @@ class _List:
         except ValueError:
             raise Refusal(400, Problem("not an entry's ID", "after")) from None
         desk = self._door.desk
-        async with self._door.desk.turn("walk", who.tenant):
+        async with self._door.desk.turn("walk", who):
             found, following = await page(desk.spool, where, desk.clock.now(), after, limit)
         _answer(resp, {"entries": [entry_record(*each) for each in found], "next": following})
 
@@ -99,7 +99,7 @@ class _Shape:
         except ValueError:
             raise Refusal(400, Problem(f"one of {', '.join(By)}", "by")) from None
         now = self._door.desk.clock.now()
-        async with self._door.desk.turn("walk", who.tenant):
+        async with self._door.desk.turn("walk", who):
             async for entry, _ in meant(self._door.desk.spool, where, now):
                 counting.add(entry, now - made_at(entry.message))
         _answer(resp, counting.shape(limit))
@@ -141,7 +141,7 @@ class _Explain:
         """Say what holds a message or an entry."""
         who = await self._door.who(req)
         try:
-            found = await self._door.desk.explain(id_, who.tenant)
+            found = await self._door.desk.explain(id_, who)
         except NoId as error:
             raise Refusal(404, Problem(str(error))) from None
         if found is None:
@@ -181,7 +181,7 @@ class _Many(_Changing):
         action = self._make(self._door, who, asked)
         confirmed = asked.confirm is not UNSET
         results = dict.fromkeys(("changed", "unchanged", "in_flight", "ended", "busy"), 0)
-        async with desk.turn("walk", who.tenant):
+        async with desk.turn("walk", who):
             now = desk.clock.now()
             counted = await count(desk.spool, where, action, now)
             if asked.confirm is not UNSET:

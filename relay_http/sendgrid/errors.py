@@ -7,12 +7,14 @@ import falcon.asgi
 import msgspec
 
 from mta.accounts.keys import ApiKey
+from mta.queue.desk import TurnTaken
 from mta.spool.interface import Full, SpoolError, Unavailable, Uncertain
 from relay_http.body import Request, discard
 from relay_http.problem import PROBLEM_JSON, Problem, Refusal, TooMuch, busy, problem_json
 
 log = logging.getLogger(__name__)
 
+_TURN_RETRY_AFTER = 10  # seconds
 _SPOOL_RETRY_AFTER = 30  # seconds: a sick spool is reopened and checked, or a person is on the way
 _SERVER_ERROR = Refusal(500, Problem("internal server error"))
 
@@ -67,6 +69,12 @@ async def refuse_spool(req: Request, resp: falcon.asgi.Response, error: SpoolErr
         await refuse(req, resp, busy("service unavailable", _SPOOL_RETRY_AFTER), params)
     else:
         await fail(req, resp, error, params)
+
+
+async def refuse_turn(req: Request, resp: falcon.asgi.Response, _error: TurnTaken, params: object) -> None:
+    """Answer who has another request at what takes long with 429 (RFC 6585 4)."""
+    said = f"another request of yours walks the queue or reads the log, try again in {_TURN_RETRY_AFTER} seconds"
+    await refuse(req, resp, Refusal(429, Problem(said), headers={"Retry-After": str(_TURN_RETRY_AFTER)}), params)
 
 
 async def fail(req: Request, resp: falcon.asgi.Response, error: Exception, _params: object) -> None:

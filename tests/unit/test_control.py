@@ -187,9 +187,17 @@ async def test_nobody_there(tmp_path: Path) -> None:
         await ask(missing, "status", 5)
 
 
+async def test_what_is_said_has_no_path(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(ControlError, match=r"^http cannot be asked: Not a directory$"):
+        await ask(socket_path(tmp_path / "run", "http"), "status", 5)
+
+
 async def test_one_that_hangs(path: Path) -> None:
-    with pytest.raises(NotRunning, match=r"^delivery does not answer within 0\.05 s$"):
+    """Red when it counts as one that is not running: it may do yet what it was asked."""
+    with pytest.raises(ControlError, match=r"^delivery does not answer within 0\.05 s$") as caught:
         await ask(path, "hang", 0.05)
+    assert not isinstance(caught.value, NotRunning)
     assert await ask(path, "nothing", 5) is None
 
 
@@ -213,6 +221,7 @@ async def test_closing_waits_for_nobody(tmp_path: Path) -> None:
 async def _error(path: Path, command: str) -> str:
     with pytest.raises(ControlError) as caught:
         await ask(path, command, 5)
+    assert not isinstance(caught.value, NotRunning)
     return str(caught.value)
 
 

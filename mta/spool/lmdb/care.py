@@ -117,6 +117,7 @@ class _Walk:
         self._hinted: dict[bytes, int] = {}  # tenant and lane -> first second
         self._tallies: Counter[tuple[bytes, str]] = Counter()  # tenant, which number
         self._scheduled: set[bytes] = set()  # messages
+        self._own: Counter[Table] = Counter()  # rows that are where their entries say
         self.counts: dict[str, int] = {}
         self.problems: list[str] = []
 
@@ -212,13 +213,15 @@ class _Walk:
             "held": self._view.get(Table.HELD, key),
         }
         found = [place for place, row in places.items() if row is not None]
+        timer = self._view.get(Table.TIMERS, keys.timer)
+        self._own.update({Table.DUE: "waiting" in found, Table.TIMERS: timer is not None})
         if len(found) != 1:
             self._wrong(f"entry {name}: is {' and '.join(found) or 'neither claimed nor waiting nor held'}")
         elif entry.held != (found == ["held"]):
             self._wrong(f"entry {name}: is {found[0]} and says it is {'' if entry.held else 'not '}held")
         elif found != ["claimed"] and places[found[0]] != revision_bytes(entry):
             self._wrong(f"entry {name}: is {found[0]} in another revision")
-        if self._view.get(Table.TIMERS, keys.timer) is None:
+        if timer is None:
             self._wrong(f"entry {name}: has no timer")
         hinted_at = self._hinted.get(tenant_key(entry.tenant) + keys.due[:LANE_BYTES])
         if "waiting" in found and (hinted_at is None or hinted_at > entry.due_at):
@@ -229,6 +232,18 @@ class _Walk:
             self._count(table.value)
             if self._view.get(Table.ENTRIES, key[-ENTRY_BYTES:] + b"\x00") is None:
                 self._wrong(f"{table.value}: a row without its entry {entry_id_text(key[-ENTRY_BYTES:])}")
+        if table in self._own and self.counts.get(table.value, 0) > self._own[table]:
+            self._name_strays(table)
+
+    def _name_strays(self, table: Table) -> None:
+        """Name rows that are not where their entries say. It reads these once more, so it is for when there are any."""
+        for key in self._keys(table):
+            try:
+                entry = self._view.entry(key[-ENTRY_BYTES:])
+            except SpoolError:  # which was said
+                continue
+            if entry is not None and key not in (entry_keys(entry).due, entry_keys(entry).timer):
+                self._wrong(f"{table.value}: a row of entry {entry.id} that is not where it says")
 
     def _hints(self) -> None:
         for key in self._keys(Table.WAKE):

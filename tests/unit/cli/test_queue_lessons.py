@@ -5,7 +5,9 @@ import time
 from typing import Any
 
 import msgspec
+import pytest
 
+from mta.cli import queue_lessons
 from mta.control import ControlServer, Question, socket_path
 from mta.queue.learned import Learned, Paused
 from mta.queue.lessons import LEARNED, PAUSED, AboutSite
@@ -61,3 +63,23 @@ async def test_delivery_forgets_more_than_what_is_stored(relay: Any) -> None:
     finally:
         await control.close()
     assert (asked, done.record) == ([SITE], {"site": SITE, "result": "forgotten"})
+
+
+async def test_a_delivery_that_does_not_answer_may_forget_yet(relay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red when it counts as one that is down: it is said to be forgotten, and is stored again within the minute."""
+    monkeypatch.setattr(queue_lessons, "_TIMEOUT", 0.05)
+    await asyncio.to_thread(relay.with_spool, learn)
+
+    async def forget(_: AboutSite) -> bool:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    control = ControlServer(socket_path(relay.config.run_dir, "delivery"), {"forget": Question(AboutSite, forget)})
+    await control.start()
+    try:
+        done = await asyncio.to_thread(relay.run, "queue", "forget", SITE)
+    finally:
+        await control.close()
+    assert (done.code, done.out) == (1, "")
+    assert f"does not answer within 0.05 s: whether {SITE} is forgotten is not known, ask again" in done.err
+    assert len((await asyncio.to_thread(relay.run, "queue", "lessons", "--json")).records) == 2

@@ -23,7 +23,7 @@ from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Reach, Result, Scope, Verdict
 from mta.queue import shaping, weights
 from mta.queue.drain import Rates
-from mta.queue.explanation import HeldBy
+from mta.queue.explanation import HeldBy, LaneState
 from mta.queue.job import Job
 from mta.queue.lessons import LEARNED, PAUSED
 from mta.queue.limits import Advice, Aim, Limits, Start
@@ -741,20 +741,44 @@ async def test_large_content_is_collected_as_fast_as_it_is_left_behind(bench: Be
 async def test_it_says_what_holds_a_lane_and_how_quickly_it_drains(bench: Bench) -> None:
     bench.start(connections=2, per_site=1)
     one, two, three = (Lane("acme", MessageClass.NORMAL, f"{name}.test") for name in ("one", "two", "three"))
-    assert bench.dispatcher.lane_state(one).gate is HeldBy.UNSEEN
+
+    def state(lane: Lane) -> LaneState:
+        [found] = bench.dispatcher.lane_states([lane])
+        return found
+
+    assert state(one).gate is HeldBy.UNSEEN
     bench.peer.slow.add("three.test")
     bench.peer.sites |= {"one.test": "mx", "two.test": "mx"}
     await bench.accept("one.test", "one.test", "two.test", "three.test", "four.test")
     await bench.until(lambda: len(bench.peer.begun) == 2)
-    full = bench.dispatcher.lane_state(two)
+    full = state(two)
     assert (full.gate, full.site, full.at_work, full.limit, full.lanes) == (HeldBy.SITE_FULL, "mx", 1, 1, 2)
     assert full.rates == Rates()
-    assert bench.dispatcher.lane_state(three).gate is HeldBy.LOOKUP
+    assert state(three).gate is HeldBy.LOOKUP
     bench.peer.answer.set()
-    await bench.until(lambda: bench.dispatcher.lane_state(three).gate is HeldBy.TURN)
+    await bench.until(lambda: state(three).gate is HeldBy.TURN)
     bench.peer.let_go(1)
     await bench.until(lambda: len(bench.peer.committed) == 1)
-    assert bench.dispatcher.lane_state(two).rates.tenant > 0
+    assert state(two).rates.tenant > 0
+
+
+async def test_a_lane_has_its_tenants_part_of_what_its_site_does(bench: Bench) -> None:
+    """Red when it is divided by the lanes there."""
+    bench.peer.answer.set()
+    lanes = [Lane("flood", MessageClass.NORMAL, f"d{number}.test") for number in range(9)]
+    lanes.append(Lane("light", MessageClass.NORMAL, "light.test"))
+    bench.peer.sites |= {lane.domain: "mx" for lane in lanes}
+    bench.start(connections=1)
+    for lane in lanes:
+        await bench.accept(lane.domain, lane.domain, tenant=lane.tenant)
+    await bench.until(lambda: len(bench.peer.begun) == 1)
+    bench.peer.let_go(1)
+    await bench.until(lambda: len(bench.peer.begun) == 2)
+    states = bench.dispatcher.lane_states(lanes)
+    rated = next(each.rates for each in states if each.rates.lane)
+    assert states[9].rates.site == pytest.approx(rated.lane / 2)
+    assert states[0].rates.site == pytest.approx(rated.lane / 2 / 9)
+    assert states[8].rates.tenant == pytest.approx(states[0].rates.tenant)
 
 
 async def test_who_is_held_hides_no_more_lanes_than_are_known(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

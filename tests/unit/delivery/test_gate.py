@@ -38,6 +38,17 @@ def test_what_an_attempt_met_elsewhere_is_no_lesson_on_the_site_that_was_asked()
     assert each.room("a.test:25", "acme", 0, stays=False) is None
 
 
+def test_what_an_attempt_that_was_sent_to_another_site_met_there_is_booked_there_and_those_who_wait_are_told() -> None:
+    """Red when who waits for room there is not looked at: it may be the only attempt there."""
+    each = gate("rules: [{match: enough, action: hold}]")
+    start = each.started("a.test:25", "acme", stays=False)
+    each._limits.goes_elsewhere(start, start.about._replace(site="b.test:25"), 0.0)
+    assert each.ended(start, outcome("b.test:25")).hold
+    assert list(each.freed()) == ["b.test:25"]
+    rows = {row.site: (row.in_flight, row.reply) for row in each.rows(lambda _: 0, {})}
+    assert rows == {"a.test:25": (0, ""), "b.test:25": (0, "421 4.7.0 enough")}
+
+
 def test_a_route_to_the_hosts_of_a_provider_has_its_limits_and_its_window() -> None:
     """Red when a site is its name and its hosts together: each has its own window."""
     each = gate("providers: [{name: p, mx: [p.test], connections: 2}]")

@@ -43,20 +43,23 @@ class Bench:
         assert self.room(tenant, site) is None
         return self.gate.started(site, tenant, stays=False)
 
-    def ended(self, start: Start, result: Result = TAKEN, source: str | None = None) -> Advice:
+    def ended(
+        self, start: Start, result: Result = TAKEN, source: str | None = None, relay: str = "mx.p.test[192.0.2.1]:25"
+    ) -> Advice:
         name = start.about.source if source is None else source
         outcome = Outcome(
             results=(result,),
             started_at=0.0,
             ended_at=0.0,
             site=start.about.site,
+            relay=relay,
             reach=Reach.TRANSACTION,
             source_name=name,
         )
         return self.gate.ended(start, outcome)
 
     def at_work(self) -> Mapping[str, int]:
-        return {row.source: row.at_work for row in self.limits.rows(self.clock.monotonic())}
+        return {source: pace.window.at_work for (source, _), pace in self.limits._paces.items()}
 
 
 def test_there_is_room_while_one_source_of_the_pool_has_some() -> None:
@@ -72,7 +75,7 @@ def test_an_attempt_that_leaves_from_another_source_is_booked_there() -> None:
     bench = Bench()
     start = bench.started()
     assert bench.at_work() == {"a": 1}
-    bench.limits.leaves_from(start, "b", bench.clock.monotonic())
+    bench.limits.goes_elsewhere(start, start.about._replace(source="b"), bench.clock.monotonic())
     assert (start.about.source, bench.at_work()) == ("b", {"a": 0, "b": 1})
     bench.ended(start, BLOCKED)
     assert [row.parked[0].provider for row in bench.sources.rows() if row.parked] == ["p"]
@@ -105,6 +108,13 @@ async def test_parked_by_a_rule_it_is_after_a_restart_too() -> None:
     after = Sources(settings("a", "b"), bench.spool, bench.clock)  # type: ignore[arg-type]
     await after.start()
     assert [(each.provider, each.ends_at) for each in after.rows()[0].parked] == [("p", bench.clock.now() + 600)]
+
+
+def test_what_a_host_behind_a_providers_says_parks_nothing() -> None:
+    """Red when its words are the provider's: anybody can have an MX of his own behind one of a provider."""
+    bench = Bench()
+    assert bench.ended(bench.started(), BLOCKED, relay="mx.p.test.evil.test[192.0.2.9]:25").park_for
+    assert not any(row.parked for row in bench.sources.rows())
 
 
 def test_a_rule_does_not_shorten_what_an_operator_said() -> None:

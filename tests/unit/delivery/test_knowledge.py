@@ -1,5 +1,7 @@
 """What delivery says when it is asked why an entry does not move."""
 
+from collections.abc import Sequence
+
 import msgspec
 import pytest
 
@@ -18,8 +20,8 @@ class Role:
     stopping = False
     well = True
 
-    def lane_state(self, lane: Lane) -> LaneState:
-        return LaneState(gate=HeldBy.TURN, site=lane.domain)
+    def lane_states(self, lanes: Sequence[Lane]) -> tuple[LaneState, ...]:
+        return tuple(LaneState(gate=HeldBy.TURN, site=lane.domain) for lane in lanes)
 
     def begun_at(self, entries: set[str]) -> dict[str, float]:
         assert entries == {"m.1", "m.2"}

@@ -1,6 +1,7 @@
 """From a domain to the addresses to try: the rules as functions, then whole attempts through DNS."""
 
 import ipaddress
+import time
 from random import Random
 
 import dns.rcode
@@ -15,9 +16,10 @@ from mta.delivery import mx
 from mta.delivery.resolver import Exchanger, Resolver
 from mta.delivery.route import Login, NextHop, Routes, site
 from mta.delivery.trouble import NoWay
-from mta.mail.result import Verdict
-from mta.queue.limits import About, Aim, Start
-from mta.queue.window import Begun
+from mta.mail.reply import Reply
+from mta.mail.result import Outcome, Reach, Result, Verdict
+from mta.queue.limits import About, Aim
+from mta.queue.shaping import parse
 from tests.unit.delivery.peers import ACCEPT, EHLO, QUIT, DnsPeer, Relay, ScriptedServer, config, job
 
 
@@ -291,28 +293,69 @@ async def test_domains_with_the_same_hosts_share_connections():
     assert len(server.heard) == 1
 
 
-async def test_nobody_is_dialled_at_another_site_than_the_one_asked_but_once_in_a_row():
+@pytest.mark.parametrize("full", [True, False])
+async def test_nobody_is_dialled_at_another_site_than_the_one_asked_but_by_its_limits_the_second_time(full: bool):
+    """Red when the second attempt goes wherever the DNS says then: one that alternates is bound by no limit."""
     records = {("rcpt.test", "MX"): ["10 mx.test."], ("mx.test", "A"): ["127.0.0.1"]}
+    shaping = parse("providers: [{name: p, mx: [mx.test], connections: 1, messages: 1/1h}]", "shaping.yaml")
     async with (
         ScriptedServer(EHLO + ACCEPT + ACCEPT + QUIT) as server,
         DnsPeer(records) as peer,
-        Relay(config(port=server.port, allow_private_targets=True), dns=peer.settings) as relay,
+        Relay(config(port=server.port, allow_private_targets=True), dns=peer.settings, shaping=shaping) as relay,
     ):
+        limits, now = relay.attempter._limits, time.monotonic()
         asked = About("", "rcpt.test", "acme")
         # where there was no answer, it is the name of the domain
-        moved = await relay.attempter.attempt(job(), Start(asked, Begun(0.0, 0)))
+        moved = await relay.attempter.attempt(job(), limits.started(asked, now))
         assert told(moved) == (Verdict.DEFERRED, 451, "4.4.3", False)
         assert server.heard == []
         here = f"mx.test:{server.port}"
         assert moved.site == here
+        there = About("", here, "other", ("mx.test",))
+        first = limits.started(there, now) if full else None
         again = job()
         again = msgspec.structs.replace(
             again, entry=msgspec.structs.replace(again.entry, last_reply=str(moved.results[0].reply))
         )
-        for made, about in ((job(), asked._replace(site=here)), (again, asked)):
-            outcome = await relay.attempter.attempt(made, Start(about, Begun(0.0, 0)))
+        start = limits.started(asked, now)
+        outcome = await relay.attempter.attempt(again, start)
+        relay.attempter.settled(again)
+        if full:
+            assert (told(outcome), outcome.retry_after) == (told(moved), None)  # as long as one is at work there
+            limits.ended(first, _taken(here), now)
+            outcome = await relay.attempter.attempt(again, start)
+            assert told(outcome) == told(moved)
+            assert outcome.retry_after == pytest.approx(3600, abs=60)
+            assert (server.heard, start.about) == ([], asked)
+        else:
+            assert outcome.results[0].verdict is Verdict.DELIVERED
+            assert start.about == there._replace(tenant="acme")
+            limits.ended(start, outcome, now)
+            assert limits.when(there, now) == pytest.approx(now + 3600, abs=60)
+        for made in [job(), job()][not full :]:
+            outcome = await relay.attempter.attempt(made, limits.started(there, now))
             relay.attempter.settled(made)
             assert outcome.results[0].verdict is Verdict.DELIVERED
+
+
+def _taken(site: str) -> Outcome:
+    taken = Result(Verdict.DELIVERED, Reply(250, "", "ok"))
+    return Outcome(results=(taken,), started_at=0.0, ended_at=0.0, site=site, reach=Reach.TRANSACTION)
+
+
+async def test_a_site_has_the_provider_of_its_most_preferred_hosts():
+    """Red when one host of its own behind a provider's makes a domain nobody's: no limits, no rules, no warm-up."""
+    for exchangers, expected in (
+        (["10 mx.p.test.", "20 own.test."], "p"),
+        (["10 mx.p.test.", "10 own.test."], ""),
+        (["10 own.test.", "20 mx.p.test."], ""),
+    ):
+        async with (
+            DnsPeer({("rcpt.test", "MX"): exchangers}) as peer,
+            Relay(config(), dns=peer.settings, shaping=parse("providers: [{name: p, mx: [p.test]}]", "s")) as relay,
+        ):
+            aim = await relay.attempter.aim("rcpt.test")
+            assert relay.attempter._limits.provider_of(About("", aim.site, "acme", aim.hosts)) == expected
 
 
 async def test_who_was_greylisted_asks_the_same_host_and_address_first():

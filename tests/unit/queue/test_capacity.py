@@ -1,6 +1,8 @@
 """Whom capacity refuses: what is fair, what is true, and what is no reason."""
 
 import math
+from collections.abc import Mapping
+from itertools import pairwise
 
 import msgspec
 from hypothesis import given, settings
@@ -11,13 +13,13 @@ from mta.queue.capacity import (
     NOBODY,
     UNKNOWN,
     Cause,
+    Court,
     Drain,
     Judgement,
     Pace,
     Refusal,
     Room,
     Standing,
-    judge,
 )
 from mta.spool.interface import Backlog
 
@@ -28,6 +30,11 @@ WIDE = Room(left=1 << 50, headroom=1 << 30)
 
 def standing(messages: int = 0, octets: int = 0, *, pace: Pace = STILL, **fields: float) -> Standing:
     return Standing(backlog=Backlog(messages, octets, untried=messages), pace=pace, **fields)  # type: ignore[arg-type]
+
+
+def judge(tenants: Mapping[str, Standing], room: Room, longest: float, before: Judgement = NOBODY) -> Judgement:
+    court = Court(tenants, room, longest, before)
+    return Judgement(court.refused(tenants), court.others, tenants.keys())
 
 
 def why(judgement: Judgement, tenant: str) -> Cause | None:
@@ -120,6 +127,18 @@ def test_what_comes_in_is_no_pace() -> None:
 def test_what_comes_in_beside_a_pile_that_nobody_may_try_is_no_pace() -> None:
     """Five thousand wait for a site that is dead, and one a minute comes for others."""
     assert drained(*[Backlog(untried=5000, tried=n) for n in range(100)]).tries is None
+
+
+def test_what_comes_and_goes_unevenly_beside_a_pile_that_nobody_may_try_is_no_pace() -> None:
+    """Red when each minute stands for itself: by what waits at its end the pile moved, up in one, down in the next.
+
+    Fifty thousand wait for a dead site, and seven a minute come for others: they would be a backlog of days.
+    """
+    looks = [Backlog(untried=50_000 + 5 * (n % 2), tried=15 * (n // 2) + 5 * (n % 2)) for n in range(100)]
+    assert {after.tried - before.tried for before, after in pairwise(looks)} == {5, 10}
+    assert drained(*looks).tries is None
+    draining = [msgspec.structs.replace(each, untried=each.untried - 4 * each.tried) for each in looks]
+    assert drained(*draining).tries is not None
 
 
 def test_what_ran_dry_is_no_pace() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mta.queue import drain
-from mta.queue.drain import DrainRates, Rates
+from mta.queue.drain import DrainRates, FairParts, Rates
 from mta.spool.records import Lane, MessageClass
 
 LANE = Lane("acme", MessageClass.NORMAL, "one.test")
@@ -52,3 +52,22 @@ def test_those_with_the_latest_attempts_are_remembered(monkeypatch: pytest.Monke
     assert len(drained._lanes._rates) == 10
     assert drained.of(LANE, "mx", 1.0).lane > 0
     assert drained.of(Lane("acme", MessageClass.BULK, "d0.test"), "mx", 1.0).lane == 0
+
+
+lanes = st.builds(Lane, st.sampled_from("abc"), st.sampled_from(MessageClass), st.sampled_from(("x.test", "y.test")))
+
+
+@given(st.sets(lanes, min_size=1))
+def test_fair_parts_make_a_whole(there: set[Lane]) -> None:
+    parts = FairParts(there, {"a": 1.0, "b": 3.0, "c": 0.5}.__getitem__)
+    assert sum(parts.of(lane) for lane in there) == pytest.approx(1.0)
+
+
+def test_who_has_a_thousand_lanes_at_a_site_takes_nothing_of_anothers_part() -> None:
+    """Red when a site's rate is divided by the lanes there: the estimate of a lone message is 500 times too late."""
+    flood = [Lane("flood", MessageClass.NORMAL, f"d{number}.test") for number in range(1000)]
+    bulk, high = (Lane("light", each, "one.test") for each in (MessageClass.BULK, MessageClass.HIGH))
+    parts = FairParts([*flood, high, bulk], {"flood": 1.0, "light": 3.0}.__getitem__)
+    assert parts.of(high) == pytest.approx(3 / 4 * 8 / 9)
+    assert parts.of(bulk) == pytest.approx(3 / 4 * 1 / 9)
+    assert parts.of(flood[0]) == pytest.approx(1 / 4 / 1000)

@@ -118,10 +118,10 @@ def test_a_gate_of_a_lane_can_have_a_time_and_a_reply() -> None:
     ("rates_", "expected"),
     [
         (Rates(lane=1.0, site=8.0, tenant=16.0), (1.0, "lane")),
-        (Rates(site=8.0, tenant=16.0), (2.0, "site")),
-        (Rates(tenant=16.0), (4.0, "tenant")),
+        (Rates(site=8.0, tenant=16.0), (8.0, "site")),
+        (Rates(tenant=16.0), (16.0, "tenant")),
         (Rates(), (0.0, "")),
     ],
 )
 def test_whose_rate_it_is(rates_: Rates, expected: tuple[float, str]) -> None:
-    assert drain_rate(LaneState(gate=HeldBy.TURN, lanes=4, rates=rates_)) == expected
+    assert drain_rate(LaneState(gate=HeldBy.TURN, rates=rates_)) == expected

@@ -11,7 +11,7 @@ import pytest
 
 from mta.accounts import reservations, tenants
 from mta.lab.clock import FakeClock
-from mta.queue.gate import PAUSE, REST, Gate, keep_counted
+from mta.queue.gate import _AT_ONCE, PAUSE, REST, Gate, keep_counted
 from mta.spool.interface import Backlog, Space, Unavailable
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import Keyring
@@ -153,6 +153,30 @@ async def test_who_waits_as_long_as_it_is_told_is_let_in(gate: Gate, spool: Wait
         await busy(gate, clock, 1)
         waited += 1
     assert gate.refusal("slow") is None
+
+
+async def test_a_look_at_a_thousand_tenants_lets_others_have_their_turn(gate: Gate, spool: Waiting) -> None:
+    """Red when all of them are measured, or judged, in one go: eight thousand held the loop for a tenth of a second."""
+    await tenants.change(spool, "acme", most_messages=5)
+    for tenant in ("acme", *[f"t{number}" for number in range(999)]):
+        spool.come(tenant, 10)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    running = asyncio.create_task(others())
+    await asyncio.sleep(0)
+    await gate.look()
+    running.cancel()
+    assert turns > 3 * 1000 / _AT_ONCE
+    turned = gate.refusal("acme")
+    assert turned is not None
+    assert turned.cause == "limit"
+    assert gate.refusal("t998") is None
 
 
 async def test_the_disk_is_kept_for_those_who_hold_little(gate: Gate, spool: Waiting, clock: FakeClock) -> None:

@@ -274,9 +274,9 @@ def test_to_forget_a_site_is_to_begin_again_with_those_at_work_still_counted() -
     attempt(each, GMAIL, said("421 4.7.0 block list"))
     each.forget("gmail")
     assert each.when(GMAIL, 0.0) == 0.0
-    assert each.rows(0.0)[0].at_work == 1
+    assert each.rows(0.0)[0].in_flight == 1
     each.ended(under_way, TAKEN, 1.0)
-    assert each.rows(0.0)[0].at_work == 0
+    assert each.rows(0.0)[0].in_flight == 0
 
 
 def test_to_forget_a_site_is_to_count_anew() -> None:
@@ -302,7 +302,7 @@ def test_a_row_shows_what_keeps_a_site() -> None:
     each = limits("{match: block list, action: pause, of: site, lasts: 600}")
     attempt(each, GMAIL, said("550 5.7.1 you are on our block list"))
     row = each.rows(100.0)[0]
-    assert (row.source, row.site, row.at_work, row.paused_for, row.silent_for) == (*GMAIL[:2], 0, 500.0, 100.0)
+    assert (row.site, row.in_flight, row.paused_for, row.silent_for) == (GMAIL.site, 0, 500.0, 100.0)
     assert row.paused_because == row.reply == "550 5.7.1 you are on our block list"
     assert each.rows(700.0)[0].paused_for == 0.0
 

@@ -21,7 +21,8 @@ from mta.mail.envelope import Envelope, Recipient
 from mta.mail.ids import entry_id, message_id_text, new_message_id
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Verdict
-from mta.queue import actions, selection
+from mta.queue import actions, desk, selection
+from mta.queue.actions import Who
 from mta.queue.answer import Answer
 from mta.queue.desk import EXPLAINED, Desk
 from mta.queue.drain import Rates
@@ -221,21 +222,62 @@ async def test_of_those_that_have_ended_as_many_are_told_as_there_is_room_for(of
     assert explained["more"] == 7
 
 
-async def test_a_tenant_is_not_told_how_busy_a_site_is(office: Office) -> None:
+BUSY = LaneState(
+    gate=HeldBy.SITE_FULL, site="mx.test:25 as us", at_work=7, limit=9, lanes=5, rates=Rates(site=0.5, tenant=0.125)
+)
+
+
+@pytest.mark.parametrize(
+    ("lane", "told"),
+    [
+        (BUSY, ("due; all connections to its site mx.test:25 are in use", None, None, 0.125, "tenant")),
+        (
+            LaneState(
+                gate=HeldBy.SITE_PAUSED, site="mx.test:25", reply="421 4.7.0 no Bob", until=9e9, rates=Rates(1.0)
+            ),
+            ("due; its site mx.test:25 is left alone for a while, after a reply", None, 9e9, 1.0, "lane"),
+        ),
+        (
+            LaneState(
+                gate=HeldBy.TENANT_PAUSED, site="mx.test:25", reply="421 no acme", until=9e9, rates=Rates(0, 2.0)
+            ),
+            (
+                "due; its tenant is kept from its site mx.test:25 for a while, after a reply",
+                "421 no acme",
+                9e9,
+                None,
+                None,
+            ),
+        ),
+    ],
+)
+async def test_a_tenant_is_told_what_holds_it_and_nothing_of_others(
+    office: Office, lane: LaneState, told: tuple[object, ...]
+) -> None:
+    """Red when it has the site's rate, which tells what others send there, or the reply to another's mail."""
     message = await office.accept("a@one.test")
 
     async def answer(_: Asked) -> Says:
-        lane = LaneState(gate=HeldBy.SITE_FULL, site="mx.test", at_work=7, limit=9, lanes=5, rates=Rates(site=1.0))
         return Says(lanes=(lane,), begun_at=(0.0,))
 
     control = ControlServer(office.delivery, {"explain": Question(Asked, answer)})
     await control.start()
     [seen] = (await office.get(f"/{message}/explain"))["entries"]
-    [told] = (await office.get(f"/{message}/explain", "acme"))["entries"]
+    [found] = (await office.get(f"/{message}/explain", "acme"))["entries"]
     await control.close()
-    assert "7 of 9" in seen["why"]
-    assert told["why"] == "due; all connections to its site mx.test are in use"
-    assert told["rate"] == seen["rate"] == 0.2
+    assert ("7 of 9" in seen["why"]) is (lane is BUSY)
+    assert (seen["reply"] or "", seen["site"]) == (lane.reply, lane.site)
+    assert tuple(found[name] for name in ("why", "reply", "next_at", "rate", "rate_of")) == told
+    assert (found["gate"], found["site"]) == (lane.gate, "mx.test:25")
+
+
+async def test_what_is_wrong_with_delivery_is_told_without_a_path(office: Office) -> None:
+    """Red when it names the socket."""
+    message = await office.accept("a@one.test")
+    office.config.run_dir.write_text("")
+    [found] = (await office.get(f"/{message}/explain", "acme"))["entries"]
+    assert (found["gate"], found["delivery"]) == ("delivery_down", "delivery cannot be asked: Not a directory")
+    assert (await office.refused("GET", "/sites"))[:2] == (503, "delivery cannot be asked: Not a directory")
 
 
 async def test_sites_are_shown_to_operators_while_delivery_answers(office: Office) -> None:
@@ -516,10 +558,41 @@ async def test_what_does_not_exist(office: Office) -> None:
 async def test_one_walk_of_a_tenant_at_a_time(office: Office) -> None:
     """And it keeps no other from its own, nor from what takes no walk."""
     message = await office.accept("a@one.test")
-    async with office.desk.turn("walk", "acme"):
+    async with office.desk.turn("walk", Who("another key", "acme")):
         waits = asyncio.create_task(office.get("/shape", "acme"))
         assert (await office.get("/shape", "other"))["total"]["total"] == 0
         assert (await office.get("/shape"))["total"]["total"] == 1
         assert (await office.get(f"/{message}", "acme"))["message"] == message
         assert not waits.done()
     assert (await waits)["total"]["total"] == 1
+
+
+@pytest.mark.parametrize("key", ["acme", "operator"])
+async def test_who_has_a_long_walk_under_way_is_told_to_come_again(
+    office: Office, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Red when it waits for as long as that takes, and when one operator waits for another."""
+    monkeypatch.setattr(desk, "TURN_WAIT", 0.0)
+    message, ended = await office.accept("a@one.test"), await office.accept("b@one.test")
+    await office.post(f"/{ended}/drop")
+    _, office.keys["second"] = await keys.create(office.spool, None, ["manage"], 0.0)
+    hold = {"where": ["domain=one.test"], "confirm": 1}
+    known = await keys.authenticate(office.spool, office.keys[key])
+    assert known is not None
+    who = Who(f"the operator, key {known.id}", known.tenant or "")
+    async with office.desk.turn("walk", who), office.desk.turn("log", who):
+        for method, path, body in (
+            ("GET", "", None),
+            ("GET", "/shape", None),
+            ("GET", f"/{ended}/explain", None),
+            ("POST", "/hold", hold),
+        ):
+            result = await office.ask(method, path, body, key)
+            assert (result.status_code, result.headers["retry-after"]) == (429, "10")
+            assert "another request of yours" in result.json["detail"]
+        assert (await office.get("/shape", "second"))["total"]["total"] == 1
+        assert (await office.get(f"/{message}.1"))["state"] == "queued"
+        assert (await office.ask("POST", f"/{message}/cancel", None, key)).status_code == 429
+        assert (await office.get("/shape", "second"))["total"]["total"] == 0
+    assert (await office.post(f"/{message}/cancel", key=key))["results"][0]["result"] == "cancelled"
+    assert (await office.get(f"/{ended}/explain", key))["entries"][0]["gate"] == "ended"

@@ -13,6 +13,7 @@ from mta.clock import SystemClock
 from mta.spool.interface import Change, SpoolError, Unavailable
 from mta.spool.lmdb.care import backup, compact, verify, verify_structure
 from mta.spool.lmdb.environment import Environment, Table
+from mta.spool.lmdb.keys import ENTRY_BYTES, entry_id_text
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import Keyring
 from tests.contract.spool_contract import CLAIM, NOW, a_message, the_head
@@ -115,6 +116,18 @@ async def test_an_entry_that_is_not_where_it_says_is_named(tmp_path: Path) -> No
     assert [each.partition(": ")[2] for each in verify(tmp_path, KEYRING).problems] == [
         "is claimed and says it is held"
     ]
+
+
+@pytest.mark.parametrize("table", [Table.DUE, Table.TIMERS])
+async def test_a_second_row_of_an_entry_is_named(tmp_path: Path, table: Table) -> None:
+    """Red when it is enough that a row has an entry: a stray one has it tried before its time."""
+    await fill(tmp_path)
+    with at_the_last_row(tmp_path, table) as cursor:
+        key, value = bytes(cursor.key()), bytes(cursor.value())
+        time_at = len(key) - ENTRY_BYTES - 8
+        assert cursor.put(key[:time_at] + bytes(8) + key[-ENTRY_BYTES:], value)
+    said = f"{table.value}: a row of entry {entry_id_text(key[-ENTRY_BYTES:])} that is not where it says"
+    assert verify(tmp_path, KEYRING).problems == [said]
 
 
 @pytest.mark.parametrize("table", [Table.MESSAGES, Table.ENTRIES, Table.CONTENT, Table.EVENTS, Table.RECORDS])
