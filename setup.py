@@ -24,9 +24,9 @@ from setuptools import setup
 COMPILED = {
     "mta/accounts": "senders",
     "mta/content": "compose",
-    "mta/mail": "address event_line headers ids reply",
+    "mta/mail": "address dsn event_line headers ids reply",
     "mta/ingress": "arrival body connection dialog parameters questions replies server session trace",
-    "mta/queue": "acceptance bucket doorbell held limits pace queue rate retry scheduler shares transitions turns "
+    "mta/queue": "acceptance bucket doorbell held limits pace queue rate reports retry scheduler shares transitions turns "
     "window",
     "mta/delivery": "attempt dispatcher gate letter pool signing smtp wire",
     "mta/spool/lmdb": "apart commit content keys log spool steps view writer",

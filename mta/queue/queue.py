@@ -31,7 +31,8 @@ from mta.spool.records import Claim, Entry, Message, Timer, Wish
 
 log = logging.getLogger(__name__)
 
-TIMERS_AT_ONCE = 128  # read together; each may have a DSN to write
+TIMERS_A_RUN = 1024  # whoever runs them looks after other deadlines between two runs
+TIMERS_AT_ONCE = 128  # under way; each may have a DSN to write
 _TIMERS_A_TURN = 16  # of the event loop, which then has others to see to
 _Done = TypeVar("_Done")
 _TRIES = 5  # to change an entry that others change meanwhile
@@ -178,23 +179,39 @@ class Queue:
         return None
 
     async def run_timers(self) -> int:
-        """Do what is due by the entries' own timers: delay notices and expiry. Return how many were done."""
-        now = self._observe()
-        due = await self._spool.timers(now, TIMERS_AT_ONCE)
-        under_way: list[asyncio.Task[int]] = []
-        for first in range(0, len(due), _TIMERS_A_TURN):
-            # The next reports are written while those before are stored.
-            under_way.append(asyncio.create_task(self._run_several(due[first : first + _TIMERS_A_TURN], now)))
-            await asyncio.sleep(0)
-        return sum(await _together(under_way))
+        """Do what is due by the entries' own timers: delay notices and expiry. Return how many were done.
+
+        The next are read, and their reports written, while those before are stored. Tenants have their turns among
+        `TIMERS_AT_ONCE`: no mass of deadlines keeps another's waiting for longer than these take.
+        """
+        begun, turns = set[str](), list[asyncio.Task[int]]()
+        failure: SpoolError | None = None
+        while len(begun) < TIMERS_A_RUN:
+            now = self._observe()
+            try:
+                due = await self._spool.timers(now, _TIMERS_A_TURN, begun)
+            except SpoolError as error:
+                failure = error
+                break
+            if not due:
+                break
+            begun.update([each.entry.id for each in due])
+            turns.append(asyncio.create_task(self._run_several(due, now)))
+            before = len(turns) - TIMERS_AT_ONCE // _TIMERS_A_TURN
+            if before < 0:
+                await asyncio.sleep(0)
+            elif not await _stored(turns[before]):
+                break
+        done = sum(await _together(turns))
+        if failure is not None:
+            raise failure
+        return done
 
     async def _run_several(self, due: Sequence[Due], now: float) -> int:
         return (await _together([self._run_timer(each, now) for each in due])).count(True)
 
     async def _run_timer(self, due: Due, now: float) -> bool:
         entry, message = due.entry, due.message
-        if await self._spool.entry(entry.id) is None:  # it has ended since it was read, and its content with it
-            return False
         if self.overdue(message, entry):
             transition = transitions.expired(message, entry, now)
         elif entry.timer is Timer.DELAY_NOTICE:
@@ -306,6 +323,12 @@ class Queue:
                 log.info("%s", outcome_line(event))
         if dsns:
             self._ring()
+
+
+async def _stored(turn: "asyncio.Task[int]") -> bool:
+    """Wait for a turn to end; tell whether all went well."""
+    await asyncio.wait([turn])
+    return turn.exception() is None
 
 
 async def _together(changes: Sequence[Awaitable[_Done]]) -> list[_Done]:

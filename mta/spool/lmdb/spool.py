@@ -192,10 +192,10 @@ class LmdbSpool:
         with self._view() as view:
             return view.next_due_after(after)
 
-    async def timers(self, now: float, limit: int) -> list[Due]:
-        """Read unclaimed entries whose timer has come, earliest first."""
+    async def timers(self, now: float, limit: int, skip: Collection[str] = ()) -> list[Due]:
+        """Read unclaimed entries whose timer has come, tenants in turn, each's earliest first."""
         with self._view() as view:
-            found, broken = _opened(view, view.timer_rows(now, limit))
+            found, broken = _opened(view, view.timer_rows(now, limit, skip))
         await self._quarantine(Table.TIMERS, broken)
         return found
 
