@@ -128,7 +128,7 @@ def build_dsn(report: DsnReport, limit: int) -> bytes:
     words = _WORDS[report.kind]
     parts = (_human_part(report, words), _status_part(report, words), _returned_part(report, limit))
     boundary = f"=_{report.id}"
-    encoding = "7bit" if all([part.isascii() for part in parts]) else "8bit"
+    encoding = "7bit" if all(part.isascii() for part in parts) else "8bit"
     header = (
         f"From: Mail Delivery System <MAILER-DAEMON@{report.hostname}>",
         f"To: <{_line(report.sender)}>",

@@ -1,12 +1,11 @@
 """Deadlines: how many entries a second expire when more fall due at once than can be ended in their time.
 
-A process of its own: `python -m tests.bench.expiry SENDER MESSAGES DIRECTORY` prints expiries a second. With a sender
-each has a DSN to write; "-" is the null sender. The queue and its spool on disk, with the process that writes to it,
-log and all, as the delivery role has them; nothing else is at work.
+A process of its own: `python -m tests.bench.expiry SENDER MESSAGES DIRECTORY` prints expiries a second, and
+microseconds of CPU that one takes. With a sender each has a DSN to write; "-" is the null sender. The queue and its
+spool on disk, with the process that writes to it, log and all, as the delivery role has them; nothing else is at work.
 """
 
 import asyncio
-import logging
 import os
 import sys
 import time
@@ -25,6 +24,7 @@ from mta.queue.submission import Submission
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Origin
 from mta.spool.sealing import Keyring
+from tests.bench.cpu import of_families
 
 OCTETS = 2000
 _CONTENT = b"From: app@bench.test\r\nSubject: bench\r\n\r\n" + (b"x" * 74 + b"\r\n") * (OCTETS // 76)
@@ -42,9 +42,9 @@ def _submission(number: int, sender: str, now: float) -> Submission:
     )
 
 
-async def _measure(sender: str, messages: int, directory: Path) -> float:
+async def _measure(sender: str, messages: int, directory: Path) -> tuple[float, float]:
     clock, settings = FakeClock(), logs.Settings("text", "info")
-    logging.basicConfig(filename=directory / "log", level=logging.INFO)
+    logs.configure(settings, "delivery", (directory / "log").open("w", encoding="utf-8"), gather=True)
     spool = LmdbSpool(
         directory / "spool", Keyring([os.urandom(32)]), clock, map_size=4 << 30, reserve=0,
         apart=Household("delivery", settings),
@@ -55,16 +55,16 @@ async def _measure(sender: str, messages: int, directory: Path) -> float:
         several = range(first, min(first + _TOGETHER, messages))
         await asyncio.gather(*[queue.accept(_submission(each, sender, clock.now())) for each in several])
     await clock.advance(_LIFETIME + 1)
-    began, done = time.perf_counter(), 0
+    spent, began, done = of_families([os.getpid()]), time.perf_counter(), 0
     while expired := await queue.run_timers():
         done += expired
-    took = time.perf_counter() - began
+    took, spent = time.perf_counter() - began, of_families([os.getpid()]) - spent
     if done != messages:
         raise RuntimeError(f"{done} of {messages} have expired")
     await spool.close()
-    return messages / took
+    return messages / took, 1e6 * spent / messages
 
 
 if __name__ == "__main__":
     sender = "" if sys.argv[1] == "-" else sys.argv[1]
-    print(uvloop.run(_measure(sender, int(sys.argv[2]), Path(sys.argv[3]))))
+    print(*uvloop.run(_measure(sender, int(sys.argv[2]), Path(sys.argv[3]))))
