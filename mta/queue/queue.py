@@ -31,8 +31,8 @@ from mta.spool.records import Claim, Entry, Message, Timer, Wish
 
 log = logging.getLogger(__name__)
 
-TIMERS_A_RUN = 512  # whoever runs them looks after other deadlines between two runs
-TIMERS_AT_ONCE = 128  # under way; each may have a DSN to write
+TIMERS_A_RUN = 1024  # whoever runs them looks after other deadlines between two runs
+TIMERS_AT_ONCE = 256  # under way; each may have a DSN to write
 _TIMERS_A_LOOK = 64  # read together
 _TIMERS_A_TURN = 16  # of the event loop, which then has others to see to
 _Done = TypeVar("_Done")
