@@ -94,6 +94,11 @@ def entry_keys(entry: Entry) -> EntryKeys:
     )
 
 
+def timer_tenant(timer: bytes) -> bytes:
+    """Whose timer it is."""
+    return timer[8 : 8 + TENANT_BYTES]
+
+
 def timer_keys(timer: bytes) -> list[bytes]:
     """Where the timer with this key may stand: an earlier version left the tenant out."""
     return [timer, timer[:8] + timer[-ENTRY_BYTES:]]

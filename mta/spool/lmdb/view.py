@@ -4,6 +4,7 @@ A View lives as long as its transaction, which begins and ends without an await,
 """
 
 import logging
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar, cast
@@ -25,6 +26,7 @@ from mta.spool.lmdb.keys import (
     lane_key,
     milliseconds,
     seconds,
+    timer_tenant,
 )
 from mta.spool.lmdb.log import decode_events
 from mta.spool.records import Claim, Entry, Lane, Message
@@ -217,20 +219,23 @@ class View:
             more = cursor.next()
         return count
 
-    def timer_rows(self, now: float, limit: int, skip: Collection[str]) -> list[bytes]:
+    def timer_rows(self, now: float, limit: int, skip: Collection[str], after: bytes = b"") -> list[bytes]:
         """Find the keys of timers that have come, of entries nobody has claimed: tenants in turn, the earliest first.
 
-        A tenant's timers of one second are together, so that one step passes over a million.
+        The turn is that of the tenant `after` this key. A tenant's timers of one second are together, so that one step
+        passes over a million.
         """
         until, cursor = seconds(now), self.cursor(Table.TIMERS)
         waiting: dict[bytes, list[bytes]] = {}  # by tenant, the beginnings of the keys of each second, in order
         more, looked_at = cursor.first(), 0
         while more and cursor_key(cursor)[:8] <= until and looked_at < _TIMERS_LOOKED_AT:
             together = cursor_key(cursor)[: 8 + TENANT_BYTES]
-            waiting.setdefault(together[8:], []).append(together)
+            waiting.setdefault(timer_tenant(together), []).append(together)
             more = cursor.set_range(together + b"\xff" * ENTRY_BYTES)
             looked_at += 1
-        turns = deque([self._timers_of(each, skip) for each in waiting.values()])
+        tenants = sorted(waiting)
+        first = bisect_right(tenants, after)
+        turns = deque([self._timers_of(waiting[each], skip) for each in tenants[first:] + tenants[:first]])
         rows: list[bytes] = []
         while turns and len(rows) < limit:
             row = next(turns[0], None)

@@ -117,6 +117,18 @@ async def break_entry(spool: LmdbSpool, entry: Entry, *, plain: bytes | None = N
     await spool._writer.submit(change)
 
 
+async def test_tenants_have_their_timers_in_turn_from_look_to_look(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    await spool.accept([a_message(tenant=f"t{n % 10}", timer_at=NOW + n % 10) for n in range(100)])
+    tenants, begun = [], set[str]()
+    for _ in range(5):
+        found = await spool.timers(NOW + 20, 4, begun)
+        begun |= {each.entry.id for each in found}
+        tenants += [each.message.tenant for each in found]
+    assert len(set(tenants[:10])) == len(set(tenants[10:])) == 10
+    await spool.close()
+
+
 async def test_timers_of_an_earlier_version_come_and_go(tmp_path: Path) -> None:
     spool = make(tmp_path)
     many = [a_message(tenant=each, timer_at=NOW + 10) for each in ("acme", "acme", "other", "other")]
