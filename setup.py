@@ -24,10 +24,10 @@ from setuptools import setup
 COMPILED = {
     "mta/accounts": "senders",
     "mta/content": "compose",
-    "mta/mail": "address event_line headers ids reply",
+    "mta/mail": "address dsn event_line headers ids reply",
     "mta/ingress": "arrival body connection dialog parameters questions replies server session trace",
-    "mta/queue": "acceptance bucket doorbell held limits pace queue rate retry scheduler shares transitions turns "
-    "window",
+    "mta/queue": "acceptance bucket doorbell held limits pace queue rate reports retry scheduler shares transitions "
+    "turns window",
     "mta/delivery": "attempt dispatcher gate letter lookout pool signing smtp wire",
     "mta/spool/lmdb": "apart commit content keys log spool steps view writer",
     "relay_http": "auth",

@@ -66,6 +66,7 @@ class _Attempt:
         self.task = asyncio.current_task()
         self.broken_off: Fault | None = None
         self.counted = True
+        self.cut_short = False
         self.letter: Letter | None = None
         self.signed = ""
         self.site = job.entry.destination  # until it is known where that goes
@@ -120,6 +121,7 @@ class _Attempt:
             tls=self.tls,
             signed=self.signed,
             counted=self.counted,
+            broken_off=self.cut_short,
             retry_after=self.retry_after or trouble.hint(results),
         )
 
@@ -435,6 +437,7 @@ class Attempter:
 
     def _broken_off(self, attempt: _Attempt, why: Fault) -> tuple[Result, ...]:
         attempt.counted = attempt.past_dot
+        attempt.cut_short = not attempt.past_dot
         return attempt.everyone(trouble.of_trouble(Trouble(Stage.MAIL, why)))
 
 

@@ -58,9 +58,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     answered 421 to MAIL, 0 if none was; the attempt went on with another. `dialled` is how many connections it
     tried to make. `source` is our address there, `source_name` the configured source that was to be used, ""
     without any. `counted` is False when the attempt failed before anybody could be asked (DNS out): it costs
-    no step of the retry schedule. `retry_after` is the peer's own "try again in", in seconds; `greylisted`: it
-    wants the same again, from the same source at the same address. Times are absolute seconds by the queue's
-    clock.
+    no step of the retry schedule. `broken_off`: by us, before the final dot. `retry_after` is the peer's own "try
+    again in", in seconds; `greylisted`: it wants the same again, from the same source at the same address. Times are
+    absolute seconds by the queue's clock.
     """
 
     results: tuple[Result, ...]
@@ -77,5 +77,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     policy: str = ""
     signed: str = ""
     counted: bool = True
+    broken_off: bool = False
     retry_after: float | None = None
     greylisted: bool = False

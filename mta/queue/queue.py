@@ -31,7 +31,9 @@ from mta.spool.records import Claim, Entry, Message, Timer, Wish
 
 log = logging.getLogger(__name__)
 
-TIMERS_AT_ONCE = 128  # read together; each may have a DSN to write
+TIMERS_A_RUN = 1024  # whoever runs them looks after other deadlines between two runs
+TIMERS_AT_ONCE = 256  # under way; each may have a DSN to write
+_TIMERS_A_LOOK = 64  # read together
 _TIMERS_A_TURN = 16  # of the event loop, which then has others to see to
 _Done = TypeVar("_Done")
 _TRIES = 5  # to change an entry that others change meanwhile
@@ -178,23 +180,46 @@ class Queue:
         return None
 
     async def run_timers(self) -> int:
-        """Do what is due by the entries' own timers: delay notices and expiry. Return how many were done."""
-        now = self._observe()
-        due = await self._spool.timers(now, TIMERS_AT_ONCE)
-        under_way: list[asyncio.Task[int]] = []
+        """Do what is due by the entries' own timers: delay notices and expiry. Return how many were done.
+
+        The next are read, and their reports written, while those before are stored. Tenants have their turns: no mass
+        of deadlines keeps another's waiting for longer than those take that are under way.
+        """
+        begun, turns = set[str](), list[asyncio.Task[int]]()
+        failure: SpoolError | None = None
+        while len(begun) < TIMERS_A_RUN:
+            now = self._observe()
+            try:
+                due = await self._spool.timers(now, _TIMERS_A_LOOK, begun)
+            except SpoolError as error:
+                failure = error
+                break
+            begun.update([each.entry.id for each in due])
+            if not due or not await self._begin(due, now, turns):
+                break
+        done = sum(await _together(turns))
+        if failure is not None:
+            raise failure
+        return done
+
+    async def _begin(self, due: Sequence[Due], now: float, turns: "list[asyncio.Task[int]]") -> bool:
+        """Begin with timers, `TIMERS_AT_ONCE` being under way at most; False if those before could not be stored."""
         for first in range(0, len(due), _TIMERS_A_TURN):
-            # The next reports are written while those before are stored.
-            under_way.append(asyncio.create_task(self._run_several(due[first : first + _TIMERS_A_TURN], now)))
-            await asyncio.sleep(0)
-        return sum(await _together(under_way))
+            turns.append(asyncio.create_task(self._run_several(due[first : first + _TIMERS_A_TURN], now)))
+            before = len(turns) - TIMERS_AT_ONCE // _TIMERS_A_TURN
+            if before < 0:
+                await asyncio.sleep(0)
+                continue
+            await asyncio.wait([turns[before]])
+            if turns[before].exception() is not None:
+                return False
+        return True
 
     async def _run_several(self, due: Sequence[Due], now: float) -> int:
         return (await _together([self._run_timer(each, now) for each in due])).count(True)
 
     async def _run_timer(self, due: Due, now: float) -> bool:
         entry, message = due.entry, due.message
-        if await self._spool.entry(entry.id) is None:  # it has ended since it was read, and its content with it
-            return False
         if self.overdue(message, entry):
             transition = transitions.expired(message, entry, now)
         elif entry.timer is Timer.DELAY_NOTICE:

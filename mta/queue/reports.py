@@ -31,7 +31,7 @@ async def report(
             recipients=tuple(_told(each, entry) for each in reported),
             message_id=message.id,
             arrived_at=message.accepted_at,
-            content=await _original(spool, message),
+            content=await _original(spool, message, entry),
             size=message.size,
             envid=message.envid,
             ret=message.ret,
@@ -70,9 +70,19 @@ def _told(reported: Reported, entry: Entry) -> DsnRecipient:
     )
 
 
-async def _original(spool: Spool, message: Message) -> bytes:
+async def _original(spool: Spool, message: Message, entry: Entry) -> bytes:
     try:
         return await spool.content(message, FULL_LIMIT)
     except SpoolError as error:
-        log.error("message=%s doing=report-without-original error=%s", message.id, error)
-        return b""
+        failure = error
+    # one that has ended since it was read has taken its content with it, and its report will not be stored
+    if await _is_there(spool, entry):
+        log.error("message=%s doing=report-without-original error=%s", message.id, failure)
+    return b""
+
+
+async def _is_there(spool: Spool, entry: Entry) -> bool:
+    try:
+        return await spool.entry(entry.id) is not None
+    except SpoolError:
+        return True

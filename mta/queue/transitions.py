@@ -119,7 +119,6 @@ def attempted(job: Job, outcome: Outcome, now: float, retry: Retry, random: Call
             failed.append(Reported(each, result.reply, result.remote))
         if state is State.DELIVERED and _tells_relayed(job.message, result, each.recipient, now):
             relayed.append(Reported(each, result.reply, result.remote))
-    last = _worst(outcome.results)
     after = msgspec.structs.replace(
         entry,
         recipients=tuple(recipients),
@@ -127,12 +126,17 @@ def attempted(job: Job, outcome: Outcome, now: float, retry: Retry, random: Call
         attempts=job.claim.attempt,
         steps=steps,
         events=telling.number,
-        last_reply=str(last.reply)[:512] if last else "",
-        last_relay=outcome.relay,
         last_attempt_at=now,
-        again_at=outcome.relay if outcome.greylisted else "",
-        again_from=outcome.source_name if outcome.greylisted else "",
     )
+    if not (outcome.broken_off and entry.last_reply):  # it tells less than the attempt before it
+        last = _worst(outcome.results)
+        after = msgspec.structs.replace(
+            after,
+            last_reply=str(last.reply)[:512] if last else "",
+            last_relay=outcome.relay,
+            again_at=outcome.relay if outcome.greylisted else "",
+            again_from=outcome.source_name if outcome.greylisted else "",
+        )
     return Transition(
         after=after,
         events=tuple(telling.events),

@@ -187,8 +187,11 @@ class Spool(Protocol):
     async def change(self, change: Change) -> bool:
         """Change an entry nobody has claimed; False (and no change) if it is claimed or not as before."""
 
-    async def timers(self, now: float, limit: int) -> list[Due]:
-        """Read unclaimed entries whose timer has come, earliest first."""
+    async def timers(self, now: float, limit: int, skip: Collection[str] = ()) -> list[Due]:
+        """Read up to `limit` unclaimed entries whose timer has come, tenants in turn, each's earliest first.
+
+        Entry ids in `skip` (changes on their way) are passed over.
+        """
 
     async def next_timer_at(self, after: float) -> float | None:
         """Return when the first timer after `after` comes; None when there is none."""

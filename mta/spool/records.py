@@ -93,7 +93,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     @property
     def size(self) -> int:
         """Octets of content."""
-        return sum(segment.size for segment in self.segments)
+        segments = self.segments
+        return segments[0].size if len(segments) == 1 else sum(segment.size for segment in segments)
 
 
 class Timer(IntEnum):

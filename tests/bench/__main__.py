@@ -14,20 +14,23 @@ from typing import get_args
 import uvloop
 
 from tests.bench.contest import Bench, contest
-from tests.bench.figures import Cell
+from tests.bench.figures import Cell, Expiry
 from tests.bench.haraka import PACKAGE
 from tests.bench.orders import Load, Malfunction
 from tests.bench.report import Found, save
 from tests.bench.sending import sending
 from tests.bench.servers import Contest
 from tests.bench.sink import Sink
+from tests.interop.peers import disk_directory
 
-_CONTESTS = (*get_args(Contest), "http", "client")
+_CONTESTS = (*get_args(Contest), "http", "client", "expiry")
 _ALL = {"sessions": (1, 20, 200), "octets": (2_000, 50_000, 1_000_000), "destinations": (1, 1000)}
 _USUAL = {"sessions": (20,), "octets": (2_000,), "destinations": (1,)}
 _QUICK = 10  # times fewer messages
 _CLIENT_MESSAGES = 10_000
 _CLIENT_SECONDS = 60.0
+_EXPIRIES = 8_000
+_EXPIRY_SECONDS = 120.0
 
 
 def _arguments() -> argparse.Namespace:
@@ -69,6 +72,11 @@ async def _measure(given: argparse.Namespace, found: Found) -> None:
             print("bench: delivery/smtp alone", file=sys.stderr)
             for connections in (1, 20) * rounds:
                 found.clients.setdefault(connections, []).append(await _client(sink, connections, shrink))
+        if "expiry" in given.only:
+            print("bench: deadlines", file=sys.stderr)
+            for sender in ("-", "app@bench.test") * rounds:
+                kind = "without a DSN" if sender == "-" else "with a DSN each"
+                found.expiries.setdefault(kind, []).append(await _expiry(sender, shrink))
         cells = _cells(given)
         for number, cell in enumerate(cells, 1):
             print(f"bench: {cell} ({number} of {len(cells)})", file=sys.stderr)
@@ -83,18 +91,33 @@ async def _measure(given: argparse.Namespace, found: Found) -> None:
 
 
 async def _client(sink: Sink, connections: int, shrink: int) -> float:
-    command = ["-m", "tests.bench.client", str(sink.address), str(connections), str(_CLIENT_MESSAGES // shrink)]
+    (microseconds,) = await _alone(
+        "client", str(sink.address), str(connections), str(_CLIENT_MESSAGES // shrink), seconds=_CLIENT_SECONDS
+    )
+    return microseconds
+
+
+async def _expiry(sender: str, shrink: int) -> Expiry:
+    with disk_directory("bench") as directory:
+        return Expiry(
+            *await _alone("expiry", sender, str(_EXPIRIES // shrink), str(directory), seconds=_EXPIRY_SECONDS)
+        )
+
+
+async def _alone(module: str, *arguments: str, seconds: float) -> list[float]:
+    """Run one of our modules in a process of its own, and return the figures that it prints."""
+    command = ["-m", f"tests.bench.{module}", *arguments]
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
     try:
-        async with asyncio.timeout(_CLIENT_SECONDS):
+        async with asyncio.timeout(seconds):
             said, _ = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode:
-        raise Malfunction("delivery/smtp alone has failed")
-    return float(said)
+        raise Malfunction(f"tests.bench.{module} has failed")
+    return [float(each) for each in said.split()]
 
 
 def main() -> int:
@@ -102,7 +125,7 @@ def main() -> int:
     if given.all and not PACKAGE.exists():
         print("bench: Haraka is not there: scripts/setup bench", file=sys.stderr)
         return 1
-    began, found = datetime.now(UTC), Found([], [], {}, [])
+    began, found = datetime.now(UTC), Found([], [], {}, {}, [])
     try:
         uvloop.run(_measure(given, found))
     except (Malfunction, RuntimeError, OSError) as error:

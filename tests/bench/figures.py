@@ -34,6 +34,13 @@ class Cell(NamedTuple):
         return size if self.destinations == 1 else f"{size} to {self.destinations:,}"
 
 
+class Expiry(NamedTuple):
+    """Deadlines alone: entries that expired in a second, and microseconds of CPU that one took."""
+
+    rate: float
+    cpu: float
+
+
 class Run(NamedTuple):
     """One measured run: seconds until the last message was accepted, and until it had arrived (None: it is to wait).
 

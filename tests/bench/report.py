@@ -1,16 +1,17 @@
 """What is told of the figures: tables, what we want beside what was found, a file with every run."""
 
+import itertools
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from tests.bench.figures import Median, Posted, Run, medians, posted_medians
+from tests.bench.figures import Expiry, Median, Posted, Run, medians, posted_medians
 from tests.bench.servers import RIVALS, Contest
 from tests.interop.relay import ROOT
 
@@ -36,8 +37,10 @@ _RATIOS: dict[tuple[Contest, str], float] = {
 }  # fmt: skip
 
 
-def lines(found: Iterable[Median], posted: Iterable[Posted], client: float | None) -> Iterator[Line]:
-    """Compare with what we want: Fairlead's ratios, 20 sessions, 2 KB, one domain; HTTP; the SMTP client alone."""
+def lines(
+    found: Iterable[Median], posted: Iterable[Posted], client: float | None, expiries: Mapping[str, float]
+) -> Iterator[Line]:
+    """Compare with what we want: Fairlead's ratios, 20 sessions, 2 KB, one domain; HTTP; SMTP client; deadlines."""
     for each in found:
         if each.server == "Fairlead" and each.cell[1:] == (20, 2_000, 1):
             rate = each.relayed or each.accepted
@@ -52,6 +55,8 @@ def lines(found: Iterable[Median], posted: Iterable[Posted], client: float | Non
             yield Line(f"HTTP, accepted, {run.waiting:,} waiting", 2500, run.messages / run.accepted, "/s")
     if client is not None:
         yield Line("delivery/smtp alone, CPU a message", 60, client, "µs", at_most=True)
+    for kind, rate in expiries.items():
+        yield Line(f"deadlines, expired {kind}", 2000, rate, "/s")
 
 
 class Found(NamedTuple):
@@ -60,6 +65,7 @@ class Found(NamedTuple):
     runs: list[Run]
     posted: list[Posted]
     clients: dict[int, list[float]]  # delivery/smtp alone: microseconds a message, by connections
+    expiries: dict[str, list[Expiry]]  # deadlines alone, with and without a DSN
     failures: list[str]  # why something is missing
 
     def tables(self) -> Iterator[str]:
@@ -72,11 +78,14 @@ class Found(NamedTuple):
         if self.clients:
             rows = [(str(each), f"{median(times):.0f}", f"{max(times):.0f}") for each, times in self.clients.items()]
             yield _table(("delivery/smtp alone: connections", "CPU µs", "worst"), rows)
+        if self.expiries:
+            yield _table(("deadlines", "expired/s", "CPU µs"), itertools.starmap(_expiry_row, self.expiries.items()))
         client = median(self.clients[1]) if self.clients else None
+        rates = {kind: median([each.rate for each in runs]) for kind, runs in self.expiries.items()}
         wanted = [
             (each.what, f"{'≤' if each.at_most else '≥'} {each.wanted:,.0f} {each.unit}", f"{each.found:,.1f}",
              "yes" if each.reached else "**no**")
-            for each in lines(found, posted, client)
+            for each in lines(found, posted, client, rates)
         ]  # fmt: skip
         if wanted:
             yield _table(("what", "wanted", "found", "reached"), wanted)
@@ -117,6 +126,11 @@ def _posted_row(each: Posted) -> tuple[str, ...]:
     )
 
 
+def _expiry_row(kind: str, runs: Sequence[Expiry]) -> tuple[str, ...]:
+    rates, cpu = [each.rate for each in runs], [each.cpu for each in runs]
+    return kind, f"{median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})", f"{median(cpu):.0f}"
+
+
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     everything = [head, *rows]
     widths = [max(map(len, column)) for column in zip(*everything, strict=True)]
@@ -135,6 +149,7 @@ def save(found: Found, at: datetime) -> Path:
         "versions": {"python": platform.python_version(), "postfix": _said("postconf", "-h", "mail_version")},
         "failures": found.failures,
         "delivery_smtp_alone": found.clients,
+        "deadlines": {kind: [run._asdict() for run in runs] for kind, runs in found.expiries.items()},
         "http": [run._asdict() for run in found.posted],
         "mail": [{**run._asdict(), "cell": run.cell._asdict()} for run in found.runs],
     }

@@ -259,6 +259,23 @@ class SpoolContract:
         await spool.close()
         await other.close()
 
+    async def test_timers_come_tenants_in_turn(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        many = [a_message(tenant="flood", timer_at=NOW + n // 10) for n in range(30)]
+        later = [a_message(tenant="flood", timer_at=NOW + 50)]
+        others = [a_message(tenant=each, timer_at=NOW + 30) for each in ("a", "b", "b")]
+        await spool.accept([*many, *later, *others])
+        found = await spool.timers(NOW + 40, 6)
+        assert sorted(each.message.tenant for each in found[:3]) == ["a", "b", "flood"]
+        assert sorted(each.message.tenant for each in found) == ["a", "b", "b", "flood", "flood", "flood"]
+        skip = {each.entry.id for each in found}
+        more = await spool.timers(NOW + 40, 100, skip)
+        assert {each.message.id for each in (*found, *more)} == {each.message.id for each in (*many, *others)}
+        assert len(more) == 27
+        firsts = [each.entry.timer_at for each in (*found, *more) if each.message.tenant == "flood"]
+        assert firsts == sorted(firsts)
+        await spool.close()
+
     async def test_a_held_entry_is_in_no_lane_and_its_timer_comes(self, open_spool: OpenSpool) -> None:
         spool = await open_spool()
         accepted = a_message(timer_at=NOW + 100)

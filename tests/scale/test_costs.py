@@ -84,13 +84,27 @@ async def test_a_look_reads_no_more_with_a_backlog(tmp_path: Path, shape: Shape)
     looks: dict[str, Callable[[View], object]] = {
         "lanes": lambda view: view.due_lanes(now, _LOOK, {}, (), (), {}),
         "heads": lambda view: view.due_rows(lane, now, _LOOK, ()),
-        "timers due": lambda view: view.timer_rows(now, _LOOK),
+        "timers due": lambda view: view.timer_rows(now, _LOOK, ()),
         "next timer": lambda view: view.next_timer_after(now),
         "next due": lambda view: view.next_due_after(now),
     }
     assert {name: steps(many, look) for name, look in looks.items()} == {
         name: steps(few, look) for name, look in looks.items()
     }
+
+
+async def test_a_look_for_timers_steps_over_a_mass_of_them(tmp_path: Path) -> None:
+    few, many = await filled(tmp_path / "few", FEW, Shape.ONE), await filled(tmp_path / "many", MANY, Shape.ONE)
+    all_over = time.time() + 1e7
+
+    def seconds_of(directory: Path) -> int:  # in which something falls due: of one tenant
+        return steps(directory, lambda view: view.timer_rows(all_over, 0, ())) - 1
+
+    def read(directory: Path) -> int:
+        return steps(directory, lambda view: view.timer_rows(all_over, _LOOK, ())) - seconds_of(directory)
+
+    assert seconds_of(many) < MANY / 10
+    assert read(few) == read(many)
 
 
 async def test_how_many_are_ahead_is_counted_up_to_a_limit(tmp_path: Path) -> None:

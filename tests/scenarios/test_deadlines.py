@@ -79,6 +79,40 @@ async def test_broken_off_at_its_deadline(story: Story) -> None:
     assert events[1].at - events[0].at <= 65
 
 
+async def test_broken_off_at_its_deadline_and_returned_with_the_last_reply(story: Story) -> None:
+    mute, connections = asyncio.Event(), 0
+
+    async def put_off_and_then_say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        if connections == 1:
+            for reply in (b"220 hello", b"250-hello\r\n250 DELIVERBY", b"451 4.3.0 not now", b"221 bye"):
+                writer.write(reply + b"\r\n")
+                await reader.readline()
+        else:
+            mute.set()
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(put_off_and_then_say_nothing, "127.0.0.3", story.lab.mx_port)
+    story.lab.zone.set("mute.test", "MX", "10 mute.lab.test.")
+    story.lab.zone.set("mute.lab.test", "A", "127.0.0.3")
+    async with server:
+        await story.send("a@mute.test", mail_options=["BY=60;R"])
+        await story.count("deferred", 1)
+        await story.clock.advance(40)
+        await asyncio.wait_for(mute.wait(), 10)
+        await story.clock.advance(21)
+        await story.count("deferred", 2)
+    await story.clock.advance(HOUR)
+    await story.count("delivered", 1)  # the report
+    expired = next(each for each in await story.events() if each.type == "expired")
+    assert expired.reply == "451 4.3.0 not now"
+    assert expired.relay.startswith("mute.lab.test[127.0.0.3]")
+    (dsn,) = await story.arrived(1)
+    assert b"delivery time expired; last reply: 451 4.3.0 not now" in dsn.content.replace(b"\r\n ", b" ")
+
+
 async def test_broken_off_at_its_deadline_while_the_relay_drains(story: Story) -> None:
     async with under_way(story):
         draining = asyncio.create_task(story.delivery.drain(HOUR))

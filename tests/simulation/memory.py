@@ -262,9 +262,14 @@ class MemorySpool:
         await self._committed()
         return done
 
-    async def timers(self, now: float, limit: int) -> list[Due]:
-        come = self._stored.timers[: bisect_right(self._stored.timers, (now, "~"))]
-        return [self._due(entry_id) for _, entry_id in come if entry_id not in self._stored.claims][:limit]
+    async def timers(self, now: float, limit: int, skip: Collection[str] = ()) -> list[Due]:
+        by_tenant: dict[str, list[Due]] = defaultdict(list)
+        for _, entry_id in self._stored.timers[: bisect_right(self._stored.timers, (now, "~"))]:
+            if entry_id not in self._stored.claims and entry_id not in skip:
+                due = self._due(entry_id)
+                by_tenant[due.entry.tenant].append(due)
+        in_turn = zip_longest(*by_tenant.values())
+        return [each for turn in in_turn for each in turn if each is not None][:limit]
 
     async def next_timer_at(self, after: float) -> float | None:
         return _first_after(self._stored.timers, after)

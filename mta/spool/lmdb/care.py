@@ -28,6 +28,7 @@ from mta.spool.lmdb.keys import (
     message_key,
     revision_bytes,
     tenant_key,
+    timer_keys,
 )
 from mta.spool.lmdb.tally import COUNTED, COUNTING, backlog_of, untried
 from mta.spool.lmdb.view import View, cursor_key
@@ -116,7 +117,8 @@ class _Walk:
         self._referred: dict[bytes, int] = {}
         self._hinted: dict[bytes, int] = {}  # tenant and lane -> first second
         self._tallies: Counter[tuple[bytes, str]] = Counter()  # tenant, which number
-        self._scheduled: set[bytes] = set()  # messages
+        self._found: dict[bytes, tuple[int, bool]] = {}  # messages that can be read -> octets, whether scheduled
+        self._counted = b""  # the message whose entries are being met
         self._own: Counter[Table] = Counter()  # rows that are where their entries say
         self.counts: dict[str, int] = {}
         self.problems: list[str] = []
@@ -170,11 +172,7 @@ class _Walk:
 
     def _message(self, message: Message) -> None:
         self._count("octets", message.size)
-        tenant = tenant_key(message.tenant)
-        self._tallies[tenant, "messages"] += 1
-        self._tallies[tenant, "octets"] += message.size
-        if message.scheduled:
-            self._scheduled.add(message_key(message.id))
+        self._found[message_key(message.id)] = message.size, message.scheduled
         self._referred.update((each.content, page_count(each.size)) for each in message.segments)
         try:
             self._view.content(message, message.size)
@@ -200,8 +198,7 @@ class _Walk:
                 self._entry(name, key[:ENTRY_BYTES], entry)
 
     def _entry(self, name: str, key: bytes, entry: Entry) -> None:
-        fresh = untried(entry, scheduled=key[:MESSAGE_BYTES] in self._scheduled)
-        self._tallies[tenant_key(entry.tenant), "untried"] += fresh
+        self._tally(key[:MESSAGE_BYTES], entry)
         if self._view.get(Table.MESSAGES, key[:16] + b"\x00") is None:
             self._wrong(f"entry {name}: has no message")
         if not entry.waiting:
@@ -213,19 +210,30 @@ class _Walk:
             "held": self._view.get(Table.HELD, key),
         }
         found = [place for place, row in places.items() if row is not None]
-        timer = self._view.get(Table.TIMERS, keys.timer)
-        self._own.update({Table.DUE: "waiting" in found, Table.TIMERS: timer is not None})
+        timed = any(self._view.get(Table.TIMERS, each) is not None for each in timer_keys(keys.timer))
+        self._own.update({Table.DUE: "waiting" in found, Table.TIMERS: timed})
         if len(found) != 1:
             self._wrong(f"entry {name}: is {' and '.join(found) or 'neither claimed nor waiting nor held'}")
         elif entry.held != (found == ["held"]):
             self._wrong(f"entry {name}: is {found[0]} and says it is {'' if entry.held else 'not '}held")
         elif found != ["claimed"] and places[found[0]] != revision_bytes(entry):
             self._wrong(f"entry {name}: is {found[0]} in another revision")
-        if timer is None:
+        if not timed:
             self._wrong(f"entry {name}: has no timer")
         hinted_at = self._hinted.get(tenant_key(entry.tenant) + keys.due[:LANE_BYTES])
         if "waiting" in found and (hinted_at is None or hinted_at > entry.due_at):
             self._wrong(f"entry {name}: no hint leads to its lane")
+
+    def _tally(self, message: bytes, entry: Entry) -> None:
+        """Count what waits as counting.py does: what cannot be read is out of the way."""
+        if message not in self._found:
+            return
+        tenant, (size, scheduled) = tenant_key(entry.tenant), self._found[message]
+        self._tallies[tenant, "untried"] += untried(entry, scheduled=scheduled)
+        if message != self._counted:
+            self._counted = message
+            self._tallies[tenant, "messages"] += 1
+            self._tallies[tenant, "octets"] += size
 
     def _rows_have_entries(self, table: Table) -> None:
         for key in self._keys(table):
@@ -242,7 +250,10 @@ class _Walk:
                 entry = self._view.entry(key[-ENTRY_BYTES:])
             except SpoolError:  # which was said
                 continue
-            if entry is not None and key not in (entry_keys(entry).due, entry_keys(entry).timer):
+            if entry is None:
+                continue
+            keys = entry_keys(entry)
+            if key not in (keys.due, *timer_keys(keys.timer)):
                 self._wrong(f"{table.value}: a row of entry {entry.id} that is not where it says")
 
     def _hints(self) -> None:

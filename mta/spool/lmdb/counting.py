@@ -1,6 +1,7 @@
 """Counting a spool of which it is not known what each tenant has waiting: an operation, done again until it is done."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from mta.spool.interface import SpoolError
 from mta.spool.lmdb.commit import Group
@@ -14,6 +15,7 @@ from mta.spool.sealing import Keyring
 
 _MESSAGES = 100  # at a time, or as many entries: they are opened while everybody else who writes waits
 _ROWS = 500  # of tenants, at a time
+_Record = TypeVar("_Record")
 
 
 class CountBacklog(Operation, frozen=True, array_like=True, tag=True):
@@ -47,7 +49,10 @@ def _count(group: Group) -> bool:
 
 
 def _portion(view: View, after: bytes) -> tuple[list[tuple[Message, int]], bytes | None]:
-    """Read messages behind the one named, with how many entries wait to be tried; and the last one, None at the end."""
+    """Read messages behind the one named, with how many entries wait to be tried; and the last one, None at the end.
+
+    What cannot be read is out of the way, and does not wait: an entry, and a message without any other.
+    """
     found: list[tuple[Message, int]] = []
     messages, entries = view.cursor(Table.MESSAGES), view.cursor(Table.ENTRIES)
     seen, last = 0, after
@@ -56,20 +61,24 @@ def _portion(view: View, after: bytes) -> tuple[list[tuple[Message, int]], bytes
         if seen >= _MESSAGES:
             return found, last
         last = cursor_key(messages)[:MESSAGE_BYTES]
-        waiting = 0
-        try:
-            message = view.message(last)
-            there = entries.set_range(last)
-            while there and cursor_key(entries).startswith(last):
-                entry = view.entry(cursor_key(entries)[:ENTRY_BYTES])
-                if entry is not None and message is not None:
-                    waiting += untried(entry, scheduled=message.scheduled)
-                seen += 1
-                there = entries.set_range(cursor_key(entries)[:ENTRY_BYTES] + b"\xff")
-        except SpoolError:
-            message = None
-        if message is not None:
-            found.append((message, waiting))
+        message, waiting, fresh = _readable(view.message, last), 0, 0
+        there = entries.set_range(last)
+        while there and cursor_key(entries).startswith(last):
+            entry = _readable(view.entry, cursor_key(entries)[:ENTRY_BYTES])
+            if entry is not None and message is not None:
+                waiting += 1
+                fresh += untried(entry, scheduled=message.scheduled)
+            seen += 1
+            there = entries.set_range(cursor_key(entries)[:ENTRY_BYTES] + b"\xff")
+        if message is not None and waiting:
+            found.append((message, fresh))
         seen += 1
         more = messages.set_range(last + b"\xff")
     return found, None
+
+
+def _readable(read: Callable[[bytes], _Record | None], key: bytes) -> _Record | None:
+    try:
+        return read(key)
+    except SpoolError:
+        return None

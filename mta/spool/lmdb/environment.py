@@ -43,7 +43,7 @@ class Table(StrEnum):
     WAKE = "wake"  # tenant, second u64, lane -> nothing: every lane has one with the second of its head
     HELD = "held"  # message id, number -> revision, as in `due`: what is held instead of waiting in a lane
     CLAIMS = "claims"  # message id, number -> Claim
-    TIMERS = "timers"  # second u64, message id, number -> nothing
+    TIMERS = "timers"  # second u64, tenant, message id, number -> nothing; an earlier version had no tenant there
     EVENTS = "events"  # sequence of the last u64, page u8 -> sealed Events
     RECORDS = "records"  # kind, name hash, page u8 -> sealed named record
     LOOSE = "loose"  # content id -> pages u32, since u64: content that no message refers to (yet or any more)

@@ -66,8 +66,9 @@ def seconds(at: float) -> bytes:
 
 
 class EntryKeys(NamedTuple):
-    """Where an entry stands: its record; in its lane; the deadline's own index, not before the timer's second;
-    and the hint that finds the lane while the entry is its head, one key however many entries wait there.
+    """Where an entry stands: its record; in its lane; the deadline's own index, not before the timer's second, in which
+    a tenant's are together; and the hint that finds the lane while the entry is its head, one key however many entries
+    wait there.
     """
 
     entry: bytes
@@ -83,14 +84,24 @@ def wake_key(lane: Lane, due_at: float) -> bytes:
 
 def entry_keys(entry: Entry) -> EntryKeys:
     """The keys of an entry as it is."""
-    key = entry_key(entry)
+    key, tenant = entry_key(entry), tenant_key(entry.tenant)
     lane = _lane_key(entry.tenant, int(entry.message_class), entry.destination)
     return EntryKeys(
         entry=key,
         due=lane + milliseconds(entry.due_at) + key,
-        timer=(int(entry.timer_at) + 1).to_bytes(8, "big") + key,
-        wake=tenant_key(entry.tenant) + seconds(entry.due_at) + lane,
+        timer=(int(entry.timer_at) + 1).to_bytes(8, "big") + tenant + key,
+        wake=tenant + seconds(entry.due_at) + lane,
     )
+
+
+def timer_tenant(timer: bytes) -> bytes:
+    """Whose timer it is."""
+    return timer[8 : 8 + TENANT_BYTES]
+
+
+def timer_keys(timer: bytes) -> list[bytes]:
+    """Where the timer with this key may stand: an earlier version left the tenant out."""
+    return [timer, timer[:8] + timer[-ENTRY_BYTES:]]
 
 
 def revision_bytes(entry: Entry) -> bytes:

@@ -44,6 +44,7 @@ from mta.spool.lmdb.keys import (
     message_key,
     record_key,
     tenant_key,
+    timer_tenant,
     wake_key,
 )
 from mta.spool.lmdb.log import log_key
@@ -104,6 +105,7 @@ class LmdbSpool:
             self._room = Room(lambda: self._writer.environment, lambda: True)
         self._lanes: dict[bytes, Lane] = {}
         self._names: dict[bytes, str] = {}  # of tenants
+        self._timed = b""  # the tenant whose timer was read last
         self._known: dict[bytes, tuple[bytes, bytes]] = {}  # named records by key: the row as it is sealed, its value
 
     # Changes
@@ -192,10 +194,13 @@ class LmdbSpool:
         with self._view() as view:
             return view.next_due_after(after)
 
-    async def timers(self, now: float, limit: int) -> list[Due]:
-        """Read unclaimed entries whose timer has come, earliest first."""
+    async def timers(self, now: float, limit: int, skip: Collection[str] = ()) -> list[Due]:
+        """Read unclaimed entries whose timer has come, tenants in turn, each's earliest first."""
         with self._view() as view:
-            found, broken = _opened(view, view.timer_rows(now, limit))
+            rows = view.timer_rows(now, limit, skip, self._timed)
+            found, broken = _opened(view, rows)
+        if rows:
+            self._timed = timer_tenant(rows[-1])
         await self._quarantine(Table.TIMERS, broken)
         return found
 

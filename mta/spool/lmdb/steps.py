@@ -13,7 +13,7 @@ from mta.spool.interface import Acceptance, Refused
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.content import DIRECT_PAGES, check_whole, loose_value, page_count, page_keys, sealed_pages
 from mta.spool.lmdb.environment import Table
-from mta.spool.lmdb.keys import MESSAGE_BYTES, EntryKeys, entry_keys, message_key, pieces, revision_bytes
+from mta.spool.lmdb.keys import MESSAGE_BYTES, EntryKeys, entry_keys, message_key, pieces, revision_bytes, timer_keys
 from mta.spool.lmdb.tally import untried
 from mta.spool.records import Claim, Entry, Message, Segment, Wish
 from mta.spool.sealing import Keyring, new_content_key
@@ -153,7 +153,7 @@ class Step:
         group.delete(table, [row])
         if not before.held:
             group.hint(gone=[keys.wake])
-        group.delete(Table.TIMERS, [keys.timer])
+        group.delete(Table.TIMERS, timer_keys(keys.timer))
         scheduled = self._message.scheduled
         still = bool(self._after.waiting) and untried(self._after, scheduled=scheduled)
         self._put(group, still - untried(before, scheduled=scheduled))
@@ -175,7 +175,7 @@ class Step:
                 group.hint(came=[keys.wake])
         else:
             delete_record(group, Table.ENTRIES, keys.entry)
-            group.delete(Table.TIMERS, [keys.timer])
+            group.delete(Table.TIMERS, timer_keys(keys.timer))
             if message.entries == 1 or not group.keys_from(Table.ENTRIES, message_key(after.message), 1):
                 remove_message(group, message)
                 messages, octets = -1, -message.size

@@ -10,6 +10,7 @@ from mta.spool.lmdb.keys import content_key, pieces, record_key
 from mta.spool.lmdb.log import log_key, log_pairs_behind
 from mta.spool.lmdb.operations import Operation
 from mta.spool.lmdb.steps import delete_record, encode, replace_record
+from mta.spool.lmdb.tally import COUNTED, COUNTING
 from mta.spool.records import Segment
 from mta.spool.sealing import Keyring
 
@@ -135,14 +136,23 @@ class NextEpoch(Operation, frozen=True, array_like=True, tag=True):
 
 
 class Quarantine(Operation, frozen=True, array_like=True, tag=True):
-    """Take rows whose records cannot be read out of the way, so that the others flow; the records stay."""
+    """Take rows whose records cannot be read out of the way, so that the others flow; the records stay.
+
+    Nobody knows what they were, so that what tenants have waiting is to be counted anew, if that is not being done.
+    """
 
     table: Table
     rows: list[bytes]
 
     def prepare(self, keyring: Keyring) -> Callable[[Group], None]:  # noqa: ARG002 - nothing is sealed
         """Nothing is made ahead."""
-        return lambda group: group.delete(self.table, self.rows)
+
+        def change(group: Group) -> None:
+            group.delete(self.table, self.rows)
+            if group.get(Table.META, COUNTING) is None:
+                group.delete(Table.META, [COUNTED])
+
+        return change
 
 
 class MendHints(Operation, frozen=True, array_like=True, tag=True):

@@ -4,7 +4,9 @@ A View lives as long as its transaction, which begins and ends without an await,
 """
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar, cast
 
 import lmdb
@@ -24,6 +26,7 @@ from mta.spool.lmdb.keys import (
     lane_key,
     milliseconds,
     seconds,
+    timer_tenant,
 )
 from mta.spool.lmdb.log import decode_events
 from mta.spool.records import Claim, Entry, Lane, Message
@@ -35,6 +38,7 @@ _decode_claim = msgspec.msgpack.Decoder(Claim).decode
 _decode_record = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 
 _HINTS_LOOKED_AT = 256
+_TIMERS_LOOKED_AT = 4096  # seconds of tenants: some milliseconds
 _HINTS_PASSED = 8192  # of one tenant, by one look: those of lanes that it has found already, or that are empty
 HINTS_MENDED = 500  # at a time: each is a record deleted and one put
 _Decoded = TypeVar("_Decoded")
@@ -215,19 +219,43 @@ class View:
             more = cursor.next()
         return count
 
-    def timer_rows(self, now: float, limit: int) -> list[bytes]:
-        """Find the keys of timers that have come, of entries nobody has claimed."""
-        until, rows = seconds(now), list[bytes]()
-        cursor = self.cursor(Table.TIMERS)
-        more = cursor.first()
-        while more and len(rows) < limit:
-            key = cursor_key(cursor)
-            if key[:8] > until:
-                break
-            if self.get(Table.CLAIMS, key[8:]) is None:
-                rows.append(key)
-            more = cursor.next()
+    def timer_rows(self, now: float, limit: int, skip: Collection[str], after: bytes = b"") -> list[bytes]:
+        """Find the keys of timers that have come, of entries nobody has claimed: tenants in turn, the earliest first.
+
+        The turn is that of the tenant `after` this key. A tenant's timers of one second are together, so that one step
+        passes over a million.
+        """
+        until, cursor = seconds(now), self.cursor(Table.TIMERS)
+        waiting: dict[bytes, list[bytes]] = {}  # by tenant, the beginnings of the keys of each second, in order
+        more, looked_at = cursor.first(), 0
+        while more and cursor_key(cursor)[:8] <= until and looked_at < _TIMERS_LOOKED_AT:
+            together = cursor_key(cursor)[: 8 + TENANT_BYTES]
+            waiting.setdefault(timer_tenant(together), []).append(together)
+            more = cursor.set_range(together + b"\xff" * ENTRY_BYTES)
+            looked_at += 1
+        tenants = sorted(waiting)
+        first = bisect_right(tenants, after)
+        turns = deque([self._timers_of(waiting[each], skip) for each in tenants[first:] + tenants[:first]])
+        rows: list[bytes] = []
+        while turns and len(rows) < limit:
+            row = next(turns[0], None)
+            if row is None:
+                turns.popleft()
+            else:
+                rows.append(row)
+                turns.rotate(-1)
         return rows
+
+    def _timers_of(self, beginnings: list[bytes], skip: Collection[str]) -> Iterator[bytes]:
+        cursor = self.cursor(Table.TIMERS)
+        for each in beginnings:
+            more = cursor.set_range(each)
+            while more and cursor_key(cursor).startswith(each):
+                key = cursor_key(cursor)
+                entry = key[-ENTRY_BYTES:]
+                if not (skip and entry_id_text(entry) in skip) and self.get(Table.CLAIMS, entry) is None:
+                    yield key
+                more = cursor.next()
 
     def next_due_after(self, after: float) -> float | None:
         """Find the first due time after `after`, or a time before it: among the hints of a tenant, the first few."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import report
-from tests.bench.figures import Cell, Posted, Run, medians, posted_medians
+from tests.bench.figures import Cell, Expiry, Posted, Run, medians, posted_medians
 from tests.bench.report import Found, lines
 from tests.bench.servers import Contest
 
@@ -64,30 +64,37 @@ def test_what_we_want_is_compared_with_what_was_found() -> None:
         *runs("relay", "Postfix", 1.0, relayed=1.0, sessions=200),
     ])  # fmt: skip
     over_http = [*posted(0, 0.0, accepted=0.5), *posted(500, 15.1, waiting=50_000)]
-    relayed, accepted, p99, client = lines(found, over_http, 61.0)
+    relayed, accepted, p99, client, late = lines(found, over_http, 61.0, {"with a DSN each": 1999.0})
     assert (relayed.wanted, relayed.found, relayed.reached) == (4, pytest.approx(4.1), True)
     assert (accepted.found, accepted.reached) == (2000, False)
     assert (p99.what, p99.reached) == ("HTTP, p99 at 500/s, 50,000 waiting", False)
     assert not client.reached
+    assert (late.what, late.reached) == ("deadlines, expired with a DSN each", False)
 
 
 def test_tables_are_markdown_in_columns() -> None:
     measured = [*runs("hold", "Postfix", 0.5), *runs("relay", "Postfix", 0.5, relayed=1)]
-    (mail,) = Found(measured, [], {}, []).tables()
+    (mail,) = Found(measured, [], {}, {}, []).tables()
     table = mail.splitlines()
     assert [line.count("|") for line in table] == [13, 13, 13, 13]
     assert len({len(line) for line in table}) == 1
     holding, relaying = ([cell.strip() for cell in line.split("|")][2:10] for line in table[2:])
     assert holding == ["20 kept", "2 KB", "Postfix", "2,000 (2,000 to 2,000)", "1.00", "", "", "2.00"]
     assert relaying[5:7] == ["1,000 (1,000 to 1,000)", "1.00"]
-    *_, wanted = Found([*measured, *runs("hold", "Fairlead", 0.05)], [], {}, []).tables()
+    *_, wanted = Found([*measured, *runs("hold", "Fairlead", 0.05)], [], {}, {}, []).tables()
     row = [cell.strip() for cell in wanted.splitlines()[2].split("|")[1:-1]]
     assert row == ["hold, kept: accepted, against Postfix", "≥ 5 ×", "10.0", "yes"]
 
 
 def test_the_file_holds_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "ROOT", tmp_path)
-    found = Found(runs("hold", "Postfix", 0.5, 1.0), posted(500, 3.0), {1: [30.0]}, ["hold: no"])
+    found = Found(
+        runs("hold", "Postfix", 0.5, 1.0),
+        posted(500, 3.0),
+        {1: [30.0]},
+        {"with a DSN each": [Expiry(2500.0, 300.0)]},
+        ["hold: no"],
+    )
     path = report.save(found, datetime(2026, 11, 26, 4, 5, 6, tzinfo=UTC))
     record = json.loads(path.read_text())
     assert path.name == "2026-11-26T040506Z.json"

@@ -650,6 +650,7 @@ async def test_an_attempt_out_of_time_is_broken_off_before_its_dot():
         assert relay.attempter.break_off(lambda job: job.entry.number == 1) == 1
         outcome = await task
     assert (told(outcome), outcome.counted) == ([(Verdict.DEFERRED, 451, "4.4.7")], False)
+    assert outcome.broken_off
 
 
 async def test_no_attempt_is_out_of_time_past_its_dot():
@@ -658,7 +659,9 @@ async def test_no_attempt_is_out_of_time_past_its_dot():
     async with server, relay:
         assert relay.attempter.break_off(lambda _: True) == 0
         server._release.set()
-        assert (await task).results[0].verdict is Verdict.DELIVERED
+        outcome = await task
+    assert outcome.results[0].verdict is Verdict.DELIVERED
+    assert not outcome.broken_off
 
 
 async def test_a_deadline_that_must_be_kept_goes_to_nobody_who_does_not():

@@ -22,11 +22,11 @@ from mta.mail.result import Outcome, Result, Verdict
 from mta.queue.deadlines import Deadlines
 from mta.queue.job import Job
 from mta.queue.limits import Aim, Limits, Start
-from mta.queue.queue import TIMERS_AT_ONCE, Queue
+from mta.queue.queue import TIMERS_A_RUN, TIMERS_AT_ONCE, Queue
 from mta.queue.retry import SETTLED
 from mta.queue.shaping import Shaping
 from mta.queue.submission import Submission
-from mta.spool.interface import Due
+from mta.spool.interface import Change, Due, Unavailable, Uncertain
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Origin, Wish
 from mta.spool.sealing import Keyring
@@ -47,6 +47,7 @@ class Plan(NamedTuple):
     after: float
     held: bool
     sender: str
+    tenant: str = "t"
 
 
 plans = st.builds(
@@ -89,7 +90,9 @@ class World:
             sender=plan.sender, recipients=(Recipient(f"a@{message}.test"),), deliver_by=self.due[message]
         )
         await self.queue.accept(
-            Submission(id=message, tenant="t", envelope=envelope, origin=Origin.RELAY, content=b"S: s\r\n\r\nb\r\n")
+            Submission(
+                id=message, tenant=plan.tenant, envelope=envelope, origin=Origin.RELAY, content=b"S: s\r\n\r\nb\r\n"
+            )
         )
         if plan.held:
             record = await self.spool.message(message)
@@ -193,15 +196,53 @@ def test_every_entry_ends_within_seconds_of_its_deadline(many: list[Plan]) -> No
         asyncio.run(play(Path(path), many))
 
 
-async def test_more_deadlines_than_are_read_at_once(tmp_path: Path) -> None:
+async def test_more_deadlines_than_a_run_takes(tmp_path: Path) -> None:
     world = World(tmp_path)
-    many = 2 * TIMERS_AT_ONCE + 1
-    for _ in range(many):
-        await world.accept(Plan("defers", 10.0, 0, held=False, sender=""))
+    await asyncio.gather(*[world.accept(Plan("defers", 10.0, 0, False, "")) for _ in range(TIMERS_A_RUN + 1)])
     await world.clock.advance(11.0)
-    done = [await world.queue.run_timers() for _ in range(4)]
-    assert done == [TIMERS_AT_ONCE, TIMERS_AT_ONCE, 1, 0]
+    assert [await world.queue.run_timers() for _ in range(3)] == [TIMERS_A_RUN, 1, 0]
     assert {each.type for each in (await world.ended()).values()} == {EventType.EXPIRED}
+    await world.spool.close()
+
+
+async def test_a_mass_of_deadlines_keeps_no_other_tenants_waiting(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await asyncio.gather(*[world.accept(Plan("defers", 10.0, 0, False, "")) for _ in range(TIMERS_A_RUN)])
+    for _ in range(3):
+        await world.accept(Plan("defers", 12.0, 0, False, "", "other"))
+    await world.clock.advance(13.0)
+    assert await world.queue.run_timers() == TIMERS_A_RUN
+    order = [each.tenant for each in await world.events() if each.type is EventType.EXPIRED]
+    assert order[:6].count("other") == 3
+    await world.spool.close()
+
+
+async def test_what_cannot_be_stored_ends_a_run(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await asyncio.gather(*[world.accept(Plan("defers", 10.0, 0, False, "")) for _ in range(TIMERS_A_RUN)])
+    asked = 0
+
+    async def change(wanted: Change) -> bool:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            raise Uncertain("the disk is full")
+        return await world.spool.change(wanted)
+
+    async def timers(*_: object) -> list[Due]:
+        raise Unavailable("the disk is gone")
+
+    spool = StandIn(world.spool)
+    spool.change = change  # type: ignore[attr-defined]
+    queue = Queue(spool, world.clock, "relay.test", Retry(), lambda: None)
+    await world.clock.advance(11.0)
+    with pytest.raises(Uncertain):
+        await queue.run_timers()
+    assert 1 < asked <= TIMERS_AT_ONCE
+    assert len(await world.ended()) == 1
+    spool.timers = timers  # type: ignore[attr-defined]
+    with pytest.raises(Unavailable):
+        await queue.run_timers()
     await world.spool.close()
 
 

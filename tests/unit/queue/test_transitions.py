@@ -7,7 +7,7 @@ from mta.config import Retry
 from mta.mail.dsn import DsnKind
 from mta.mail.envelope import Notify, Recipient
 from mta.mail.reply import Reply
-from mta.mail.result import Outcome, Result, Verdict
+from mta.mail.result import Outcome, Result, Scope, Verdict
 from mta.queue import transitions
 from mta.queue.job import Job
 from mta.queue.transitions import Transition
@@ -70,6 +70,7 @@ def test_one_report_names_all_that_failed_and_want_it_told() -> None:
         ("RT", TIMED, Notify.FAILURE, True),
         ("RT", TIMED, Notify.NEVER, False),
         ("N", OK, Notify.UNSET, True),
+        ("N", OK, Notify.FAILURE, True),
         ("N", OK, Notify.NEVER, False),
         ("N", TIMED, Notify.UNSET, False),
         ("NT", TIMED, Notify.UNSET, True),
@@ -86,6 +87,45 @@ def test_who_hears_that_it_was_relayed(by_mode: str, result: Result, notify: Not
 def test_past_its_time_nobody_hears_that_it_was_relayed_without_a_deadline() -> None:
     transition = attempted((RecipientState(Recipient("a@x.test")),), OK, deliver_by=NOW, by_mode="N")
     assert transition.reports == {}
+
+
+def broken_off(**known: str) -> Entry:
+    accepted = a_message()
+    entry = msgspec.structs.replace(accepted.entries[0], **known)
+    ours = Result(Verdict.DEFERRED, Reply(451, "4.4.7", "broken off"), Scope.US, remote=False)
+    outcome = Outcome(
+        results=(ours,), started_at=NOW, ended_at=NOW, site="mx", relay="b[2]:25", counted=False, broken_off=True
+    )
+    return transitions.attempted(Job(entry, accepted.message, CLAIM), outcome, NOW, Retry(), lambda: 0.5).after
+
+
+def test_what_is_broken_off_leaves_what_was_heard_before() -> None:
+    known = {"last_reply": "451 4.7.1 later", "last_relay": "a[1]:25", "again_at": "a[1]:25", "again_from": "one"}
+    after = broken_off(**known)
+    assert {name: getattr(after, name) for name in known} == known
+    assert (after.attempts, after.last_attempt_at) == (1, NOW)
+    first = broken_off()
+    assert (first.last_reply, first.last_relay) == ("451 4.4.7 broken off", "b[2]:25")
+
+
+@pytest.mark.parametrize(
+    ("notify", "expired", "delayed"),
+    [
+        (Notify.UNSET, True, True),
+        (Notify.NEVER, False, False),
+        (Notify.SUCCESS, False, False),
+        (Notify.FAILURE, True, False),  # BY with N asks for what NOTIFY leaves (RFC 2852 4.1.4, RFC 3461 4.1)
+        (Notify.DELAY, False, True),
+    ],
+)
+@pytest.mark.parametrize("by_mode", ["", "R", "N", "NT"])
+def test_whom_notify_lets_hear_of_a_deadline(by_mode: str, notify: Notify, expired: bool, delayed: bool) -> None:
+    made = a_message()
+    message = msgspec.structs.replace(made.message, deliver_by=NOW, by_mode=by_mode)
+    waiting = (RecipientState(Recipient("a@x.test", notify=int(notify))),)
+    entry = msgspec.structs.replace(made.entries[0], recipients=waiting)
+    assert (DsnKind.EXPIRED in transitions.expired(message, entry, NOW).reports) is expired
+    assert (DsnKind.DELAYED in transitions.delay_noticed(entry).reports) is delayed
 
 
 @pytest.mark.parametrize(("by_mode", "status"), [("R", "5.4.7"), ("", "5.4.7"), ("N", "4.4.7")])

@@ -13,10 +13,11 @@ from mta.spool.interface import Backlog, Settlement
 from mta.spool.lmdb import counting
 from mta.spool.lmdb.care import verify
 from mta.spool.lmdb.environment import Environment, Table
+from mta.spool.lmdb.keys import entry_key, message_key
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.lmdb.tally import COUNTED, COUNTING
 from mta.spool.sealing import Keyring
-from tests.contract.spool_contract import CLAIM, a_message, ended, the_head
+from tests.contract.spool_contract import CLAIM, NOW, a_message, ended, the_head
 
 KEYRING = Keyring([os.urandom(32)])
 
@@ -159,6 +160,61 @@ async def test_what_was_scheduled_is_counted_but_not_as_work(tmp_path: Path) -> 
     assert await spool.backlogs() == {"acme": Backlog(1, 24)}
     await spool.close()
     assert verify(tmp_path, KEYRING).problems == []
+
+
+def broken(path: Path, table: Table, key: bytes) -> None:
+    """Break a record."""
+    environment = Environment(path, map_size=0, reserve=0)
+    with environment.env.begin(write=True) as txn:
+        row = txn.get(key + b"\0", db=environment.tables[table])
+        assert isinstance(row, bytes)
+        txn.put(key + b"\0", row[:-1] + bytes([row[-1] ^ 1]), db=environment.tables[table])
+    environment.close()
+
+
+async def test_what_is_quarantined_is_not_counted_as_waiting(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    whole, alone, one_of_two, no_message = many = [
+        a_message(domains=domains) for domains in (("x.test",), ("x.test",), ("x.test", "y.test"), ("x.test",))
+    ]
+    await spool.accept(many)
+    await spool.close()
+    for each in (alone, one_of_two):
+        broken(tmp_path, Table.ENTRIES, entry_key(each.entries[0]))
+    broken(tmp_path, Table.MESSAGES, message_key(no_message.message.id))
+    spool = opened(tmp_path)
+    assert [each.message.id for each in await spool.heads(whole.entries[0].lane, NOW, 10, ())] == [whole.message.id]
+    while await spool.count_backlog():
+        pass
+    assert await spool.backlogs() == {"acme": Backlog(2, 48, 2)}
+    await spool.close()
+    assert [each for each in verify(tmp_path, KEYRING).problems if each.startswith("backlog")] == []
+    spool = opened(tmp_path)
+    entry, message = await the_head(spool, one_of_two.entries[1])
+    await spool.claim(entry, CLAIM)
+    assert await spool.settle(Settlement(message=message, entry=ended(entry), claim=CLAIM))
+    timers = await spool.timers(NOW + 1e7, 10)
+    assert [each.message.id for each in timers] == [whole.message.id]  # and with them what is left of the others
+    while await spool.count_backlog():
+        pass
+    assert await spool.backlogs() == {"acme": Backlog(1, 24, 1)}
+    await spool.close()
+    assert [each for each in verify(tmp_path, KEYRING).problems if each.startswith("backlog")] == []
+
+
+async def test_what_is_quarantined_while_all_is_counted_begins_nothing_anew(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    whole, other = a_message(), a_message()
+    await spool.accept([whole, other])
+    await spool.close()
+    broken(tmp_path, Table.ENTRIES, entry_key(other.entries[0]))
+    as_before_counting(tmp_path)
+    spool = opened(tmp_path)
+    assert await spool.count_backlog()
+    await spool.heads(whole.entries[0].lane, NOW, 10, ())
+    assert not await spool.count_backlog()
+    assert await spool.backlogs() == {"acme": Backlog(1, 24, 1)}
+    await spool.close()
 
 
 @pytest.mark.parametrize("changed", ["more", "gone"])

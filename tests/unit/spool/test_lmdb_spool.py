@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from mta.clock import SystemClock
-from mta.spool.interface import Acceptance, Full, Refused, Settlement, Spool, SpoolError, Unavailable, Uncertain
+from mta.spool.interface import Acceptance, Change, Full, Refused, Settlement, Spool, SpoolError, Unavailable, Uncertain
 from mta.spool.lmdb import commit
+from mta.spool.lmdb.care import verify
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.environment import VALUE_LIMIT, Table
 from mta.spool.lmdb.keys import entry_key, entry_keys, pieces
@@ -114,6 +115,47 @@ async def break_entry(spool: LmdbSpool, entry: Entry, *, plain: bytes | None = N
         group.put(Table.ENTRIES, [(key + b"\x00", b"\x01" + sealed)])
 
     await spool._writer.submit(change)
+
+
+async def test_tenants_have_their_timers_in_turn_from_look_to_look(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    await spool.accept([a_message(tenant=f"t{n % 10}", timer_at=NOW + n % 10) for n in range(100)])
+    tenants, begun = [], set[str]()
+    for _ in range(5):
+        found = await spool.timers(NOW + 20, 4, begun)
+        begun |= {each.entry.id for each in found}
+        tenants += [each.message.tenant for each in found]
+    assert len(set(tenants[:10])) == len(set(tenants[10:])) == 10
+    await spool.close()
+
+
+async def test_timers_of_an_earlier_version_come_and_go(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    many = [a_message(tenant=each, timer_at=NOW + 10) for each in ("acme", "acme", "other", "other")]
+    await spool.accept(many)
+
+    def without_tenants(group: Group) -> None:
+        keys = group.keys_from(Table.TIMERS, b"", 10)
+        group.delete(Table.TIMERS, keys)
+        group.put(Table.TIMERS, [(key[:8] + key[-18:], b"") for key in keys])
+
+    await spool._writer.submit(without_tenants)
+    await spool.close()
+    assert verify(tmp_path, Keyring(KEYS)).problems == []
+    spool = make(tmp_path)
+    assert await spool.next_timer_at(NOW) == NOW + 11
+    due = {each.message.id: each for each in await spool.timers(NOW + 11, 10)}
+    assert due.keys() == {each.message.id for each in many}
+    ends, moves, tried, waits = due.values()
+    assert await spool.claim(tried.entry, CLAIM)
+    assert len(await spool.timers(NOW + 11, 10)) == 3
+    assert await spool.change(Change(message=ends.message, before=ends.entry, after=ended(ends.entry)))
+    later = msgspec.structs.replace(moves.entry, timer_at=NOW + 20)
+    assert await spool.change(Change(message=moves.message, before=moves.entry, after=later))
+    assert await spool.settle(Settlement(message=tried.message, entry=ended(tried.entry), claim=CLAIM))
+    assert [each.message.id for each in await spool.timers(NOW + 11, 10)] == [waits.message.id]
+    await spool.close()
+    assert verify(tmp_path, Keyring(KEYS)).problems == []
 
 
 async def test_a_head_that_cannot_be_read_holds_up_no_lane(tmp_path: Path) -> None:
