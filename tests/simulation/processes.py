@@ -1,0 +1,50 @@
+"""Many worlds, as many at once as there are processors, in processes of their own."""
+
+import faulthandler
+import gc
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+
+from tests.simulation.relay import Lived, live
+
+STUCK = 240.0  # seconds of this machine: a world takes two or three
+
+
+def live_through(seeds: Iterator[int], messages: int) -> Iterator[Lived]:
+    """Live through a world of each seed, which is asked for when a process is free; yield how they went.
+
+    One that does not end is ended, and says where it was; no more are begun then.
+    """
+    processors = os.cpu_count() or 1
+    running: dict[Future[Lived], int] = {}
+    with ProcessPoolExecutor(processors, multiprocessing.get_context("spawn"), _prepare) as processes:
+        while True:
+            while len(running) < processors and (seed := next(seeds, None)) is not None:
+                running[processes.submit(_live, seed, messages)] = seed
+            if not running:
+                return
+            for each in wait(running, return_when=FIRST_COMPLETED).done:
+                seed = running.pop(each)
+                try:
+                    yield each.result()
+                except BrokenProcessPool:
+                    for unfinished in (seed, *running.values()):
+                        yield Lived(unfinished, 0, 0.0, "has not ended, or its neighbour has not")
+                    return
+
+
+def _prepare() -> None:
+    """Have the collector look at what a world makes, less often, and not at what was there before."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def _live(seed: int, messages: int) -> Lived:
+    faulthandler.dump_traceback_later(STUCK, exit=True)
+    try:
+        return live(seed, messages)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
