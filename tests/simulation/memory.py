@@ -58,7 +58,7 @@ class Stored:
 
     def accept(self, acceptances: Sequence[Acceptance]) -> int:
         taken = [each.content for acceptance in acceptances for each in acceptance.message.segments]
-        if max(Counter(taken).values(), default=0) > 1 or not all(each in self.loose for each in taken):
+        if len(set(taken)) < len(taken) or not all(each in self.loose for each in taken):
             raise Refused("content belongs to one message")
         for each in acceptances:
             message = each.message
@@ -123,7 +123,9 @@ class Stored:
         if not of_message:
             del self.of_message[after.message]
             message = self.messages.pop(after.message)
-            self.gone[message.tenant].update(left=1, left_octets=message.size)
+            gone = self.gone[message.tenant]
+            gone["left"] += 1
+            gone["left_octets"] += message.size
             for segment in message.segments:
                 del self.contents[segment.content]
 

@@ -1,7 +1,6 @@
 """Many worlds, as many at once as there are processors, in processes of their own."""
 
 import faulthandler
-import gc
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ def live_through(seeds: Iterator[int], messages: int) -> Iterator[Lived]:
     """
     processors = os.cpu_count() or 1
     running: dict[Future[Lived], int] = {}
-    with ProcessPoolExecutor(processors, multiprocessing.get_context("spawn"), _prepare) as processes:
+    with ProcessPoolExecutor(processors, multiprocessing.get_context("spawn")) as processes:
         while True:
             while len(running) < processors and (seed := next(seeds, None)) is not None:
                 running[processes.submit(_live, seed, messages)] = seed
@@ -34,12 +33,6 @@ def live_through(seeds: Iterator[int], messages: int) -> Iterator[Lived]:
                     for unfinished in (seed, *running.values()):
                         yield Lived(unfinished, 0, 0.0, "has not ended, or its neighbour has not")
                     return
-
-
-def _prepare() -> None:
-    """Have the collector look at what a world makes, less often, and not at what was there before."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def _live(seed: int, messages: int) -> Lived:

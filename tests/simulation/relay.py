@@ -36,7 +36,7 @@ from mta.queue.window import Begun
 from mta.spool.interface import Due, Settlement
 from mta.spool.records import Claim, Entry, MessageClass, Origin, State, Wish
 from tests.simulation.memory import MemorySpool, Stored
-from tests.simulation.virtual import Process, VirtualClock, simulate
+from tests.simulation.virtual import Process, VirtualClock, resolve, simulate
 
 COMMIT = 0.001  # seconds
 LIFETIME = 6 * 3600.0
@@ -115,7 +115,7 @@ class Receivers:
         loop = asyncio.get_running_loop()
         broken_off = loop.create_future()
         self._before_dot[job.entry.id] = job, broken_off
-        come_to_dot = loop.call_later(dot, _resolve, broken_off, False)
+        come_to_dot = loop.call_later(dot, resolve, broken_off, False)
         try:
             if await broken_off:
                 return Outcome(
@@ -198,16 +198,11 @@ class Receivers:
         """End those attempts before their final dot that are overdue."""
         late = [broken_off for job, broken_off in self._before_dot.values() if overdue(job)]
         for broken_off in late:
-            _resolve(broken_off, True)
+            resolve(broken_off, True)
         return len(late)
 
     def settled(self, job: Job) -> None:
         pass
-
-
-def _resolve(future: asyncio.Future[bool], value: bool) -> None:
-    if not future.done():
-        future.set_result(value)
 
 
 class Watched(MemorySpool):
