@@ -7,7 +7,8 @@ commit is over: who is killed meanwhile has done it and does not know.
 import asyncio
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Callable, Collection, KeysView, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from heapq import heappop, heappush
 from itertools import islice, zip_longest
 
@@ -30,6 +31,7 @@ from mta.spool.interface import (
 from mta.spool.records import Claim, Entry, Lane, Message, Segment, Wish
 
 PAGE = 4000
+_NONE: frozenset[Lane] = frozenset()
 
 
 class Stored:
@@ -44,7 +46,7 @@ class Stored:
         self.claims: dict[str, Claim] = {}
         self.due: dict[Lane, list[tuple[float, str]]] = {}
         self.lanes: dict[Lane, Lane] = {}  # each always the same object, which is compared quickly
-        self.come: dict[Lane, None] = {}  # lanes that had work due when it was last asked for
+        self.come: set[Lane] = set()  # lanes that had work due when it was last asked for
         self.coming: list[tuple[float, Lane]] = []  # lanes whose first entry has changed since, and when it is due
         self.due_in_all: list[tuple[float, str]] = []
         self.timers: list[tuple[float, str]] = []
@@ -149,21 +151,21 @@ class Stored:
         _remove(self.due_in_all, row)
         if not rows:
             del self.due[entry.lane]
-            self.come.pop(entry.lane, None)
+            self.come.discard(entry.lane)
         elif was_first:
             self._begins_anew(entry.lane, rows[0][0])
 
     def _begins_anew(self, lane: Lane, due_at: float) -> None:
-        self.come.pop(lane, None)
+        self.come.discard(lane)
         heappush(self.coming, (due_at, self.lanes.setdefault(lane, lane)))
 
-    def lanes_due(self, now: float) -> KeysView[Lane]:
+    def lanes_due(self, now: float) -> set[Lane]:
         """List the lanes with work due at `now`, and those that had some before, if `now` was later then."""
         while self.coming and self.coming[0][0] <= now:
             _, lane = heappop(self.coming)
             if lane in self.due and self.due[lane][0][0] <= now:
-                self.come[lane] = None
-        return self.come.keys()
+                self.come.add(lane)
+        return self.come
 
 
 class MemoryContentWriter:
@@ -226,7 +228,9 @@ class MemorySpool:
         after: Mapping[str, LanePlace] = NO_PLACES,
     ) -> list[Lane]:
         by_tenant: dict[str, list[LanePlace]] = defaultdict(list)
-        for lane in self._stored.lanes_due(now) - skip:
+        # as a set that has their hashes, because most looks find nothing new
+        known = skip - _NONE if isinstance(skip, AbstractSet) else set(skip)
+        for lane in self._stored.lanes_due(now) - known:
             place = LanePlace(self._stored.due[lane][0][0], lane)
             passed = lane.tenant in but_of or (lane.tenant in after and place <= after[lane.tenant])
             if place.due_at <= now and not passed:
