@@ -9,20 +9,20 @@ from concurrent.futures.process import BrokenProcessPool
 
 from tests.simulation.relay import Lived, live
 
-STUCK = 240.0  # seconds of this machine: a world takes two or three
+STUCK = 240.0  # of this machine's seconds; a world takes three of them
 
 
-def live_through(seeds: Iterator[int], messages: int) -> Iterator[Lived]:
+def live_through(seeds: Iterator[int], messages: int, stuck: float = STUCK) -> Iterator[Lived]:
     """Live through a world of each seed, which is asked for when a process is free; yield how they went.
 
-    One that does not end is ended, and says where it was; no more are begun then.
+    One that takes `stuck` seconds is ended, and says where it was; no more are begun then.
     """
     processors = os.cpu_count() or 1
     running: dict[Future[Lived], int] = {}
     with ProcessPoolExecutor(processors, multiprocessing.get_context("spawn")) as processes:
         while True:
             while len(running) < processors and (seed := next(seeds, None)) is not None:
-                running[processes.submit(_live, seed, messages)] = seed
+                running[processes.submit(_live, seed, messages, stuck)] = seed
             if not running:
                 return
             for each in wait(running, return_when=FIRST_COMPLETED).done:
@@ -35,8 +35,8 @@ def live_through(seeds: Iterator[int], messages: int) -> Iterator[Lived]:
                     return
 
 
-def _live(seed: int, messages: int) -> Lived:
-    faulthandler.dump_traceback_later(STUCK, exit=True)
+def _live(seed: int, messages: int, stuck: float) -> Lived:
+    faulthandler.dump_traceback_later(stuck, exit=True)
     try:
         return live(seed, messages)
     finally:

@@ -72,6 +72,17 @@ def test_nothing_happens_that_must_never_happen(
     assert not [each for each in lived if each.wrong]
 
 
+def test_a_seed_repeats_its_world() -> None:
+    for seed in (random.SystemRandom().randrange(1 << 32) for _ in range(2)):
+        assert live(seed, 100) == live(seed, 100)
+
+
+def test_a_world_that_does_not_end_is_ended_and_named() -> None:
+    lived = list(live_through(iter([1, 2, 3]), MESSAGES, stuck=0.2))
+    assert {each.seed for each in lived} <= {1, 2, 3}
+    assert all(each.wrong for each in lived)
+
+
 class Quick:
     """One site where every delivery takes as long, and which counts for whom they are."""
 
