@@ -114,7 +114,11 @@ class Queue:
             return None
         retry_at = self._clock.now() + retry_interval(self._retry, entry.steps + 1, self._random)
         claim = Claim(epoch=self._epoch, attempt=entry.attempts + 1, retry_at=retry_at)
-        return Job(entry, due.message, claim) if await self._spool.claim(entry, claim) else None
+        if not await self._spool.claim(entry, claim):
+            return None
+        if self._clock.now() >= entry.expires_at:
+            self._ring()  # its deadline came while it was being claimed, when there was no attempt to break off yet
+        return Job(entry, due.message, claim)
 
     async def _too_late(self, due: Due) -> bool:
         """Expire an entry whose turn comes when its time is over; what may not be attempted any more, is not."""

@@ -8,6 +8,8 @@ import asyncio
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from heapq import heappop, heappush
 from itertools import islice, zip_longest
 
 import msgspec
@@ -29,6 +31,7 @@ from mta.spool.interface import (
 from mta.spool.records import Claim, Entry, Lane, Message, Segment, Wish
 
 PAGE = 4000
+_NONE: frozenset[Lane] = frozenset()
 
 
 class Stored:
@@ -42,6 +45,9 @@ class Stored:
         self.of_message: dict[str, dict[str, None]] = defaultdict(dict)
         self.claims: dict[str, Claim] = {}
         self.due: dict[Lane, list[tuple[float, str]]] = {}
+        self.lanes: dict[Lane, Lane] = {}  # each always the same object, which is compared quickly
+        self.come: set[Lane] = set()  # lanes that had work due when it was last asked for
+        self.coming: list[tuple[float, Lane]] = []  # lanes whose first entry has changed since, and when it is due
         self.due_in_all: list[tuple[float, str]] = []
         self.timers: list[tuple[float, str]] = []
         self.contents: dict[bytes, bytes] = {}
@@ -54,7 +60,7 @@ class Stored:
 
     def accept(self, acceptances: Sequence[Acceptance]) -> int:
         taken = [each.content for acceptance in acceptances for each in acceptance.message.segments]
-        if max(Counter(taken).values(), default=0) > 1 or not all(each in self.loose for each in taken):
+        if len(set(taken)) < len(taken) or not all(each in self.loose for each in taken):
             raise Refused("content belongs to one message")
         for each in acceptances:
             message = each.message
@@ -108,7 +114,7 @@ class Stored:
         return True
 
     def _step(self, after: Entry, events: Sequence[Event], acceptances: Sequence[Acceptance]) -> None:
-        self.timers.remove((self.entries.pop(after.id).timer_at, after.id))
+        _remove(self.timers, (self.entries.pop(after.id).timer_at, after.id))
         self.accept(acceptances)
         self.tell(events)
         if after.waiting:
@@ -119,7 +125,9 @@ class Stored:
         if not of_message:
             del self.of_message[after.message]
             message = self.messages.pop(after.message)
-            self.gone[message.tenant].update(left=1, left_octets=message.size)
+            gone = self.gone[message.tenant]
+            gone["left"] += 1
+            gone["left_octets"] += message.size
             for segment in message.segments:
                 del self.contents[segment.content]
 
@@ -127,18 +135,37 @@ class Stored:
         self.entries[entry.id] = entry
         self.of_message[entry.message][entry.id] = None
         insort(self.timers, (entry.timer_at, entry.id))
-        if not entry.held:
-            insort(self.due.setdefault(entry.lane, []), (entry.due_at, entry.id))
-            insort(self.due_in_all, (entry.due_at, entry.id))
+        if entry.held:
+            return
+        row, rows = (entry.due_at, entry.id), self.due.setdefault(entry.lane, [])
+        insort(rows, row)
+        insort(self.due_in_all, row)
+        if rows[0] is row:
+            self._begins_anew(entry.lane, entry.due_at)
 
     def _out_of_lane(self, entry: Entry) -> None:
         if entry.held:
             return
-        row = (entry.due_at, entry.id)
-        self.due[entry.lane].remove(row)
-        if not self.due[entry.lane]:
+        row, rows = (entry.due_at, entry.id), self.due[entry.lane]
+        was_first = _remove(rows, row) == 0
+        _remove(self.due_in_all, row)
+        if not rows:
             del self.due[entry.lane]
-        self.due_in_all.remove(row)
+            self.come.discard(entry.lane)
+        elif was_first:
+            self._begins_anew(entry.lane, rows[0][0])
+
+    def _begins_anew(self, lane: Lane, due_at: float) -> None:
+        self.come.discard(lane)
+        heappush(self.coming, (due_at, self.lanes.setdefault(lane, lane)))
+
+    def lanes_due(self, now: float) -> set[Lane]:
+        """List the lanes with work due at `now`, and those that had some before, if `now` was later then."""
+        while self.coming and self.coming[0][0] <= now:
+            _, lane = heappop(self.coming)
+            if lane in self.due and self.due[lane][0][0] <= now:
+                self.come.add(lane)
+        return self.come
 
 
 class MemoryContentWriter:
@@ -200,17 +227,21 @@ class MemorySpool:
         but_of: Collection[str] = (),
         after: Mapping[str, LanePlace] = NO_PLACES,
     ) -> list[Lane]:
-        by_tenant: dict[str, list[tuple[float, Lane]]] = defaultdict(list)
-        for lane, rows in self._stored.due.items():
-            passed = lane.tenant in after and (rows[0][0], lane) <= after[lane.tenant]
-            if rows[0][0] <= now and not passed and lane not in skip and lane.tenant not in but_of:
-                by_tenant[lane.tenant].append((rows[0][0], lane))
-        in_turn = zip_longest(*[sorted(lanes) for lanes in by_tenant.values()])
-        return [each[1] for turn in in_turn for each in turn if each is not None][:limit]
+        by_tenant: dict[str, list[LanePlace]] = defaultdict(list)
+        # as a set that has their hashes, because most looks find nothing new
+        known = skip - _NONE if isinstance(skip, AbstractSet) else set(skip)
+        for lane in self._stored.lanes_due(now) - known:
+            place = LanePlace(self._stored.due[lane][0][0], lane)
+            passed = lane.tenant in but_of or (lane.tenant in after and place <= after[lane.tenant])
+            if place.due_at <= now and not passed:
+                by_tenant[lane.tenant].append(place)
+        in_turn = zip_longest(*[sorted(places) for places in by_tenant.values()])
+        return [each.lane for turn in in_turn for each in turn if each is not None][:limit]
 
     async def heads(self, lane: Lane, now: float, limit: int, skip: Collection[str]) -> list[Due]:
         rows = self._stored.due.get(lane, [])
-        found = (self._due(entry_id) for due_at, entry_id in rows if due_at <= now and entry_id not in skip)
+        come = islice(rows, bisect_right(rows, (now, "~")))
+        found = (self._due(entry_id) for _, entry_id in come if entry_id not in skip)
         return list(islice(found, limit))
 
     def _due(self, entry_id: str) -> Due:
@@ -336,6 +367,14 @@ class MemorySpool:
 
     async def close(self) -> None:
         self._closed = True
+
+
+def _remove(rows: list[tuple[float, str]], row: tuple[float, str]) -> int:
+    """Remove a row from a sorted list, and return its place."""
+    number = bisect_left(rows, row)
+    assert rows[number] == row
+    del rows[number]
+    return number
 
 
 def _first_after(rows: list[tuple[float, str]], after: float) -> float | None:

@@ -5,12 +5,11 @@ FAIRLEAD_SIMULATION_WORLDS says how many there are.
 """
 
 import asyncio
+import itertools
 import math
-import multiprocessing
 import os
 import random
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -35,35 +34,53 @@ from mta.queue.window import Window
 from mta.spool.interface import Due
 from mta.spool.records import Claim, MessageClass, Origin
 from tests.simulation.memory import MemorySpool, Stored
+from tests.simulation.processes import live_through
 from tests.simulation.relay import OK, Lived, live
 from tests.simulation.virtual import Process, VirtualClock, simulate
 
 WORLDS = int(os.environ.get("FAIRLEAD_SIMULATION_WORLDS", "50"))
 MESSAGES = 1600
 ATTEMPTS = 200_000  # at least, in so many worlds or a few more
-_MORE = 4
 
 
-def seeds(count: int) -> list[int]:
-    return [random.SystemRandom().randrange(1 << 32) for _ in range(count)]
+def seeds(lived: list[Lived]) -> Iterator[int]:
+    """Draw seeds until enough has been lived through, or something went wrong; or give the one that is asked for."""
+    if given := os.environ.get("FAIRLEAD_SIMULATION_SEED"):
+        yield int(given)
+        return
+    for number in itertools.count():
+        enough = sum(each.attempts for each in lived) >= ATTEMPTS or any(each.wrong for each in lived)
+        if number >= WORLDS and enough:
+            return
+        yield random.SystemRandom().randrange(1 << 32)
 
 
-def test_nothing_happens_that_must_never_happen(capfd: pytest.CaptureFixture[str]) -> None:
-    given = os.environ.get("FAIRLEAD_SIMULATION_SEED")
+def test_nothing_happens_that_must_never_happen(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = os.environ.get("PYTHONHASHSEED", "random")
+    if hashes == "random":
+        hashes = str(random.SystemRandom().randrange(1 << 32))
+    monkeypatch.setenv("PYTHONHASHSEED", hashes)  # of the processes that are begun
     lived: list[Lived] = []
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as processes:
-        drawn = [int(given)] if given else seeds(WORLDS)
-        while drawn:
-            lived += processes.map(live, drawn, [MESSAGES] * len(drawn))
-            enough = given or sum(each.attempts for each in lived) >= ATTEMPTS
-            drawn = [] if enough else seeds(_MORE)
+    for each in live_through(seeds(lived), MESSAGES):
+        lived.append(each)
     with capfd.disabled():
         attempts, hours = sum(each.attempts for each in lived), sum(each.hours for each in lived)
         print(f"\nsimulation: {len(lived)} worlds, {attempts} attempts, {hours:.0f} hours;")
-        print(
-            f"simulation: PYTHONHASHSEED {os.environ.get('PYTHONHASHSEED', 'random')}, {[each.seed for each in lived]}"
-        )
+        print(f"simulation: PYTHONHASHSEED {hashes}, {[each.seed for each in lived]}")
     assert not [each for each in lived if each.wrong]
+
+
+def test_a_seed_repeats_its_world() -> None:
+    for seed in (random.SystemRandom().randrange(1 << 32) for _ in range(2)):
+        assert live(seed, 100) == live(seed, 100)
+
+
+def test_a_world_that_does_not_end_is_ended_and_named() -> None:
+    lived = list(live_through(iter([1, 2, 3]), MESSAGES, stuck=0.2))
+    assert {each.seed for each in lived} <= {1, 2, 3}
+    assert all(each.wrong for each in lived)
 
 
 class Quick:

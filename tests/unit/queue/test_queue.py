@@ -21,7 +21,7 @@ from mta.queue.scheduler import Scheduler
 from mta.queue.submission import Receipt, Submission
 from mta.spool.interface import Due, Refused, Settlement, Spool
 from mta.spool.lmdb.spool import LmdbSpool
-from mta.spool.records import Claim, Lane, MessageClass, Origin, Segment, State, Wish
+from mta.spool.records import Claim, Entry, Lane, MessageClass, Origin, Segment, State, Wish
 from mta.spool.sealing import Keyring
 from tests.contract.stand_in import StandIn
 
@@ -403,6 +403,22 @@ async def test_what_has_changed_since_it_was_read_is_read_again(fix: Fixture) ->
 async def test_accept_rings(fix: Fixture) -> None:
     await fix.accept("a@x.test")
     assert fix.rings == 1
+
+
+async def test_a_claim_whose_deadline_comes_while_it_is_stored_rings(fix: Fixture) -> None:
+    """The timer came when there was no attempt to break off, and does not come again."""
+
+    class Slow(StandIn):
+        async def claim(self, entry: Entry, claim: Claim) -> bool:
+            done = await fix.spool.claim(entry, claim)
+            await fix.clock.advance(entry.expires_at - fix.clock.now())
+            return done
+
+    queue = Queue(Slow(fix.spool), fix.clock, "relay.test", Retry(), fix.ring)
+    due, _ = await fix.standing(await fix.accept("u@d.test"))
+    rings = fix.rings
+    assert await queue.claim(due) is not None
+    assert fix.rings == rings + 1
 
 
 async def test_lanes_apart(fix: Fixture) -> None:
