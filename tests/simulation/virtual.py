@@ -90,6 +90,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._jump()
         self._turns += 1
         if self._turns > _AT_ONCE:
+            self._turns = 0  # for the turns in which all are ended
             raise RuntimeError("time stands still: somebody is running in a circle")
         for _ in range(len(ready)):
             call = ready.popleft()
