@@ -196,6 +196,10 @@ class Attempter:
         found = await self._site(destination)
         return Aim(destination) if isinstance(found, NoWay) else _aim(found)
 
+    def knows(self, destination: str) -> bool:
+        """Tell whether the site of a destination can be told without asking the DNS."""
+        return self._routes.site(destination) is not None or self._resolver.knows(destination)
+
     def settled(self, job: Job) -> None:
         """Let others have the connections of an attempt, now that its outcome is committed."""
         for site, connection in self._held.pop(job.entry.id, ()):

@@ -45,6 +45,9 @@ class Attempts(Protocol):
     async def aim(self, destination: str) -> Aim:
         """Find the site of a lane's domain or relay; never raises."""
 
+    def knows(self, destination: str) -> bool:
+        """Tell whether `aim` asks nobody."""
+
     async def attempt(self, job: Job, start: Start) -> Outcome:
         """Make one attempt, at the site it was started for or none; never raises. The source may become another."""
 
@@ -97,7 +100,7 @@ class Dispatcher:
         self._kept_at = -math.inf  # never recalled yet
         self._turns = Turns[str](self._weights.of, self._gate.room)
         self._lookout = Lookout(
-            self._scheduler, self._turns, self._weights, self._gate, attempts.aim, self._bell.set, clock,
+            self._scheduler, self._turns, self._weights, self._gate, attempts, self._bell.set, clock,
             connections=settings.connections,
         )  # fmt: skip
         self._stopping = asyncio.Event()

@@ -6,7 +6,8 @@ often it looks depends on how many it knows, so that the bell can ring for each 
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
 
 from mta.clock import Clock
 from mta.delivery.gate import Gate
@@ -22,8 +23,20 @@ LANES_A_SLOT = 20  # known, of which each has a delivery to make at least
 LANES_SHED = 1024  # of those without room that are forgotten for others, where there are too many
 LOOKUPS = 1000  # lanes at most whose site is looked up
 LOOKUPS_A_TENANT = 100  # of these
+LOOKUPS_FREELY = 16  # of these that ask the DNS, beyond which each begins later than the one before
+LOOKUP_PAUSE = 2e-3  # seconds by which: twice the CPU that one takes, for which others' deliveries have to wait
 LOOKS_FREELY = 100  # lanes, beyond which the next look waits, however often the bell is rung
 LOOK_PAUSE = 20e-6  # seconds, for each of these lanes: ten times what it takes to look at one
+
+
+class Aims(Protocol):
+    """What says where mail goes; mta.delivery.attempt."""
+
+    async def aim(self, destination: str) -> Aim:
+        """Find the site of a lane's domain or relay; never raises."""
+
+    def knows(self, destination: str) -> bool:
+        """Tell whether `aim` asks nobody."""
 
 
 class Lookout:
@@ -35,18 +48,18 @@ class Lookout:
         turns: Turns[str],
         weights: Weights,
         gate: Gate,
-        aim: Callable[[str], Awaitable[Aim]],
+        aims: Aims,
         ring: Callable[[], None],
         clock: Clock,
         *,
         connections: int,
     ) -> None:
-        """`aim` finds the site of a lane's domain or relay; `ring` has us look again. Of the process: `connections`."""
+        """`ring` has us look again. Of the process: `connections`."""
         self._scheduler = scheduler
         self._turns = turns
         self._weights = weights
         self._gate = gate
-        self._aim = aim
+        self._aims = aims
         self._ring = ring
         self._clock = clock
         self._connections = connections
@@ -148,15 +161,20 @@ class Lookout:
         looked_up = Counter([lane.tenant for lane in self._placing])
         begun = set[Lane]()
         for lane in lanes:
-            if len(self._placing) < LOOKUPS and looked_up[lane.tenant] < LOOKUPS_A_TENANT:
+            under_way = looked_up[lane.tenant]
+            if len(self._placing) < LOOKUPS and under_way < LOOKUPS_A_TENANT:
                 looked_up[lane.tenant] += 1
-                self._placing[lane] = asyncio.create_task(self._look_up(lane), name=f"place {lane.domain}")
+                asked = 0 if self._aims.knows(lane.domain) else under_way + 1 - LOOKUPS_FREELY
+                pause = max(0, asked) * LOOKUP_PAUSE * len(looked_up)
+                self._placing[lane] = asyncio.create_task(self._look_up(lane, pause), name=f"place {lane.domain}")
                 begun.add(lane)
         return begun
 
-    async def _look_up(self, lane: Lane) -> None:
+    async def _look_up(self, lane: Lane, pause: float) -> None:
         try:
-            aim = await self._aim(lane.domain)
+            if pause:
+                await asyncio.sleep(pause)
+            aim = await self._aims.aim(lane.domain)
             self._gate.meet(aim, self._turns.has)
             self._turns.ready(lane, aim.site)
         finally:

@@ -68,6 +68,11 @@ class Resolver:
         self._cache: OrderedDict[_Question, _Cached] = OrderedDict()
         self._asking: dict[_Question, asyncio.Task[Found | str]] = {}
 
+    def knows(self, domain: str) -> bool:
+        """Tell whether it is known which MX records a domain has, or that it cannot be known now."""
+        until, _ = self._cache.get((domain, dns.rdatatype.MX), (0.0, ""))
+        return until > self._clock.monotonic()
+
     async def exchangers(self, domain: str) -> Found:
         """Look up the MX records of a domain (absolute, A-labels). Raises NoAnswer."""
         return await self._found((domain, dns.rdatatype.MX))

@@ -99,6 +99,9 @@ class Receivers:
         self._away_from.clear()
         self._begun.clear()
 
+    def knows(self, destination: str) -> bool:
+        return False
+
     async def aim(self, destination: str) -> Aim:
         await asyncio.sleep(self._rng.choice([0, 0, 0.01, 1]))
         return Aim(self.sites[destination])

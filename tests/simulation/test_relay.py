@@ -89,6 +89,9 @@ class Quick:
     def __init__(self) -> None:
         self.got: list[tuple[str, MessageClass]] = []
 
+    def knows(self, destination: str) -> bool:
+        return True
+
     async def aim(self, destination: str) -> Aim:
         return Aim("s")
 

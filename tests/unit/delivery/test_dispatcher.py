@@ -72,6 +72,9 @@ class Peer:
         self.committed: list[str] = []
         self._under_way = 0
 
+    def knows(self, destination: str) -> bool:
+        return destination not in self.slow
+
     async def aim(self, destination: str) -> Aim:
         self.asked.append(destination)
         if destination in self.slow:
@@ -495,6 +498,23 @@ async def test_a_site_that_is_looked_up_for_long_holds_up_nobody(bench: Bench, m
     bench.peer.answer.set()
     await bench.until(bench.empty)
     assert sorted(bench.peer.begun) == [*slow, "x.test"]
+
+
+async def test_what_the_dns_has_to_be_asked_for_is_asked_little_by_little(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout, "LOOKUPS_FREELY", 2)
+    monkeypatch.setattr(lookout, "LOOKUP_PAUSE", 0.05)
+    slow = [f"slow{number}.test" for number in range(6)]
+    bench.peer.slow.update(slow)
+    bench.peer.let_go()
+    await bench.accept(*slow, "known.test")
+    await bench.accept(*slow, tenant="other")
+    bench.start()
+    await bench.until(lambda: bench.peer.begun == ["known.test"])
+    assert len(bench.peer.asked) == 2 + 2 + 1
+    bench.peer.answer.set()
+    await bench.until(bench.empty)
 
 
 async def test_more_lanes_than_are_looked_up_at_once_are_placed_all(

@@ -107,6 +107,7 @@ async def test_an_answer_is_kept_for_its_ttl():
         resolver = Resolver(peer.settings, clock)
         for at, asked in ((0, 1), (59, 1), (61, 2)):
             clock.at = at
+            assert resolver.knows("a.test") is (at == 59)
             assert (await resolver.exchangers("a.test")).exchangers
             assert len(peer.asked) == asked
         peer.ttl = 10**6

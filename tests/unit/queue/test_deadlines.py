@@ -102,6 +102,9 @@ class World:
 
     # What the dispatcher and the deadlines ask of the attempts
 
+    def knows(self, destination: str) -> bool:
+        return False
+
     async def aim(self, destination: str) -> Aim:
         return Aim(destination)
 
