@@ -44,6 +44,7 @@ from mta.spool.lmdb.keys import (
     message_key,
     record_key,
     tenant_key,
+    timer_keys,
     timer_tenant,
     wake_key,
 )
@@ -55,6 +56,7 @@ from mta.spool.lmdb.upkeep import (
     DeleteRecord,
     DiscardEvents,
     MendHints,
+    MendTimers,
     NextEpoch,
     PutRecord,
     Quarantine,
@@ -195,14 +197,18 @@ class LmdbSpool:
             return view.next_due_after(after)
 
     async def timers(self, now: float, limit: int, skip: Collection[str] = ()) -> list[Due]:
-        """Read unclaimed entries whose timer has come, tenants in turn, each's earliest first."""
-        with self._view() as view:
-            rows = view.timer_rows(now, limit, skip, self._timed)
-            found, broken = _opened(view, rows)
-        if rows:
-            self._timed = timer_tenant(rows[-1])
-        await self._quarantine(Table.TIMERS, broken)
-        return found
+        """Read unclaimed entries whose timer has come, tenants in turn, each's earliest first; strays are put right."""
+        while True:
+            with self._view() as view:
+                rows = view.timer_rows(now, limit, skip, self._timed)
+                found, broken = _opened(view, rows)
+            if rows:
+                self._timed = timer_tenant(rows[-1])
+            await self._quarantine(Table.TIMERS, broken)
+            strays = set(rows).difference(broken, *[timer_keys(entry_keys(each.entry).timer) for each in found])
+            if not strays:
+                return found
+            await self._writer.perform(MendTimers(list(strays)))
 
     async def next_timer_at(self, after: float) -> float | None:
         """Return when the first timer after `after` comes; None when there is none."""
