@@ -12,7 +12,7 @@ import pytest
 
 from mta.clock import SystemClock
 from mta.spool.interface import Acceptance, Change, Full, Refused, Settlement, Spool, SpoolError, Unavailable, Uncertain
-from mta.spool.lmdb import commit
+from mta.spool.lmdb import commit, view
 from mta.spool.lmdb.care import verify
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.environment import VALUE_LIMIT, Table
@@ -126,6 +126,27 @@ async def test_tenants_have_their_timers_in_turn_from_look_to_look(tmp_path: Pat
         begun |= {each.entry.id for each in found}
         tenants += [each.message.tenant for each in found]
     assert len(set(tenants[:10])) == len(set(tenants[10:])) == 10
+    await spool.close()
+
+
+async def test_timers_behind_many_seconds_of_anothers_have_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view, "_TIMERS_LOOKED_AT", 4)
+    spool = make(tmp_path)
+    flood = [a_message(tenant="flood", timer_at=NOW + n // 9) for n in range(90)]
+    other = a_message(tenant="other", timer_at=NOW + 9)
+    await spool.accept([*flood, other])
+    begun = set[str]()
+    for _ in range(3):
+        begun |= {each.entry.id for each in await spool.timers(NOW + 20, 2, begun)}
+    assert other.entries[0].id in begun
+    while found := await spool.timers(NOW + 20, 20, begun):
+        begun |= {each.entry.id for each in found}
+    assert begun == {each.entries[0].id for each in (*flood, other)}
+    skip = begun - {flood[0].entries[0].id, flood[40].entries[0].id}
+    assert [len(await spool.timers(NOW + 20, 20, skip)) for _ in range(3)] == [1, 1, 1]
+    assert await spool.timers(NOW + 20, 20, begun) == []
     await spool.close()
 
 
