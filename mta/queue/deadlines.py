@@ -61,10 +61,12 @@ class Deadlines:
         if not self._spool.healthy():
             raise Unavailable("the spool is sick")
         looked_at = self._clock.now()
-        done = await self._queue.run_timers()
-        broken_off = self._break_off(lambda job: self._queue.overdue(job.message, job.entry))
-        if broken_off:  # they expire when their outcome is stored
-            log.info("deadlines=over attempts_broken_off=%d", broken_off)
+        try:
+            done = await self._queue.run_timers()
+        finally:  # what cannot be stored lets nobody deliver late
+            broken_off = self._break_off(lambda job: self._queue.overdue(job.message, job.entry))
+            if broken_off:  # they expire when their outcome is stored
+                log.info("deadlines=over attempts_broken_off=%d", broken_off)
         if done:  # there may be more
             return 0.0
         next_at = await self._spool.next_timer_at(looked_at)

@@ -191,16 +191,19 @@ class Queue:
         """
         begun, turns = set[str](), list[asyncio.Task[int]]()
         failure: SpoolError | None = None
-        while len(begun) < TIMERS_A_RUN:
-            now = self._observe()
-            try:
+        try:
+            while len(begun) < TIMERS_A_RUN:
+                now = self._observe()
                 due = await self._spool.timers(now, _TIMERS_A_LOOK, begun)
-            except SpoolError as error:
-                failure = error
-                break
-            begun.update([each.entry.id for each in due])
-            if not due or not await self._begin(due, now, turns):
-                break
+                begun.update([each.entry.id for each in due])
+                if not due or not await self._begin(due, now, turns):
+                    break
+        except SpoolError as error:
+            failure = error
+        except asyncio.CancelledError:
+            for each in turns:
+                each.cancel()
+            raise
         done = sum(await _together(turns))
         if failure is not None:
             raise failure

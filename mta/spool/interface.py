@@ -190,7 +190,8 @@ class Spool(Protocol):
     async def timers(self, now: float, limit: int, skip: Collection[str] = ()) -> list[Due]:
         """Read up to `limit` unclaimed entries whose timer has come, tenants in turn, each's earliest first.
 
-        Entry ids in `skip` (changes on their way) are passed over.
+        When timers of so many seconds have come that they are not looked through at once, the next call goes on behind
+        them. Entry ids in `skip` (changes on their way) are passed over.
         """
 
     async def next_timer_at(self, after: float) -> float | None:

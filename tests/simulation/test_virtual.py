@@ -87,3 +87,15 @@ def test_a_call_that_fails_ends_the_simulation() -> None:
 
     with pytest.raises(KeyError):
         simulate(fail())
+
+
+def test_a_task_that_fails_unheard_ends_the_simulation() -> None:
+    async def fail() -> None:
+        raise KeyError("missing")
+
+    async def begin() -> None:
+        asyncio.create_task(fail())  # noqa: RUF006 - nobody keeps it
+        await asyncio.sleep(2)
+
+    with pytest.raises(KeyError):
+        simulate(begin())

@@ -45,6 +45,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._foreseen: list[tuple[float, int, _Call]] = []
         self._number = count()
         self._sweep_at = _FEW
+        self._unheard: BaseException | None = None  # what a task has raised that nobody asks for
 
     def time(self) -> float:
         return self.at
@@ -85,6 +86,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         """Take one turn: call whoever can go on, after a jump of the clock if nobody can."""
+        if self._unheard is not None:
+            unheard, self._unheard = self._unheard, None
+            raise unheard
         ready = self._ready
         if not ready:
             self._jump()
@@ -106,6 +110,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.at, self._turns = foreseen[0][0], 0
         while foreseen and foreseen[0][0] == self.at:
             self._ready.append(heappop(foreseen)[2])
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Raise it in the next turn: this is called where an exception goes nowhere."""
+        self._unheard = self._unheard or context.get("exception")
 
     def _write_to_self(self) -> None:
         """Whoever calls from a signal or a thread need not wake it: it never sleeps."""

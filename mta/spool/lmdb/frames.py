@@ -15,6 +15,7 @@ from mta.spool.lmdb.upkeep import (
     DiscardEvents,
     GiveUp,
     MendHints,
+    MendTimers,
     NextEpoch,
     PutRecord,
     Quarantine,
@@ -23,7 +24,7 @@ from mta.spool.lmdb.upkeep import (
 
 _AnyOperation = (
     Accepting | Claiming | Wishing | Settling | Changing | StorePages | GiveUp | Collect | PutRecord | DeleteRecord
-    | NextEpoch | Quarantine | MendHints | DiscardEvents | CountBacklog
+    | NextEpoch | Quarantine | MendHints | MendTimers | DiscardEvents | CountBacklog
 )  # fmt: skip
 _ERRORS: tuple[type[SpoolError], ...] = (Refused, Uncertain, Full, Unavailable)  # the first that fits
 encode = msgspec.msgpack.Encoder().encode

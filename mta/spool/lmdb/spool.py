@@ -44,6 +44,7 @@ from mta.spool.lmdb.keys import (
     message_key,
     record_key,
     tenant_key,
+    timer_keys,
     timer_tenant,
     wake_key,
 )
@@ -55,6 +56,7 @@ from mta.spool.lmdb.upkeep import (
     DeleteRecord,
     DiscardEvents,
     MendHints,
+    MendTimers,
     NextEpoch,
     PutRecord,
     Quarantine,
@@ -106,6 +108,7 @@ class LmdbSpool:
         self._lanes: dict[bytes, Lane] = {}
         self._names: dict[bytes, str] = {}  # of tenants
         self._timed = b""  # the tenant whose timer was read last
+        self._timed_to = b""  # where the next look at timers goes on, b"": at the first
         self._known: dict[bytes, tuple[bytes, bytes]] = {}  # named records by key: the row as it is sealed, its value
 
     # Changes
@@ -195,14 +198,27 @@ class LmdbSpool:
             return view.next_due_after(after)
 
     async def timers(self, now: float, limit: int, skip: Collection[str] = ()) -> list[Due]:
-        """Read unclaimed entries whose timer has come, tenants in turn, each's earliest first."""
-        with self._view() as view:
-            rows = view.timer_rows(now, limit, skip, self._timed)
-            found, broken = _opened(view, rows)
-        if rows:
-            self._timed = timer_tenant(rows[-1])
-        await self._quarantine(Table.TIMERS, broken)
-        return found
+        """Read unclaimed entries whose timer has come, tenants in turn, each's earliest first; strays are put right."""
+        while True:
+            with self._view() as view:
+                rows = self._timer_rows(view, now, limit, skip)
+                found, broken = _opened(view, rows)
+            if rows:
+                self._timed = timer_tenant(rows[-1])
+            await self._quarantine(Table.TIMERS, broken)
+            strays = set(rows).difference(broken, *[timer_keys(entry_keys(each.entry).timer) for each in found])
+            if not strays:
+                return found
+            await self._writer.perform(MendTimers(list(strays)))
+
+    def _timer_rows(self, view: View, now: float, limit: int, skip: Collection[str]) -> list[bytes]:
+        """Look on from where the last look ended, around once until there are some."""
+        around = not self._timed_to
+        while True:
+            rows, self._timed_to = view.timer_rows(now, limit, skip, self._timed, self._timed_to)
+            if rows or (around and not self._timed_to):
+                return rows
+            around = around or not self._timed_to
 
     async def next_timer_at(self, after: float) -> float | None:
         """Return when the first timer after `after` comes; None when there is none."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.content import GRACE, check_whole, loose_value, read_loose, sealed_pages
 from mta.spool.lmdb.environment import Table
-from mta.spool.lmdb.keys import content_key, pieces, record_key
+from mta.spool.lmdb.keys import ENTRY_BYTES, content_key, entry_keys, pieces, record_key, timer_keys
 from mta.spool.lmdb.log import log_key, log_pairs_behind
 from mta.spool.lmdb.operations import Operation
 from mta.spool.lmdb.steps import delete_record, encode, replace_record
@@ -163,6 +163,27 @@ class MendHints(Operation, frozen=True, array_like=True, tag=True):
     def prepare(self, keyring: Keyring) -> Callable[[Group], None]:  # noqa: ARG002 - nothing is sealed
         """Nothing is made ahead."""
         return lambda group: group.hint(gone=self.stale)
+
+
+class MendTimers(Operation, frozen=True, array_like=True, tag=True):
+    """Remove timers that are not where their entries say, as an earlier version leaves them, and have those there."""
+
+    strays: list[bytes]
+
+    def prepare(self, keyring: Keyring) -> Callable[[Group], None]:  # noqa: ARG002 - nothing is sealed
+        """Nothing is made ahead."""
+        return self._mend
+
+    def _mend(self, group: Group) -> None:
+        view = group.settled()
+        entries = [view.entry(each[-ENTRY_BYTES:]) for each in self.strays]
+        for stray, entry in zip(self.strays, entries, strict=True):
+            places = [] if entry is None else timer_keys(entry_keys(entry).timer)
+            if stray in places:
+                continue
+            group.delete(Table.TIMERS, [stray])
+            if places and all(group.get(Table.TIMERS, each) is None for each in places):
+                group.put(Table.TIMERS, [(places[0], b"")])
 
 
 class DiscardEvents(Operation, frozen=True, array_like=True, tag=True):

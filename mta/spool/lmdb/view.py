@@ -54,6 +54,13 @@ class DueLanes(NamedTuple):
     broken: list[bytes]
 
 
+class TimerRows(NamedTuple):
+    """What a look at the timers found: keys, and where the next look goes on, b"" after the last that has come."""
+
+    rows: list[bytes]
+    then: bytes
+
+
 class View:
     """One read transaction over all tables."""
 
@@ -219,17 +226,22 @@ class View:
             more = cursor.next()
         return count
 
-    def timer_rows(self, now: float, limit: int, skip: Collection[str], after: bytes = b"") -> list[bytes]:
+    def timer_rows(
+        self, now: float, limit: int, skip: Collection[str], after: bytes = b"", begin: bytes = b""
+    ) -> TimerRows:
         """Find the keys of timers that have come, of entries nobody has claimed: tenants in turn, the earliest first.
 
         The turn is that of the tenant `after` this key. A tenant's timers of one second are together, so that one step
-        passes over a million.
+        passes over a million. It makes a bounded number of steps, from `begin` on.
         """
         until, cursor = seconds(now), self.cursor(Table.TIMERS)
         waiting: dict[bytes, list[bytes]] = {}  # by tenant, the beginnings of the keys of each second, in order
-        more, looked_at = cursor.first(), 0
-        while more and cursor_key(cursor)[:8] <= until and looked_at < _TIMERS_LOOKED_AT:
+        more, looked_at, then = cursor.set_range(begin), 0, b""
+        while more and cursor_key(cursor)[:8] <= until:
             together = cursor_key(cursor)[: 8 + TENANT_BYTES]
+            if looked_at == _TIMERS_LOOKED_AT:
+                then = together
+                break
             waiting.setdefault(timer_tenant(together), []).append(together)
             more = cursor.set_range(together + b"\xff" * ENTRY_BYTES)
             looked_at += 1
@@ -244,7 +256,7 @@ class View:
             else:
                 rows.append(row)
                 turns.rotate(-1)
-        return rows
+        return TimerRows(rows, then)
 
     def _timers_of(self, beginnings: list[bytes], skip: Collection[str]) -> Iterator[bytes]:
         cursor = self.cursor(Table.TIMERS)

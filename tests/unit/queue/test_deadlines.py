@@ -26,7 +26,7 @@ from mta.queue.queue import TIMERS_A_RUN, TIMERS_AT_ONCE, Queue
 from mta.queue.retry import SETTLED
 from mta.queue.shaping import Shaping
 from mta.queue.submission import Submission
-from mta.spool.interface import Change, Due, Unavailable, Uncertain
+from mta.spool.interface import Change, Due, Refused, Unavailable, Uncertain
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Origin, Wish
 from mta.spool.sealing import Keyring
@@ -246,6 +246,55 @@ async def test_what_cannot_be_stored_ends_a_run(tmp_path: Path) -> None:
     spool.timers = timers  # type: ignore[attr-defined]
     with pytest.raises(Unavailable):
         await queue.run_timers()
+    await world.spool.close()
+
+
+async def test_an_attempt_is_broken_off_though_others_cannot_be_stored(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.accept(Plan("hangs", 10.0, 0, False, ""))
+    running = asyncio.create_task(world.dispatcher.run())
+    while not world.under_way:
+        await asyncio.sleep(0.001)
+    ((_, broken_off),) = world.under_way.values()
+    await world.accept(Plan("defers", 5.0, 0, True, ""))
+
+    async def change(_: Change) -> bool:
+        raise Refused("too large")
+
+    spool = StandIn(world.spool)
+    spool.change = change  # type: ignore[attr-defined]
+    queue = Queue(spool, world.clock, "relay.test", Retry(), lambda: None)
+    deadlines = asyncio.create_task(Deadlines(spool, queue, world.break_off, world.clock).run())
+    await world.clock.advance(11.0)
+    assert broken_off.is_set()
+    for each in (running, deadlines):
+        each.cancel()
+    await asyncio.wait((running, deadlines))
+    await world.spool.close()
+
+
+async def test_who_ends_a_run_ends_what_it_has_begun(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await asyncio.gather(*[world.accept(Plan("defers", 10.0, 0, False, "")) for _ in range(TIMERS_AT_ONCE + 1)])
+    waiting = asyncio.Event()
+
+    async def change(_: Change) -> bool:
+        waiting.set()
+        return await asyncio.get_running_loop().create_future()
+
+    spool = StandIn(world.spool)
+    spool.change = change  # type: ignore[attr-defined]
+    queue = Queue(spool, world.clock, "relay.test", Retry(), lambda: None)
+    await world.clock.advance(11.0)
+    before = asyncio.all_tasks()
+    run = asyncio.create_task(queue.run_timers())
+    await waiting.wait()
+    for _ in range(TIMERS_AT_ONCE):
+        await asyncio.sleep(0)
+    run.cancel()
+    begun = asyncio.all_tasks() - before
+    _, left = await asyncio.wait(begun, timeout=1)
+    assert not left
     await world.spool.close()
 
 

@@ -12,11 +12,11 @@ import pytest
 
 from mta.clock import SystemClock
 from mta.spool.interface import Acceptance, Change, Full, Refused, Settlement, Spool, SpoolError, Unavailable, Uncertain
-from mta.spool.lmdb import commit
+from mta.spool.lmdb import commit, view
 from mta.spool.lmdb.care import verify
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.environment import VALUE_LIMIT, Table
-from mta.spool.lmdb.keys import entry_key, entry_keys, pieces
+from mta.spool.lmdb.keys import entry_key, entry_keys, pieces, timer_keys
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Entry, Segment
 from mta.spool.sealing import KeyFileError, Keyring, load_or_create_keyring, new_content_key
@@ -129,6 +129,27 @@ async def test_tenants_have_their_timers_in_turn_from_look_to_look(tmp_path: Pat
     await spool.close()
 
 
+async def test_timers_behind_many_seconds_of_anothers_have_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view, "_TIMERS_LOOKED_AT", 4)
+    spool = make(tmp_path)
+    flood = [a_message(tenant="flood", timer_at=NOW + n // 9) for n in range(90)]
+    other = a_message(tenant="other", timer_at=NOW + 9)
+    await spool.accept([*flood, other])
+    begun = set[str]()
+    for _ in range(3):
+        begun |= {each.entry.id for each in await spool.timers(NOW + 20, 2, begun)}
+    assert other.entries[0].id in begun
+    while found := await spool.timers(NOW + 20, 20, begun):
+        begun |= {each.entry.id for each in found}
+    assert begun == {each.entries[0].id for each in (*flood, other)}
+    skip = begun - {flood[0].entries[0].id, flood[40].entries[0].id}
+    assert [len(await spool.timers(NOW + 20, 20, skip)) for _ in range(3)] == [1, 1, 1]
+    assert await spool.timers(NOW + 20, 20, begun) == []
+    await spool.close()
+
+
 async def test_timers_of_an_earlier_version_come_and_go(tmp_path: Path) -> None:
     spool = make(tmp_path)
     many = [a_message(tenant=each, timer_at=NOW + 10) for each in ("acme", "acme", "other", "other")]
@@ -154,6 +175,26 @@ async def test_timers_of_an_earlier_version_come_and_go(tmp_path: Path) -> None:
     assert await spool.change(Change(message=moves.message, before=moves.entry, after=later))
     assert await spool.settle(Settlement(message=tried.message, entry=ended(tried.entry), claim=CLAIM))
     assert [each.message.id for each in await spool.timers(NOW + 11, 10)] == [waits.message.id]
+    await spool.close()
+    assert verify(tmp_path, Keyring(KEYS)).problems == []
+
+
+async def test_timers_that_an_earlier_version_left_behind_are_put_right(tmp_path: Path) -> None:
+    """Red when they are given out: their entries' timers are moved again and again, without an end."""
+    spool = make(tmp_path)
+    many = [a_message(timer_at=NOW + 100) for _ in range(3)]
+    await spool.accept(many)
+
+    def move_one_way(group: Group) -> None:
+        keys = group.keys_from(Table.TIMERS, b"", 10)
+        group.put(Table.TIMERS, [(bytes(8) + key[8:], b"") for key in keys])
+        group.delete(Table.TIMERS, keys[:2])
+        group.put(Table.TIMERS, [(timer_keys(keys[1])[1], b"")])
+
+    await spool._writer.submit(move_one_way)
+    assert await spool.timers(NOW, 2) == []
+    assert await spool.next_timer_at(0) == NOW + 101
+    assert {each.message.id for each in await spool.timers(NOW + 101, 10)} == {each.message.id for each in many}
     await spool.close()
     assert verify(tmp_path, Keyring(KEYS)).problems == []
 
