@@ -280,7 +280,7 @@ class Attempter:
             return False
         aim = _aim(site)
         about = start.about._replace(site=aim.site, hosts=aim.hosts)
-        at = self._limits.when(about, now)
+        at = self._limits.when(about, now, instead_of=start)
         if at > now:
             attempt.retry_after = at - now if at < math.inf else None
             return False
@@ -316,7 +316,7 @@ class Attempter:
         now = self._clock.monotonic()
 
         def room(source: str) -> bool:
-            at = self._limits.when(about._replace(source=source), now)
+            at = self._limits.when(about._replace(source=source), now, instead_of=start)
             passed_on = start is None or start.about.source in cannot
             return at <= now or about.source == source or (passed_on and at == math.inf)
 
