@@ -158,7 +158,7 @@ class Gate:
             known[name] = now, await settings_of(self._spool, name)
 
     async def _portions(self, names: Iterable[str]) -> AsyncIterator[Sequence[str]]:
-        """Give the loop its turn between portions: all of ten thousand tenants would hold it for a tenth of a second."""
+        """Give the loop its turn between portions: ten thousand tenants would hold it for a tenth of a second."""
         waiting = iter(names)
         while portion := list(islice(waiting, _AT_ONCE)):
             yield portion
