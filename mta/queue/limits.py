@@ -226,8 +226,10 @@ class Limits:
             lasts = min(outcome.retry_after, SAID_FOR_ALL)
             self._pause(_PauseKey(about.source, about.site, ""), lasts, str(pace.reply), now)
         provider, park_for = self._provider(about), 0.0
+        # What a host says that is not the provider's, which may be anybody's, is for its own site alone.
+        is_providers = provider is not None and provider.runs(outcome.relay.partition("[")[0])
         for rule in fired:
-            if rule.action == "pause" and rule.of == "source" and about.source and provider is not None:
+            if rule.action == "pause" and rule.of == "source" and about.source and is_providers:
                 park_for = max(park_for, rule.lasts)
             elif rule.action == "pause":
                 self._pause(_key(rule, about), rule.lasts, _said(rule, replies), now)

@@ -27,7 +27,15 @@ def said(line: str, *, remote: bool = True, retry_after: float | None = None, re
     reply = Reply.parse(int(code), text)
     verdict = Verdict.FAILED if reply.permanent else Verdict.DEFERRED
     result = Result(verdict, reply, Scope.MESSAGE, remote=remote)
-    return Outcome(results=(result,), started_at=0.0, ended_at=0.0, site="mx", reach=reach, retry_after=retry_after)
+    return Outcome(
+        results=(result,),
+        started_at=0.0,
+        ended_at=0.0,
+        site="mx",
+        relay="mx.google.com[192.0.2.9]:25",
+        reach=reach,
+        retry_after=retry_after,
+    )
 
 
 def limits(rules: str = "", more: str = "") -> Limits:
