@@ -108,7 +108,8 @@ class Buckets:
 
         What it took when it was started `instead_of` that is not in its way.
         """
-        found, by, taken = now, tuple[str, ...](), {key for key, _ in self._of(instead_of)}
+        found, by = now, tuple[str, ...]()
+        taken = {key for key, _ in self._of(instead_of)} if instead_of else set()
         for key, limit in self._of(facts):
             bucket = self._buckets.get(key)
             if bucket is not None:
