@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 IN_PLACE = 1 << 20  # octets of content that are made a letter on the event loop; more, on a thread
 LARGE = 4 << 20  # octets of content from which on few messages are under way at once
 LARGE_AT_ONCE = 8
-ROOM_WAIT = 10.0  # seconds after which it is tried again, where the source that is wanted has no room
+ROOM_WAIT = 10.0  # seconds, at least, after which it is tried again, where the source or site has no room
 SOURCE_WAIT = 3600.0  # seconds after which it is looked again for a source, where none may be used for longer
 AFTER_DOT = 30.0  # seconds that a drain waits for the reply to a final dot
 
@@ -284,9 +284,9 @@ class Attempter:
             return False
         aim = _aim(site)
         about = start.about._replace(site=aim.site, hosts=aim.hosts)
-        at = self._limits.when(about, now)
+        at = self._limits.when(about, now, instead_of=start)
         if at > now:
-            attempt.retry_after = at - now if at < math.inf else None
+            attempt.retry_after = max(ROOM_WAIT, at - now) if at < math.inf else None
             return False
         self._limits.goes_elsewhere(start, about, now)
         return True
@@ -320,7 +320,7 @@ class Attempter:
         now = self._clock.monotonic()
 
         def room(source: str) -> bool:
-            at = self._limits.when(about._replace(source=source), now)
+            at = self._limits.when(about._replace(source=source), now, instead_of=start)
             passed_on = start is None or start.about.source in cannot
             return at <= now or about.source == source or (passed_on and at == math.inf)
 

@@ -115,11 +115,8 @@ class Dispatcher:
 
     def lane_states(self, lanes: Sequence[Lane]) -> tuple[LaneState, ...]:
         """Say what holds whoever is due in lanes, and how quickly they drain. Whatever holds a lane is told here."""
-        there: dict[str, list[Lane]] = {site: [] for lane in lanes if (site := self._turns.site_of(lane)) is not None}
-        for lane in self._turns.lanes if there else ():
-            if (site := self._turns.site_of(lane)) in there:
-                there[site].append(lane)
-        parts = {site: FairParts(with_work, self._weights.of) for site, with_work in there.items()}
+        sites = {site for lane in lanes if (site := self._turns.site_of(lane)) is not None}
+        parts = {site: FairParts(self._turns.lanes_at(site), self._weights.of) for site in sites}
         return tuple([self._lane_state(lane, parts) for lane in lanes])
 
     def _lane_state(self, lane: Lane, parts: Mapping[str, FairParts]) -> LaneState:
@@ -138,7 +135,7 @@ class Dispatcher:
             site=site,
             at_work=at_work,
             limit=self._gate.connections(site, lane.tenant),
-            lanes=self._turns.lanes_at(site),
+            lanes=parts[site].lanes,
             until=why.until,
             reply=why.reply,
             rates=rates,

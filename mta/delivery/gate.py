@@ -161,9 +161,7 @@ class Gate:
         if advice.park_for and self._sources is not None and outcome is not None:
             reason = str(outcome.results[-1].reply)
             ends_at, provider = self._clock.now() + advice.park_for, self._limits.provider_of(about)
-            spoke = about._replace(hosts=(outcome.relay.partition("[")[0],))
-            if self._limits.provider_of(spoke) == provider:  # not a host behind it, which may be anybody's
-                self._sources.park(Parked(source=about.source, provider=provider, ends_at=ends_at, reason=reason))
+            self._sources.park(Parked(source=about.source, provider=provider, ends_at=ends_at, reason=reason))
         return advice
 
     def freed(self) -> Sequence[Hashable]:

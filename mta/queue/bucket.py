@@ -15,6 +15,7 @@ import msgspec
 
 TICKS = 1_000_000  # a second
 FASTEST = 100_000.0  # a second: beyond it nothing is limited
+_NONE: Mapping[str, Hashable] = {}
 _MOST = 65_536  # buckets in memory; only what has debts is kept
 
 
@@ -100,13 +101,19 @@ class Buckets:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def when(self, facts: Mapping[str, Hashable], now: float) -> tuple[float, tuple[str, ...]]:
-        """Return from when on an attempt may start (`now` if at once), and what the last limit that lets it is by."""
+    def when(
+        self, facts: Mapping[str, Hashable], now: float, instead_of: Mapping[str, Hashable] = _NONE
+    ) -> tuple[float, tuple[str, ...]]:
+        """Return from when on an attempt may start (`now` if at once), and what the last limit that lets it is by.
+
+        What it took when it was started `instead_of` that is not in its way.
+        """
         found, by = now, tuple[str, ...]()
+        taken = {key for key, _ in self._of(instead_of)} if instead_of else set()
         for key, limit in self._of(facts):
             bucket = self._buckets.get(key)
             if bucket is not None:
-                at = bucket.when(now, gap_of(limit.allowance.rate), limit.allowance.burst)
+                at = bucket.when(now, gap_of(limit.allowance.rate), limit.allowance.burst + (key in taken))
                 if at > found:
                     found, by = at, limit.by
         return found, by

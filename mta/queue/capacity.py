@@ -47,11 +47,15 @@ class Refusal(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """What happens in a second, as measured: first attempts, None if that is not known; messages, octets that leave."""
+    """What happens in a second, as measured: first attempts, None if that is not known; messages, octets that leave.
+
+    `unsure`: the first attempts, if it is not known whether they are of the backlog, or of what comes in beside it.
+    """
 
     tries: float | None = None
     messages: float = 0.0
     octets: float = 0.0
+    unsure: float | None = None
 
     @property
     def held(self) -> float:
@@ -100,11 +104,11 @@ class Drain:
     @property
     def pace(self) -> Pace:
         """Tell how fast it goes."""
-        known = self._trying >= STEADY and abs(self._moved) >= self._tried / 2
-        tries = self._tried / self._trying if known else None
+        tries = self._tried / self._trying if self._trying >= STEADY else None
+        tries, unsure = (tries, None) if abs(self._moved) >= self._tried / 2 else (None, tries)
         if self._leaving < KNOWN:
-            return Pace(tries)
-        return Pace(tries, self._left / self._leaving, self._octets / self._leaving)
+            return Pace(tries, unsure=unsure)
+        return Pace(tries, self._left / self._leaving, self._octets / self._leaving, unsure)
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,11 +192,14 @@ def _limited(tenant: Standing, was: Cause | None) -> Iterator[Refusal]:
 
 def _slow(tenant: Standing, longest: float, was: Refusal | None) -> Iterator[Refusal]:
     tries, untried = tenant.pace.tries, tenant.backlog.untried
+    waits = was if was and was.cause is Cause.BACKLOG else None
+    if waits and tries is None:
+        tries = tenant.pace.unsure  # nothing comes in: they are of the backlog
     if not tries:
         return
     mark = _RESUME_BACKLOG * longest * tries
-    if was is not None and was.cause is Cause.BACKLOG:
-        mark = max(mark, was.mark)
+    if waits:
+        mark = max(mark, waits.mark)
         refused = untried > mark
     else:
         refused = untried > longest * tries

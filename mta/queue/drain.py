@@ -4,15 +4,15 @@ A rate is what came in the last minutes: each attempt weighs e^(-age / SPAN), an
 was seen would have weighed is left out. So it is right from the first minute on, and gone some minutes after the last.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping
 from math import exp
 from typing import Generic, TypeVar
 
 import msgspec
 
 from mta.queue.held import CLASS_SHARES
-from mta.spool.records import Lane
+from mta.spool.records import Lane, MessageClass
 
 SPAN = 180.0  # seconds: two thirds of a rate are what happened in so long
 MEASURED = 4096  # lanes, sites and tenants each: those with the latest attempts
@@ -94,12 +94,13 @@ class DrainRates:
 class FairParts:
     """What part of a site's attempts is a lane's, as long as all that have work there go on having it (turns.py)."""
 
-    def __init__(self, lanes: Iterable[Lane], weight: Callable[[str], float]) -> None:
-        """`lanes` are those with work at the site; `weight` is a tenant's."""
+    def __init__(self, lanes: Mapping[tuple[str, MessageClass], int], weight: Callable[[str], float]) -> None:
+        """`lanes` of each tenant and class have work at the site; `weight` is a tenant's."""
         self._weight = weight
-        self._lanes = Counter([(lane.tenant, lane.message_class) for lane in lanes])
+        self._lanes = lanes
+        self.lanes = sum(lanes.values())
         self._classes: defaultdict[str, float] = defaultdict(float)  # by tenant, the shares of its classes
-        for tenant, message_class in self._lanes:
+        for tenant, message_class in lanes:
             self._classes[tenant] += CLASS_SHARES[message_class]
         self._weights = sum(map(weight, self._classes))
 

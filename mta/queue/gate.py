@@ -68,6 +68,7 @@ class Gate:
         self._judgement = NOBODY
         self._judged_at = 0.0
         self._pause = PAUSE
+        self._others = 0.0  # seconds of a look that others had
         self._drains: dict[str, Drain] = {}
         self._settings: dict[str, tuple[float, Tenant]] = {}
         self._shares: dict[str, float] = {}
@@ -124,20 +125,20 @@ class Gate:
 
     async def look(self) -> None:
         """Judge all tenants by what they have waiting now."""
-        begun = self._clock.monotonic()
+        begun, self._others = self._clock.monotonic(), 0.0
         backlogs = await self._spool.backlogs()
         await self._learn(backlogs)
         tenants: dict[str, Standing] = {}
-        async for names in _portions({*backlogs, *self._shares}):
+        async for names in self._portions({*backlogs, *self._shares}):
             tenants.update((name, self._standing(name, backlogs.get(name))) for name in names)
         space = self._spool.space()
         court = Court(tenants, Room(space.free - space.reserve, self._headroom), self._longest, self._judgement)
         refused: dict[str, Refusal] = {}
-        async for names in _portions(tenants):
+        async for names in self._portions(tenants):
             refused |= court.refused(names)
         self._judged_at = self._clock.monotonic()
         self._become(Judgement(refused, court.others, tenants.keys()))
-        self._pause = max(PAUSE, _IDLE * (self._clock.monotonic() - begun))
+        self._pause = max(PAUSE, _IDLE * (self._clock.monotonic() - begun - self._others))
 
     async def _learn(self, backlogs: Mapping[str, Backlog]) -> None:
         now = self._clock.monotonic()
@@ -145,7 +146,7 @@ class Gate:
             self._shares_at = now
             self._shares = await reserved_shares(self._spool, self._clock.now())
         known, old = self._settings, list[str]()
-        async for names in _portions(backlogs):
+        async for names in self._portions(backlogs):
             for name in names:
                 drain = self._drains.get(name)
                 if drain is None:
@@ -155,6 +156,16 @@ class Gate:
         old.sort(key=lambda name: known[name][0] if name in known else -math.inf)
         for name in old[:_LEARNED]:
             known[name] = now, await settings_of(self._spool, name)
+
+    async def _portions(self, names: Iterable[str]) -> AsyncIterator[Sequence[str]]:
+        """Give the loop its turn between portions: ten thousand tenants would hold it for a tenth of a second."""
+        waiting = iter(names)
+        while portion := list(islice(waiting, _AT_ONCE)):
+            yield portion
+            if len(portion) == _AT_ONCE:
+                left_at = self._clock.monotonic()
+                await asyncio.sleep(0)
+                self._others += self._clock.monotonic() - left_at
 
     def _standing(self, name: str, backlog: Backlog | None) -> Standing:
         if backlog is None:
@@ -199,15 +210,6 @@ class Gate:
                 retry_after=self._retry_after(refusal) if refusal else 0,
             )
         return found
-
-
-async def _portions(names: Iterable[str]) -> AsyncIterator[Sequence[str]]:
-    """Give the loop its turn between portions: all of ten thousand tenants would hold it for a tenth of a second."""
-    waiting = iter(names)
-    while portion := list(islice(waiting, _AT_ONCE)):
-        yield portion
-        if len(portion) == _AT_ONCE:
-            await asyncio.sleep(0)
 
 
 type_refusal = Callable[[str], Turned | None]

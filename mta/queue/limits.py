@@ -33,7 +33,7 @@ from mta.mail.result import Outcome, Reach, Verdict
 from mta.queue.bucket import Buckets, Limit
 from mta.queue.explanation import HeldBy
 from mta.queue.learned import Learned, Paused
-from mta.queue.pace import REMEMBERED, Pace
+from mta.queue.pace import REMEMBERED, Pace, in_short
 from mta.queue.shaping import Provider, Rule, Shaping, line_of
 from mta.queue.window import FIRST, Begun
 
@@ -149,11 +149,14 @@ class Limits:
         self._providers: dict[tuple[str, ...], Provider | None] = {}  # by hosts, as looked up before
         self._sweep_at = _SWEPT_AT
 
-    def when(self, about: About, now: float, *, dials: bool = True) -> float:
-        """Return from when on an attempt may start: `now` if at once, inf if another at its site has to end first."""
+    def when(self, about: About, now: float, *, dials: bool = True, instead_of: Start | None = None) -> float:
+        """Return from when on an attempt may start: `now` if at once, inf if another at its site has to end first.
+
+        One that was started already may go there `instead_of` where it was to go.
+        """
         found = now
         if self._shaping.limits:
-            found, _ = self._buckets.when(self.facts(about), now)
+            found, _ = self._buckets.when(self.facts(about), now, self.facts(instead_of.about) if instead_of else {})
         if self._pauses:
             for key in _keys(about):
                 found = max(found, self._pauses.get(key, _NO_PAUSE).until)
@@ -223,11 +226,13 @@ class Limits:
             lasts = min(outcome.retry_after, SAID_FOR_ALL)
             self._pause(_PauseKey(about.source, about.site, ""), lasts, str(pace.reply), now)
         provider, park_for = self._provider(about), 0.0
+        # What a host says that is not the provider's, which may be anybody's, is for its own site alone.
+        is_providers = provider is not None and provider.runs(outcome.relay.partition("[")[0])
         for rule in fired:
-            if rule.action == "pause" and rule.of == "source" and about.source and provider is not None:
+            if rule.action == "pause" and rule.of == "source" and about.source and is_providers:
                 park_for = max(park_for, rule.lasts)
             elif rule.action == "pause":
-                self._pause(_key(rule, about), rule.lasts, str(pace.reply), now)
+                self._pause(_key(rule, about), rule.lasts, _said(rule, replies), now)
         bounces = [rule for rule in fired if rule.action == "bounce"]
         return Advice(
             bounced=tuple([each for each in replies if _matches(bounces, line_of(each))]),
@@ -402,6 +407,11 @@ def _replies(outcome: Outcome) -> list[Reply]:
         return []
     said = [each.reply for each in outcome.results if each.remote and each.verdict is not Verdict.DELIVERED]
     return list(dict.fromkeys(said))
+
+
+def _said(rule: Rule, replies: Sequence[Reply]) -> str:
+    """Return the reply that a rule matched; the last of its site may have been to another's mail."""
+    return next(str(in_short(each)) for each in replies if rule.matches(line_of(each)))
 
 
 def _matches(rules: Sequence[Rule], line: str) -> bool:

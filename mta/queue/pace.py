@@ -116,7 +116,7 @@ class Pace:
             self._book(begun, 0 if outcome is None else outcome.dialled, now)
         if outcome is None or what is Met.NOTHING:
             return False
-        self.reply, self.learned_at = _in_short(outcome.results[-1].reply), now
+        self.reply, self.learned_at = in_short(outcome.results[-1].reply), now
         refused = what is Met.TURNED_AWAY or says_too_much(outcome) if too_much is None else too_much
         if what is Met.REACHED and not refused:  # messages that it refused for their own sake were taken up too
             self.rate.taken(now)
@@ -198,7 +198,7 @@ class Pace:
             self.rate.recall(learned.ceiling, learned.factor, learned.scale, learned.climbed)
 
 
-def _in_short(reply: Reply) -> Reply:
+def in_short(reply: Reply) -> Reply:
     """Cut off what is longer than a line: it is remembered of thousands of sites, and a peer's to choose."""
     return reply if len(reply.text) <= TEXT_LIMIT else reply._replace(text=reply.text[:TEXT_LIMIT])
 

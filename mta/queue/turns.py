@@ -135,12 +135,12 @@ class Turns(Generic[Site]):
         """Name the site of a lane with work."""
         return self._site_of.get(lane)
 
-    def lanes_at(self, site: Site) -> int:
-        """Tell how many lanes have work at a site."""
+    def lanes_at(self, site: Site) -> dict[tuple[str, MessageClass], int]:
+        """Count the lanes that have work at a site, by tenant and class."""
         place = self._places.get(site)
         if place is None:
-            return 0
-        return sum(len(lanes) for work in place.work.values() for lanes in work.lanes.values())
+            return {}
+        return {(tenant, each): len(work.lanes[each]) for tenant, work in place.work.items() for each in work.lanes}
 
     def ready(self, lane: Lane, site: Site) -> None:
         """Note that a lane has work, for a site."""

@@ -343,7 +343,12 @@ def job(
     return Job(entry, message, Claim(epoch=1, attempt=1, retry_at=0))
 
 
-def config(*, routes: list[dict[str, object]] | None = None, **delivery: object) -> Config:
+def config(
+    *,
+    routes: list[dict[str, object]] | None = None,
+    sources: list[dict[str, object]] | None = None,
+    **delivery: object,
+) -> Config:
     """Settings with short time-outs, for a relay that calls itself relay.test."""
     seconds = dict.fromkeys(
         [f"{each}_timeout" for each in ("connect", "greeting", "command", "data", "block", "final")], 5.0
@@ -352,6 +357,7 @@ def config(*, routes: list[dict[str, object]] | None = None, **delivery: object)
         {
             "hostname": "relay.test",
             "routes": routes or [],
+            "sources": sources or [],
             "delivery": {**seconds, **delivery},
         }
     )

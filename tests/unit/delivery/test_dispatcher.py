@@ -782,6 +782,33 @@ async def test_it_says_what_holds_a_lane_and_how_quickly_it_drains(bench: Bench)
     assert state(two).rates.tenant > 0
 
 
+@pytest.mark.parametrize("defect", [False, True])
+async def test_whoever_waits_for_an_attempt_that_was_sent_to_its_site_goes_on_when_that_has_ended(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, defect: bool
+) -> None:
+    """Without a poll: the bell alone must do it."""
+    attempt = bench.peer.attempt
+
+    async def elsewhere(job: Job, start: Start) -> Outcome:
+        if job.entry.domain == "moves.test":
+            limits = bench.dispatcher._gate._limits
+            limits.goes_elsewhere(start, start.about._replace(site="y.test"), bench.clock.monotonic())
+        return await attempt(job, start)
+
+    monkeypatch.setattr(bench.peer, "attempt", elsewhere)
+    bench.peer.met["moves.test"] = "y.test"
+    bench.peer.defects |= {"moves.test"} if defect else set()
+    bench.start(connections=2, per_site=1)
+    await bench.accept("moves.test")
+    await bench.until(lambda: len(bench.peer.begun) == 1)
+    await bench.accept("y.test")
+    await bench.until(lambda: bench.dispatcher._turns.passed_over == 2)
+    bench.peer.let_go(1)
+    await bench.until(lambda: bench.peer.begun == ["moves.test", "y.test"])
+    at_work = {row.site: row.in_flight for row in await bench.dispatcher.sites()}
+    assert (at_work.get("moves.test", 0), at_work["y.test"]) == (0, 1)
+
+
 async def test_a_lane_has_its_tenants_part_of_what_its_site_does(bench: Bench) -> None:
     """Red when it is divided by the lanes there."""
     bench.peer.answer.set()

@@ -110,11 +110,18 @@ async def test_parked_by_a_rule_it_is_after_a_restart_too() -> None:
     assert [(each.provider, each.ends_at) for each in after.rows()[0].parked] == [("p", bench.clock.now() + 600)]
 
 
-def test_what_a_host_behind_a_providers_says_parks_nothing() -> None:
-    """Red when its words are the provider's: anybody can have an MX of his own behind one of a provider."""
+def test_what_a_host_behind_a_providers_says_parks_nothing_but_is_heeded_at_its_site() -> None:
+    """Red when its words are the provider's: anybody can have an MX of his own behind one of a provider.
+
+    And when they are nobody's: it would be asked on and on.
+    """
     bench = Bench()
-    assert bench.ended(bench.started(), BLOCKED, relay="mx.p.test.evil.test[192.0.2.9]:25").park_for
+    start = bench.started()
+    bench.ended(start, BLOCKED, relay="mx.p.test.evil.test[192.0.2.9]:25")
     assert not any(row.parked for row in bench.sources.rows())
+    now = bench.clock.monotonic()
+    assert bench.limits.when(start.about, now) == now + 600
+    assert bench.limits.when(start.about._replace(source="b"), now) == now
 
 
 def test_a_rule_does_not_shorten_what_an_operator_said() -> None:

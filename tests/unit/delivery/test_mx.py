@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from mta.clock import SystemClock
 from mta.config import Config
 from mta.delivery import mx
+from mta.delivery.attempt import ROOM_WAIT
 from mta.delivery.resolver import Exchanger, Resolver
 from mta.delivery.route import Login, NextHop, Routes, site
-from mta.delivery.trouble import NoWay
+from mta.delivery.trouble import MOVED_REPLY, NoWay
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Reach, Result, Verdict
 from mta.queue.limits import About, Aim
@@ -336,6 +337,38 @@ async def test_nobody_is_dialled_at_another_site_than_the_one_asked_but_by_its_l
             outcome = await relay.attempter.attempt(made, limits.started(there, now))
             relay.attempter.settled(made)
             assert outcome.results[0].verdict is Verdict.DELIVERED
+
+
+async def test_who_is_sent_back_from_another_site_does_not_come_again_at_once():
+    """Red when it waits as long as limits say: each time costs a claim and events, and may be for nothing."""
+    records = {("rcpt.test", "MX"): ["10 mx.test."]}
+    shaping = parse("limits: [{by: [site], messages: 100/1s}]", "shaping.yaml")
+    async with DnsPeer(records) as peer, Relay(config(port=25), dns=peer.settings, shaping=shaping) as relay:
+        limits, now = relay.attempter._limits, time.monotonic() + 60
+        limits.started(About("", "mx.test:25", "other"), now)
+        made = job()
+        made = msgspec.structs.replace(made, entry=msgspec.structs.replace(made.entry, last_reply=str(MOVED_REPLY)))
+        outcome = await relay.attempter.attempt(made, limits.started(About("", "was.test:25", "t"), now))
+    assert (told(outcome)[1:], outcome.retry_after) == ((451, "4.4.3", False), ROOM_WAIT)
+
+
+async def test_an_attempt_may_go_elsewhere_by_the_limits_that_it_was_started_by():
+    """Red when what it has taken itself is in its way: it is sent back each time."""
+    records = {("rcpt.test", "MX"): ["10 mx.test."], ("mx.test", "A"): ["127.0.0.1"]}
+    shaping = parse("limits: [{by: [tenant], messages: 1/1h}]", "shaping.yaml")
+    async with ScriptedServer(EHLO + ACCEPT + QUIT) as server, DnsPeer(records) as peer:
+        sources = [
+            {"name": name, "address": f"127.0.0.{n}", "hostname": "relay.test"} for n, name in enumerate("ab", 2)
+        ]
+        settings = config(port=server.port, allow_private_targets=True, sources=sources)
+        async with Relay(settings, dns=peer.settings, shaping=shaping) as relay:
+            start = relay.attempter._limits.started(About("a", "was.test:25", "t"), time.monotonic())
+            made = job()
+            entry = msgspec.structs.replace(made.entry, last_reply=str(MOVED_REPLY), again_from="b")
+            made = msgspec.structs.replace(made, entry=entry)
+            outcome = await relay.attempter.attempt(made, start)
+            relay.attempter.settled(made)
+    assert (outcome.results[0].verdict, outcome.source_name) == (Verdict.DELIVERED, "b")
 
 
 def _taken(site: str) -> Outcome:

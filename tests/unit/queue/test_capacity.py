@@ -141,6 +141,22 @@ def test_what_comes_and_goes_unevenly_beside_a_pile_that_nobody_may_try_is_no_pa
     assert drained(*draining).tries is not None
 
 
+def test_who_is_refused_is_not_let_in_because_its_backlog_shrinks_now() -> None:
+    """Red when a backlog that has grown and shrinks since is no pace: who floods on is refused one minute in four."""
+    drain, judgement, untried, tried, refused = Drain(), NOBODY, 0, 0, 0
+    for minute in range(240):
+        if judgement.of("flood") is None:
+            untried += 1000
+        else:
+            refused += 1
+        untried, tried = untried - 60, tried + 60
+        backlog = Backlog(untried=untried, tried=tried)
+        drain.look(minute * MEASURED_OVER, backlog)
+        judgement = judge({"flood": Standing(backlog=backlog, pace=drain.pace)}, WIDE, 10_000.0, judgement)
+    assert refused > 200
+    assert untried < 11_000
+
+
 def test_what_ran_dry_is_no_pace() -> None:
     """A thousand come each minute, are tried in a moment and are all there was."""
     looks = [Backlog(untried=1000, tried=1000 * n) for n in range(100)]

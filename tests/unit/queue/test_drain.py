@@ -1,5 +1,8 @@
 """How quickly lanes, sites and tenants drain."""
 
+from collections import Counter
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,9 +60,13 @@ def test_those_with_the_latest_attempts_are_remembered(monkeypatch: pytest.Monke
 lanes = st.builds(Lane, st.sampled_from("abc"), st.sampled_from(MessageClass), st.sampled_from(("x.test", "y.test")))
 
 
+def by_class(there: Iterable[Lane]) -> Counter[tuple[str, MessageClass]]:
+    return Counter((lane.tenant, lane.message_class) for lane in there)
+
+
 @given(st.sets(lanes, min_size=1))
 def test_fair_parts_make_a_whole(there: set[Lane]) -> None:
-    parts = FairParts(there, {"a": 1.0, "b": 3.0, "c": 0.5}.__getitem__)
+    parts = FairParts(by_class(there), {"a": 1.0, "b": 3.0, "c": 0.5}.__getitem__)
     assert sum(parts.of(lane) for lane in there) == pytest.approx(1.0)
 
 
@@ -67,7 +74,7 @@ def test_who_has_a_thousand_lanes_at_a_site_takes_nothing_of_anothers_part() -> 
     """Red when a site's rate is divided by the lanes there: the estimate of a lone message is 500 times too late."""
     flood = [Lane("flood", MessageClass.NORMAL, f"d{number}.test") for number in range(1000)]
     bulk, high = (Lane("light", each, "one.test") for each in (MessageClass.BULK, MessageClass.HIGH))
-    parts = FairParts([*flood, high, bulk], {"flood": 1.0, "light": 3.0}.__getitem__)
+    parts = FairParts(by_class([*flood, high, bulk]), {"flood": 1.0, "light": 3.0}.__getitem__)
     assert parts.of(high) == pytest.approx(3 / 4 * 8 / 9)
     assert parts.of(bulk) == pytest.approx(3 / 4 * 1 / 9)
     assert parts.of(flood[0]) == pytest.approx(1 / 4 / 1000)

@@ -27,7 +27,15 @@ def said(line: str, *, remote: bool = True, retry_after: float | None = None, re
     reply = Reply.parse(int(code), text)
     verdict = Verdict.FAILED if reply.permanent else Verdict.DEFERRED
     result = Result(verdict, reply, Scope.MESSAGE, remote=remote)
-    return Outcome(results=(result,), started_at=0.0, ended_at=0.0, site="mx", reach=reach, retry_after=retry_after)
+    return Outcome(
+        results=(result,),
+        started_at=0.0,
+        ended_at=0.0,
+        site="mx",
+        relay="mx.google.com[192.0.2.9]:25",
+        reach=reach,
+        retry_after=retry_after,
+    )
 
 
 def limits(rules: str = "", more: str = "") -> Limits:
@@ -394,3 +402,27 @@ def test_memory_is_bounded_and_what_is_at_work_or_paused_is_kept(monkeypatch: py
     assert len(each._matched) < 100
     assert each.when(GMAIL._replace(site="paused"), 500.0) == 100000.0
     each.ended(under_way, TAKEN, 500.0)
+
+
+def test_what_an_attempt_took_itself_is_not_in_its_way_elsewhere() -> None:
+    """Red when its own token counts: it is told to wait each time, and never goes."""
+    each = limits(more="limits: [{by: [tenant], messages: 1/1m}, {by: [tenant, provider], messages: 1/1h}]")
+    elsewhere = GMAIL._replace(site="x", hosts=("mx.example",))
+    start = each.started(GMAIL, 0.0)
+    assert each.when(elsewhere, 1.0) == 60.0
+    assert each.when(elsewhere, 1.0, instead_of=start) == 1.0
+    other = each.started(elsewhere._replace(tenant="other", hosts=GMAIL.hosts), 1.0)
+    assert each.when(GMAIL, 2.0, instead_of=other) == 3600.0
+    assert each.when(GMAIL, 2.0, instead_of=start) == 2.0
+    each.goes_elsewhere(start, elsewhere, 2.0)
+    assert (each.when(elsewhere, 3.0), each.when(GMAIL, 3.0)) == (62.0, 62.0)
+
+
+def test_a_tenant_is_paused_by_the_words_that_were_said_of_its_own_mail() -> None:
+    """Red when it is the last reply that taught something of the site, which may have been of another's."""
+    each = limits("{match: too many, action: pause, of: tenant}")
+    attempt(each, GMAIL._replace(tenant="other"), said("550 5.1.1 there is no Bob"))
+    login = said("454 4.7.0 too many logins")
+    ours = msgspec.structs.replace(login.results[0], scope=Scope.US)
+    attempt(each, GMAIL, msgspec.structs.replace(login, results=(ours, TAKEN.results[0])))
+    assert each.why(GMAIL, 1.0).reply == "454 4.7.0 too many logins"

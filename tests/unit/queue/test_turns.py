@@ -286,6 +286,8 @@ class Machine(RuleBasedStateMachine):
     def what_is_at_work_is_known(self) -> None:
         for site in range(3):
             assert self.turns.at_work(site) == self.slots.count(site)
+            there = [(lane.tenant, lane.message_class) for lane, where in self.lanes.items() if where == site]
+            assert self.turns.lanes_at(site) == Counter(there)
         assert set(self.turns.lanes) == set(self.lanes)
 
     @invariant()
