@@ -20,19 +20,19 @@ def live_through(seeds: Iterator[int], messages: int, stuck: float = STUCK) -> I
     processors = os.cpu_count() or 1
     running: dict[Future[Lived], int] = {}
     with ProcessPoolExecutor(processors, multiprocessing.get_context("spawn")) as processes:
-        while True:
-            while len(running) < processors and (seed := next(seeds, None)) is not None:
-                running[processes.submit(_live, seed, messages, stuck)] = seed
-            if not running:
-                return
-            for each in wait(running, return_when=FIRST_COMPLETED).done:
-                seed = running.pop(each)
-                try:
-                    yield each.result()
-                except BrokenProcessPool:
-                    for unfinished in (seed, *running.values()):
-                        yield Lived(unfinished, 0, 0.0, "has not ended, or its neighbour has not")
+        try:
+            while True:
+                while len(running) < processors and (seed := next(seeds, None)) is not None:
+                    running[processes.submit(_live, seed, messages, stuck)] = seed
+                if not running:
                     return
+                for each in wait(running, return_when=FIRST_COMPLETED).done:
+                    lived = each.result()
+                    del running[each]
+                    yield lived
+        except BrokenProcessPool:
+            for unfinished in running.values():
+                yield Lived(unfinished, 0, 0.0, "has not ended, or its neighbour has not")
 
 
 def _live(seed: int, messages: int, stuck: float) -> Lived:
