@@ -34,7 +34,6 @@ from mta.spool.records import Lane, Wish
 log = logging.getLogger(__name__)
 
 COLLECT_INTERVAL = 60.0  # seconds between looks for content that nothing refers to
-REST = 5e-3  # seconds at most from one turn to the next while no slot is free
 LANES_SHOWN = 3  # of each site, those first found, which have waited for longest: their heads are read
 KEEP_INTERVAL = 60.0  # seconds between the times at which is stored what was learned
 SETTLE_RETRY = 1.0  # seconds between attempts to store an outcome while the spool is sick
@@ -94,7 +93,6 @@ class Dispatcher:
         self._poll = poll
         self._scheduler = Scheduler(spool, queue, clock)
         self._bell = asyncio.Event()
-        self._freed = asyncio.Event()  # a slot
         self._workers: set[asyncio.Task[bool]] = set()
         self._weights = Weights(spool, clock)
         self._gate = Gate(limits, clock, sources)
@@ -197,23 +195,12 @@ class Dispatcher:
             except SpoolError as error:
                 log.error("delivery=waiting error=%s", error)
                 heeds, pause = self._stopping, self._poll  # whoever rings cannot help
-            await self._rest()
             await self._clock.wait(heeds, pause)
-
-    async def _rest(self) -> None:
-        """Wait a moment while no slot is free: nobody can start, however many ring.
-
-        PERF: a turn for each message that came while receivers were silent was two fifths of what delivery took.
-        """
-        self._freed.clear()
-        if not self._has_free and not self.stopping:
-            await self._clock.wait(self._freed, REST)
 
     async def stop(self) -> None:
         """Start nothing more and wait for the attempts under way; the caller bounds the wait."""
         self._stopping.set()
         self._bell.set()
-        self._freed.set()
         self._lookout.stop()
         while self._workers:
             await asyncio.wait(self._workers)
@@ -268,7 +255,6 @@ class Dispatcher:
 
     def _left(self, worker: asyncio.Task[bool]) -> None:
         self._workers.discard(worker)
-        self._freed.set()
         if not worker.cancelled() and worker.result():
             self._bell.set()  # somebody may wait for the slot; after a failure it is the poll that looks again
 

@@ -168,8 +168,7 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    monkeypatch.setattr(module, "REST", 0.0)  # time stands still
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     made = Bench(tmp_path / "spool")
     yield made
     await made.close()
@@ -569,32 +568,6 @@ async def test_with_many_lanes_the_bell_is_heeded_at_once_for_others_only(
     assert not known("late.test")
     await bench.clock.advance(1.0)
     await bench.until(lambda: known("late.test"))
-
-
-async def test_while_no_slot_is_free_there_are_few_looks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "REST", 1.0)
-    lanes, looks = bench.spool.lanes, 0
-
-    def counted(*about: object) -> Awaitable[list[Lane]]:
-        nonlocal looks
-        looks += 1
-        return lanes(*about)  # type: ignore[no-any-return]
-
-    bench.spool.lanes = counted  # type: ignore[attr-defined]
-    await bench.accept("a.test")
-    bench.start(connections=1)
-    await bench.until(lambda: len(bench.peer.begun) == 1)
-    before = looks
-    await bench.accept(*[f"d{number}.test" for number in range(20)])
-    await asyncio.sleep(0.05)
-    assert looks == before
-    await bench.clock.advance(1.0)
-    await bench.until(lambda: looks > before)
-    bench.peer.let_go(1)
-    await bench.until(lambda: len(bench.peer.begun) == 2)
-    await bench.clock.advance(1.0)
-    bench.peer.let_go(20)
-    await bench.until(bench.empty)
 
 
 async def test_no_more_lanes_are_known_than_slots_need(bench: Bench) -> None:
