@@ -26,7 +26,7 @@ LOOKUPS_A_TENANT = 100  # of these
 LOOKUPS_FREELY = 16  # of these that ask the DNS, beyond which each begins later than the one before
 LOOKUP_PAUSE = 2e-3  # seconds by which: twice the CPU that one takes, for which others' deliveries have to wait
 LOOKS_FREELY = 100  # lanes, beyond which the next look waits, however often the bell is rung
-LOOK_PAUSE = 20e-6  # seconds, for each of these lanes: ten times what it takes to look at one
+LOOK_PAUSE = 60e-6  # seconds, for each of these lanes: thirty times what it takes to look at one
 
 
 class Aims(Protocol):
