@@ -25,6 +25,7 @@ from mta.delivery.source import NEVER, Leaving, Source, Wait, want_of
 from mta.delivery.sources import Choice, Sources
 from mta.delivery.tls import TlsContexts
 from mta.delivery.trouble import Exchange, Fault, NoWay, Stage, Trouble
+from mta.delivery.underway import Underway
 from mta.mail.result import Outcome, Reach, Result, Verdict
 from mta.queue.job import Job
 from mta.queue.limits import About, Aim, Limits, Start
@@ -53,77 +54,6 @@ class Contents(Protocol):
 
     async def content(self, message: Message) -> bytes:
         """Read a message's content."""
-
-
-class _Attempt:
-    """What is known of an attempt under way."""
-
-    def __init__(self, job: Job, start: Start | None, started_at: float) -> None:
-        self.job = job
-        self.start = start  # by its limits; None: they were not asked
-        self.recipients = job.recipients
-        self.started_at = started_at
-        self.task = asyncio.current_task()
-        self.broken_off: Fault | None = None
-        self.counted = True
-        self.cut_short = False
-        self.letter: Letter | None = None
-        self.signed = ""
-        self.site = job.entry.destination  # until it is known where that goes
-        self.relay = self.source = self.source_name = self.tls = ""
-        self.choice: Choice | None = None  # of a source, until it is known what became of it
-        self.retry_after: float | None = None
-        self._reply_lost = False  # that to the final dot
-        self.reach = Reach.NOBODY
-        self.closed_after = self.dialled = 0
-        self._connection: Connection | None = None
-
-    def meet(self, connection: Connection) -> None:
-        self._connection = connection
-        self.relay, self.source, self.tls = str(connection.target), connection.source, connection.tls
-
-    def got(self, reach: Reach) -> None:
-        self.reach = max(self.reach, reach)
-
-    @property
-    def past_dot(self) -> bool:
-        return self._connection is not None and self._connection.wire.past_dot
-
-    def heard(self, said: Exchange) -> None:
-        self._reply_lost = said.trouble is not None and said.trouble.stage is Stage.DOT
-
-    def delivered(self, results: tuple[Result, ...]) -> int:
-        """Count the recipients that the peer has taken, or may have."""
-        if self._reply_lost or self.past_dot:
-            return len(self.recipients)
-        return len([each for each in results if each.verdict is Verdict.DELIVERED])
-
-    def everyone(self, result: Result) -> tuple[Result, ...]:
-        return (result,) * len(self.recipients)
-
-    def break_off(self, why: Fault) -> None:
-        if self.task is not None and self.broken_off is None:
-            self.broken_off = why
-            self.task.cancel()
-
-    def outcome(self, results: tuple[Result, ...], ended_at: float) -> Outcome:
-        return Outcome(
-            results=results,
-            started_at=self.started_at,
-            ended_at=ended_at,
-            site=self.site,
-            relay=self.relay,
-            reach=self.reach,
-            closed_after=self.closed_after,
-            dialled=self.dialled,
-            source=self.source,
-            source_name=self.source_name,
-            tls=self.tls,
-            signed=self.signed,
-            counted=self.counted,
-            broken_off=self.cut_short,
-            retry_after=self.retry_after or trouble.hint(results),
-        )
 
 
 class Attempter:
@@ -155,7 +85,7 @@ class Attempter:
         self._limits = limits
         self._pool = Pool(config.delivery)
         self._held: dict[str, list[tuple[Site, Connection]]] = {}  # by entry, until its outcome is committed
-        self._attempts: set[_Attempt] = set()
+        self._attempts: set[Underway] = set()
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._draining = False
@@ -168,7 +98,7 @@ class Attempter:
         not counted. A DNS can say something else each time: the next attempt goes where it says then, if limits let it
         start there. Its source is the one that is used.
         """
-        attempt = _Attempt(job, start, self._clock.now())
+        attempt = Underway(job, start, self._clock.now())
         self._attempts.add(attempt)
         self._quiet.clear()
         results: tuple[Result, ...] = ()
@@ -253,12 +183,12 @@ class Attempter:
             self._pool.give(site, connection, self._deliveries(site, connection))
         await self._pool.close()
 
-    async def _large_results(self, attempt: _Attempt) -> tuple[Result, ...]:
+    async def _large_results(self, attempt: Underway) -> tuple[Result, ...]:
         """Take turns: a large message is in memory several times while it is signed and sent."""
         async with self._turns:
             return await self._results(attempt)
 
-    async def _results(self, attempt: _Attempt) -> tuple[Result, ...]:
+    async def _results(self, attempt: Underway) -> tuple[Result, ...]:
         if self._draining:
             return self._broken_off(attempt, Fault.BROKEN_OFF)
         site = await self._site(attempt.job.entry.destination)
@@ -277,7 +207,7 @@ class Attempter:
             )
             raise Trouble(Stage.CONNECT, Fault.OURS) from error
 
-    def _goes(self, attempt: _Attempt, site: Site) -> bool:
+    def _goes(self, attempt: Underway, site: Site) -> bool:
         """Have an attempt that was started for another site go to this one, if it is its second and limits let it."""
         start, now = attempt.start, self._clock.monotonic()
         if start is None or attempt.job.entry.last_reply != str(trouble.MOVED_REPLY):
@@ -291,7 +221,7 @@ class Attempter:
         self._limits.goes_elsewhere(start, about, now)
         return True
 
-    async def _from_any(self, attempt: _Attempt, site: Site) -> tuple[Result, ...]:
+    async def _from_any(self, attempt: Underway, site: Site) -> tuple[Result, ...]:
         """Leave from the source whose turn it is; from the next, if that one cannot reach any host."""
         pool = await self._sources.pool_of(attempt.job.message.tenant)
         cannot = self._sources.unable(site.name)
@@ -309,7 +239,7 @@ class Attempter:
             self._sources.cannot_reach(choice.source, site.name)
             cannot.add(choice.source.name)
 
-    def _choose(self, attempt: _Attempt, site: Site, pool: str, cannot: Collection[str]) -> Choice | Wait:
+    def _choose(self, attempt: Underway, site: Site, pool: str, cannot: Collection[str]) -> Choice | Wait:
         """Choose a source that has room: the one that limits let it start from has.
 
         If that one cannot reach the site, the next has room for one more than it would.
@@ -333,7 +263,7 @@ class Attempter:
             self._limits.goes_elsewhere(start, start.about._replace(source=choice.source.name), now)
         return choice
 
-    async def _from(self, attempt: _Attempt, site: Site, source: Source) -> tuple[Result, ...] | None:
+    async def _from(self, attempt: Underway, site: Site, source: Source) -> tuple[Result, ...] | None:
         """Leave from this source; None if it has no address that can be used towards any host."""
         passed_over: list[tuple[Result, ...]] = []
         again_at = attempt.job.entry.again_at
@@ -366,7 +296,7 @@ class Attempter:
             return routed
         return await mx.site_of(destination, self._resolver, self._hostname, self._settings.port)
 
-    async def _dial(self, attempt: _Attempt, site: Site, target: Target, source: Source) -> Exchange | None:
+    async def _dial(self, attempt: Underway, site: Site, target: Target, source: Source) -> Exchange | None:
         """Send the message over a new connection; None if the source has no address for that."""
         address = self._sources.local(source, target.address)
         if address is None:
@@ -384,7 +314,7 @@ class Attempter:
             return Exchange(trouble=reason)
         return await self._offer(attempt, site, connection)
 
-    async def _offer(self, attempt: _Attempt, site: Site, connection: Connection) -> Exchange:
+    async def _offer(self, attempt: Underway, site: Site, connection: Connection) -> Exchange:
         """Send the message over a connection, which goes (back) to the pool."""
         attempt.meet(connection)
         attempt.got(Reach.SESSION)
@@ -404,7 +334,7 @@ class Attempter:
             # Not to the pool yet: whoever takes it from there sends MAIL, and a crash could repeat both (promise 2).
             self._held.setdefault(attempt.job.entry.id, []).append((site, connection))
 
-    async def _letter(self, attempt: _Attempt) -> Letter:
+    async def _letter(self, attempt: Underway) -> Letter:
         message = attempt.job.message
         try:
             content = await self._content.content(message)
@@ -417,7 +347,7 @@ class Attempter:
         return letter.write(*parts) if len(content) <= IN_PLACE else await asyncio.to_thread(letter.write, *parts)
 
     def _nobody(
-        self, attempt: _Attempt, passed_over: list[tuple[Result, ...]], trail: mx.Trail, site: Site
+        self, attempt: Underway, passed_over: list[tuple[Result, ...]], trail: mx.Trail, site: Site
     ) -> tuple[Result, ...]:
         """Judge when every host was passed over: for good only if none of them may do better another time."""
         temporary = [each for each in passed_over if each[-1].verdict is Verdict.DEFERRED]
@@ -425,7 +355,7 @@ class Attempter:
             return (temporary or passed_over)[-1]
         return self._nowhere(attempt, NoWay.DNS if trail.unanswered else NoWay.UNUSABLE, routed=site.routed)
 
-    def _no_source(self, attempt: _Attempt, wait: Wait) -> tuple[Result, ...]:
+    def _no_source(self, attempt: Underway, wait: Wait) -> tuple[Result, ...]:
         """Defer what no source may or can take: until one may, or as any other."""
         attempt.source_name = ""
         if wait.until < NEVER:
@@ -433,13 +363,13 @@ class Attempter:
             attempt.retry_after = min(max(ROOM_WAIT, wait.until - self._clock.now()), SOURCE_WAIT)
         return attempt.everyone(trouble.of_trouble(Trouble(Stage.CONNECT, Fault.NO_SOURCE, f"no source: {wait.why}")))
 
-    def _nowhere(self, attempt: _Attempt, why: NoWay, *, routed: bool = False) -> tuple[Result, ...]:
+    def _nowhere(self, attempt: Underway, why: NoWay, *, routed: bool = False) -> tuple[Result, ...]:
         """Judge for a domain without a next hop. A route that leads nowhere is the operator's to mend: no bounce."""
         attempt.counted = why is not NoWay.DNS
         rechecked = attempt.job.entry.steps > 0 and not routed
         return attempt.everyone(trouble.of_no_way(why, attempt.job.entry.domain, rechecked=rechecked))
 
-    def _broken_off(self, attempt: _Attempt, why: Fault) -> tuple[Result, ...]:
+    def _broken_off(self, attempt: Underway, why: Fault) -> tuple[Result, ...]:
         attempt.counted = attempt.past_dot
         attempt.cut_short = not attempt.past_dot
         return attempt.everyone(trouble.of_trouble(Trouble(Stage.MAIL, why)))
