@@ -22,7 +22,7 @@ async def test_a_backlog_costs_nothing(shape: Shape, seed: int, say: Callable[[o
         found.append(figure if judged else figure._replace(limit=None))
         say(f"{shape}: {found[-1]}")
 
-    size = Size(ENTRIES, rounds=5, messages=3000, thorough=True) if _AT_LENGTH else Size(ENTRIES, 1, 100, False)
+    size = Size(ENTRIES, rounds=11, messages=3000, thorough=True) if _AT_LENGTH else Size(ENTRIES, 1, 100, False)
     say(f"{shape}: entries={ENTRIES} seed={seed}")
     with disk_directory("flat") as directory:
         await Flat(directory, shape, size, seed).run(heard)
