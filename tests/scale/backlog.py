@@ -41,6 +41,7 @@ class Shape(StrEnum):
     EACH = "a lane each"
 
 
+SPREADS = (Shape.DOMAINS, Shape.ONE, Shape.EACH)  # the furthest apart
 _SPREAD = {Shape.DOMAINS: 10_000, Shape.THOUSAND: 1000, Shape.ONE: 1}  # over how many domains, at random
 
 

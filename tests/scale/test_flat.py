@@ -6,14 +6,14 @@ from collections.abc import Callable
 import pytest
 
 from tests.interop.peers import disk_directory
-from tests.scale.backlog import Shape
+from tests.scale.backlog import SPREADS, Shape
 from tests.scale.flat import Figure, Flat, Size
 
 ENTRIES = int(os.environ.get("FAIRLEAD_FLAT_ENTRIES", "2000"))
 _AT_LENGTH = ENTRIES >= 100_000  # with fewer, times tell of the machine and not of the backlog
 
 
-@pytest.mark.parametrize("shape", [Shape.DOMAINS, Shape.ONE, Shape.EACH] if _AT_LENGTH else [Shape.DOMAINS])
+@pytest.mark.parametrize("shape", SPREADS if _AT_LENGTH else [Shape.DOMAINS])
 async def test_a_backlog_costs_nothing(shape: Shape, seed: int, say: Callable[[object], None]) -> None:
     found: list[Figure] = []
 
