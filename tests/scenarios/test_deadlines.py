@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from mta.config import HostPort
 from mta.lab.commands import Extension
@@ -51,6 +51,18 @@ async def test_returned_at_its_deadline_while_held(story: Story) -> None:
 
 
 @contextlib.asynccontextmanager
+async def mx_of_mute_test(
+    story: Story, answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+) -> AsyncIterator[None]:
+    """Have a server of our own take the mail for mute.test."""
+    server = await asyncio.start_server(answer, "127.0.0.3", story.lab.mx_port)
+    story.lab.zone.set("mute.test", "MX", "10 mute.lab.test.")
+    story.lab.zone.set("mute.lab.test", "A", "127.0.0.3")
+    async with server:
+        yield
+
+
+@contextlib.asynccontextmanager
 async def under_way(story: Story) -> AsyncIterator[None]:
     """Send a message that has a minute, to who says nothing."""
     mute = asyncio.Event()
@@ -60,10 +72,7 @@ async def under_way(story: Story) -> AsyncIterator[None]:
         await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(say_nothing, "127.0.0.3", story.lab.mx_port)
-    story.lab.zone.set("mute.test", "MX", "10 mute.lab.test.")
-    story.lab.zone.set("mute.lab.test", "A", "127.0.0.3")
-    async with server:
+    async with mx_of_mute_test(story, say_nothing):
         await story.send("a@mute.test", sender="", mail_options=["BY=60;R"])
         await asyncio.wait_for(mute.wait(), 10)
         yield
@@ -94,10 +103,7 @@ async def test_broken_off_at_its_deadline_and_returned_with_the_last_reply(story
             await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(put_off_and_then_say_nothing, "127.0.0.3", story.lab.mx_port)
-    story.lab.zone.set("mute.test", "MX", "10 mute.lab.test.")
-    story.lab.zone.set("mute.lab.test", "A", "127.0.0.3")
-    async with server:
+    async with mx_of_mute_test(story, put_off_and_then_say_nothing):
         await story.send("a@mute.test", mail_options=["BY=60;R"])
         await story.count("deferred", 1)
         await story.clock.advance(40)
