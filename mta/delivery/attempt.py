@@ -195,7 +195,8 @@ class Attempter:
         if isinstance(site, NoWay):
             return self._nowhere(attempt, site)
         attempt.site = site.name
-        if attempt.start is not None and attempt.start.about.site != site.name and not self._goes(attempt, site):
+        start = attempt.start
+        if start is not None and start.about.site != site.name and not self._goes(attempt, start, site):
             attempt.counted = False
             return attempt.everyone(trouble.of_trouble(Trouble(Stage.CONNECT, Fault.MOVED)))
         # A recipient domain's TLS policy (MTA-STS, DANE) will have its say here, before a connection is chosen.
@@ -207,12 +208,11 @@ class Attempter:
             )
             raise Trouble(Stage.CONNECT, Fault.OURS) from error
 
-    def _goes(self, attempt: Underway, site: Site) -> bool:
+    def _goes(self, attempt: Underway, start: Start, site: Site) -> bool:
         """Have an attempt that was started for another site go to this one, if it is its second and limits let it."""
-        start, now = attempt.start, self._clock.monotonic()
-        if start is None or attempt.job.entry.last_reply != str(trouble.MOVED_REPLY):
+        if attempt.job.entry.last_reply != str(trouble.MOVED_REPLY):
             return False
-        aim = _aim(site)
+        aim, now = _aim(site), self._clock.monotonic()
         about = start.about._replace(site=aim.site, hosts=aim.hosts)
         at = self._limits.when(about, now, instead_of=start)
         if at > now:

@@ -16,14 +16,14 @@ import msgspec
 from mta.clock import Clock
 from mta.config import Delivery
 from mta.delivery.gate import Gate
-from mta.delivery.lookout import Lookout
+from mta.delivery.lookout import Aims, Lookout
 from mta.delivery.sources import Sources
 from mta.mail.result import Outcome, Result, Verdict
 from mta.queue.drain import DrainRates, FairParts, Rates
 from mta.queue.explanation import HeldBy, LaneState
 from mta.queue.job import Job
 from mta.queue.lessons import Lessons
-from mta.queue.limits import NO_ADVICE, Advice, Aim, Limits, SiteRow, Start
+from mta.queue.limits import NO_ADVICE, Advice, Limits, SiteRow, Start
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
 from mta.queue.turns import Turns
@@ -39,14 +39,8 @@ KEEP_INTERVAL = 60.0  # seconds between the times at which is stored what was le
 SETTLE_RETRY = 1.0  # seconds between attempts to store an outcome while the spool is sick
 
 
-class Attempts(Protocol):
+class Attempts(Aims, Protocol):
     """What makes the attempts; mta.delivery.attempt.Attempter."""
-
-    async def aim(self, destination: str) -> Aim:
-        """Find the site of a lane's domain or relay; never raises."""
-
-    def knows(self, destination: str) -> bool:
-        """Tell whether `aim` asks nobody."""
 
     async def attempt(self, job: Job, start: Start) -> Outcome:
         """Make one attempt, at the site it was started for or none; never raises. The source may become another."""
