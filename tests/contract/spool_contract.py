@@ -14,7 +14,17 @@ import pytest
 from mta.mail.envelope import Recipient
 from mta.mail.event import Event, EventType, event_id
 from mta.mail.ids import new_message_id
-from mta.spool.interface import Acceptance, Backlog, Change, LanePlace, Refused, Settlement, Spool, Unavailable
+from mta.spool.interface import (
+    Acceptance,
+    Backlog,
+    Change,
+    LanePlace,
+    Refused,
+    Settlement,
+    Spool,
+    SpoolError,
+    Unavailable,
+)
 from mta.spool.records import Claim, Entry, Message, MessageClass, Origin, RecipientState, Segment, State, Timer, Wish
 
 NOW = 1_800_000_000.0
@@ -218,6 +228,8 @@ class SpoolContract:
             assert await spool.settle(Settlement(message=message, entry=ended(entry), claim=CLAIM))
             assert len(await spool.entries(message.id)) == 2 - number
         assert await spool.message(accepted.message.id) is None
+        with pytest.raises(SpoolError):
+            await spool.content(message)
         assert [each async for each in spool.walk_entries()] == []
         assert await spool.timers(NOW + 1e7, 10) == []
         await spool.close()

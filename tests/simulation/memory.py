@@ -29,6 +29,7 @@ from mta.spool.interface import (
     Unavailable,
 )
 from mta.spool.records import Claim, Entry, Lane, Message, Segment, Wish
+from mta.spool.sealing import SealBroken
 
 PAGE = 4000
 _NONE: frozenset[Lane] = frozenset()
@@ -306,7 +307,10 @@ class MemorySpool:
         return _first_after(self._stored.timers, after)
 
     async def content(self, message: Message, limit: int | None = None) -> bytes:
-        return b"".join(self._stored.contents[each.content] for each in message.segments)[:limit]
+        found = [self._stored.contents.get(each.content) for each in message.segments]
+        if None in found:  # the message has ended since it was read
+            raise SealBroken(f"content of {message.id} is missing")
+        return b"".join(filter(None, found))[:limit]
 
     async def message(self, message_id: str) -> Message | None:
         return self._stored.messages.get(message_id)

@@ -365,11 +365,15 @@ class World:
                 self._wrong = Wrong(f"deadline: {event.entry} ends {event.at - deadline:.0f} s after it")
 
     def _to_end_by(self, deadline: float) -> float:
-        """Tell when a recipient has to have ended; later if the deadline was over when delivery began (WallJumps)."""
+        """Tell when a recipient has to have ended; later if the deadline was over when delivery began (WallJumps).
+
+        Each process that begins meanwhile has to see for itself.
+        """
+        end = deadline
         for crashed_at, began_at in self._down:
-            if crashed_at - SLACK < deadline <= began_at:
-                return began_at + SETTLED + CONFIRM
-        return deadline
+            if crashed_at - SLACK < deadline <= began_at or deadline < began_at <= end:
+                end = began_at + SETTLED + CONFIRM
+        return end
 
     def _look_at_the_end(self) -> None:
         for wrong in (self._wrong, self._spool.wrong, self.receivers.wrong):
