@@ -274,11 +274,15 @@ class Tls(Section):
         yield from _together(given, "certificate", "key")
 
 
+_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
+
 class Dns(Section):
-    """The resolvers to ask; none: those of /etc/resolv.conf."""
+    """The resolvers to ask; none: those of /etc/resolv.conf. What they say of DNSSEC counts if `trust_ad` has all."""
 
     servers: tuple[Address, ...] = ()
     timeout: Seconds = 10.0
+    trust_ad: tuple[Network, ...] = _LOOPBACK
 
 
 class Retry(Section):
@@ -414,9 +418,6 @@ class Log(Section):
 
     format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
-
-
-_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
 
 
 class Config(Section):

@@ -33,6 +33,7 @@ class Tenant(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     pool: str = ""  # of sources, that its mail leaves from; "": the default one
     most_messages: int = 0  # that may wait, 0 for any number
     most_octets: int = 0
+    tls: str = ""  # the least that its mail goes over: "", "encrypted" or "verified"
 
 
 _decode = msgspec.msgpack.Decoder(Tenant).decode

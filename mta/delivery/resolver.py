@@ -8,11 +8,13 @@ import asyncio
 import ipaddress
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import Any
 
 import dns.asyncresolver
 import dns.exception
+import dns.flags
 import dns.message
 import dns.name
 import dns.nameserver
@@ -23,6 +25,7 @@ import msgspec
 
 from mta.clock import Clock
 from mta.config import Dns
+from mta.delivery.policy import Tlsa
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +51,19 @@ class Exchanger(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What the DNS says: `exists` is False for NXDOMAIN; no `values` are NODATA then or NXDOMAIN."""
+    """What the DNS says: `exists` is False for NXDOMAIN; no values are NODATA then or NXDOMAIN.
+
+    `secure` means that a resolver whom `dns.trust_ad` names has validated it, absence too (RFC 4035 3.2.3). `canonical`
+    is the name that CNAMEs led to, "" without any. `texts` are TXT records, the strings of each joined.
+    """
 
     exists: bool
     exchangers: tuple[Exchanger, ...] = ()
     addresses: tuple[str, ...] = ()
+    texts: tuple[bytes, ...] = ()
+    tlsa: tuple[Tlsa, ...] = ()
+    secure: bool = False
+    canonical: str = ""
 
 
 _Question = tuple[str, dns.rdatatype.RdataType]
@@ -60,11 +71,20 @@ _Cached = tuple[float, Found | str]  # until when (monotonic), and the answer or
 
 
 class Resolver:
-    """Asks the configured servers, or those of /etc/resolv.conf."""
+    """Asks the configured servers, or those of /etc/resolv.conf.
+
+    `validating`: all of them are named by `dns.trust_ad`, so that what they say of DNSSEC counts.
+    """
 
     def __init__(self, settings: Dns, clock: Clock) -> None:
         self._clock = clock
         self._dns = _stub(settings)
+        servers = [ipaddress.ip_address(each) for each in _addresses_of(self._dns)]
+        # all of them: nobody is told which one said that there is no such name
+        self.validating = all(any(each in network for network in settings.trust_ad) for each in servers)
+        if self.validating:
+            self._dns.flags = dns.flags.RD | dns.flags.AD
+            self._dns.use_edns(0, dns.flags.DO, _UDP_PAYLOAD)
         self._cache: OrderedDict[_Question, _Cached] = OrderedDict()
         self._asking: dict[_Question, asyncio.Task[Found | str]] = {}
 
@@ -77,10 +97,19 @@ class Resolver:
         """Look up the MX records of a domain (absolute, A-labels). Raises NoAnswer."""
         return await self._found((domain, dns.rdatatype.MX))
 
+    async def texts(self, name: str) -> Found:
+        """Look up the TXT records of a name. Raises NoAnswer."""
+        return await self._found((name, dns.rdatatype.TXT))
+
+    async def tlsa(self, name: str) -> Found:
+        """Look up the TLSA records of a name such as `_25._tcp.mx.example.com`. Raises NoAnswer, also where bogus."""
+        return await self._found((name, dns.rdatatype.TLSA))
+
     async def addresses(self, host: str) -> Found:
         """Look up the addresses of a host, IPv6 and IPv4 in turn (RFC 5321 5.1). Raises NoAnswer.
 
-        If only one of the two families can be answered, that will do.
+        If only one of the two families can be answered, that will do; nobody makes a signed name an insecure one by
+        keeping back one of them.
         """
         if host == "localhost":
             return Found(exists=True, addresses=_LOCALHOST)
@@ -97,7 +126,12 @@ class Resolver:
         mixed = tuple(_in_turn([each.addresses for each in families]))
         if failure is not None and not mixed:
             raise failure
-        return Found(exists=any(each.exists for each in families), addresses=mixed)
+        return Found(
+            exists=any(each.exists for each in families),
+            addresses=mixed,
+            secure=all(each.secure for each in families),
+            canonical=families[0].canonical,
+        )
 
     async def close(self) -> None:
         """Give up what is being asked."""
@@ -143,15 +177,34 @@ class Resolver:
         try:
             answer = await self._dns.resolve(absolute, kind, raise_on_no_answer=False, search=False)
         except dns.resolver.NXDOMAIN as absent:
-            return Found(exists=False), min(_negative_ttl(absent), NEGATIVE_TTL_LIMIT)
+            found = Found(exists=False, secure=all(map(self._secure, _responses(absent))))
+            return found, min(_negative_ttl(absent), NEGATIVE_TTL_LIMIT)
+        found = Found(
+            exists=True,
+            secure=self._secure(answer.response),
+            canonical="" if answer.canonical_name == absolute else _text(answer.canonical_name),
+        )
         records = answer.rrset
         if records is None:
-            return Found(exists=True), min(answer.chaining_result.minimum_ttl, NEGATIVE_TTL_LIMIT)
+            return found, min(answer.chaining_result.minimum_ttl, NEGATIVE_TTL_LIMIT)
         ttl = min(answer.chaining_result.minimum_ttl, TTL_LIMIT)
-        if kind is dns.rdatatype.MX:
-            best = sorted(map(_exchanger, records), key=lambda each: each.preference)[:RECORDS_LIMIT]
-            return Found(exists=True, exchangers=tuple(best)), ttl
-        return Found(exists=True, addresses=tuple(each.address for each in islice(records, RECORDS_LIMIT))), ttl
+        return msgspec.structs.replace(found, **_values(kind, records)), ttl
+
+    def _secure(self, response: dns.message.Message) -> bool:
+        return self.validating and bool(response.flags & dns.flags.AD)
+
+
+def _values(kind: dns.rdatatype.RdataType, records: Iterable[Any]) -> dict[str, Any]:
+    """Read the records of an answer into the field of Found that is theirs."""
+    if kind is dns.rdatatype.MX:
+        best = sorted(map(_exchanger, records), key=lambda each: each.preference)[:RECORDS_LIMIT]
+        return {"exchangers": tuple(best)}
+    some = islice(records, RECORDS_LIMIT)
+    if kind is dns.rdatatype.TXT:
+        return {"texts": tuple([b"".join(each.strings) for each in some])}
+    if kind is dns.rdatatype.TLSA:
+        return {"tlsa": tuple([Tlsa(each.usage, each.selector, each.mtype, each.cert) for each in some])}
+    return {"addresses": tuple([each.address for each in some])}
 
 
 def _stub(settings: Dns) -> dns.asyncresolver.Resolver:
@@ -167,14 +220,26 @@ def _stub(settings: Dns) -> dns.asyncresolver.Resolver:
     return stub
 
 
+def _addresses_of(stub: dns.asyncresolver.Resolver) -> list[str]:
+    return [each if isinstance(each, str) else each.answer_nameserver() for each in stub.nameservers]
+
+
 def _exchanger(record: dns.rdtypes.ANY.MX.MX) -> Exchanger:
-    return Exchanger(record.preference, record.exchange.to_text(omit_final_dot=True).lower().removeprefix("."))
+    return Exchanger(record.preference, _text(record.exchange).removeprefix("."))
+
+
+def _text(name: dns.name.Name) -> str:
+    return name.to_text(omit_final_dot=True).lower()
 
 
 def _negative_ttl(absent: dns.resolver.NXDOMAIN) -> float:
     """Read how long there will be no such name (RFC 2308 5)."""
+    return min((each.resolve_chaining().minimum_ttl for each in _responses(absent)), default=0)
+
+
+def _responses(absent: dns.resolver.NXDOMAIN) -> list[dns.message.QueryMessage]:
     responses: dict[dns.name.Name, dns.message.QueryMessage] = absent.kwargs.get("responses", {})
-    return min((each.resolve_chaining().minimum_ttl for each in responses.values()), default=0)
+    return list(responses.values())
 
 
 def _in_turn(families: list[tuple[str, ...]]) -> Iterator[str]:

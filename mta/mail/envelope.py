@@ -43,7 +43,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     `deliver_by` is a deadline in absolute seconds, 0 for none: what has not been delivered by then expires. With a
     `by_mode` it is that of RFC 2852 (R or N, and T), and with N only tells of a delay. `release_at` is when it may go
     out at the earliest, before `deliver_by`; `hold` is how that was asked for (`for;60`, RFC 4865 5.1.2). `priority` is
-    that of RFC 6710, -9 to 9.
+    that of RFC 6710, -9 to 9. `tls_required` is "yes" with REQUIRETLS, "no" where the header says `TLS-Required: No`
+    (RFC 8689), else "".
     """
 
     sender: str
@@ -57,3 +58,4 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     release_at: float = 0
     hold: str = ""
     priority: int = 0
+    tls_required: str = ""

@@ -57,6 +57,7 @@ def acceptance(submission: Submission, now: float, lifetimes: Lifetimes) -> Acce
         by_mode=envelope.by_mode,
         hold=envelope.hold,
         priority=envelope.priority,
+        tls_required=envelope.tls_required,
     )
     entries = tuple(
         _entry(message, number, domain, recipients, lifetimes)

@@ -52,7 +52,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """What is known of a message beside its recipients. Lives until its last entry has ended.
 
     `entries` is how many it began with. `release_at` is when its lifetime starts (acceptance or send time). What
-    `deliver_by`, `by_mode`, `hold` and `priority` mean, the envelope says.
+    `deliver_by`, `by_mode`, `hold`, `priority` and `tls_required` mean, the envelope says.
     """
 
     version: int = 1
@@ -79,6 +79,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     by_mode: str = ""
     hold: str = ""
     priority: int = 0
+    tls_required: str = ""
 
     @property
     def scheduled(self) -> bool:

@@ -173,6 +173,7 @@ class DnsPeer:
         self.rcodes: dict[str, dns.rcode.Rcode] = {}
         self.silent: set[str] = set()
         self.truncated: set[str] = set()
+        self.secure: set[str] = set()  # names whose answers it says it has validated
         self.asked: list[tuple[str, str, str]] = []
         self.ttl = ttl
         self.hold: asyncio.Event | None = None
@@ -223,6 +224,8 @@ class DnsPeer:
         if name in self.silent:
             return None
         response = dns.message.make_response(query)
+        if name in self.secure and query.flags & dns.flags.AD:
+            response.flags |= dns.flags.AD
         response.flags |= dns.flags.RA
         if name in self.rcodes:
             response.set_rcode(self.rcodes[name])

@@ -6,7 +6,8 @@ import dns.rcode
 import pytest
 import uvloop
 
-from mta.config import Dns
+from mta.config import Dns, HostPort
+from mta.delivery.policy import Tlsa
 from mta.delivery.resolver import FAILURE_TTL, TTL_LIMIT, Exchanger, Found, NoAnswer, Resolver
 from tests.unit.delivery.peers import DnsPeer
 
@@ -59,6 +60,47 @@ async def test_absence_is_an_answer():
         assert await ask(peer, "addresses", "nowhere.test") == Found(exists=False)
         assert await ask(peer, "exchangers", "x" * 64 + ".test") == Found(exists=False)
         assert await ask(peer, "exchangers", "a..test") == Found(exists=False)
+
+
+async def test_texts_and_tlsa():
+    records = {
+        ("_mta-sts.a.test", "TXT"): ['"v=STSv1; " "id=1"', '"other"'],
+        ("_25._tcp.mx1.test", "TLSA"): ["3 1 1 " + "ab" * 32],
+    }
+    async with DnsPeer(records) as peer:
+        assert set((await ask(peer, "texts", "_mta-sts.a.test")).texts) == {b"v=STSv1; id=1", b"other"}
+        assert (await ask(peer, "tlsa", "_25._tcp.mx1.test")).tlsa == (Tlsa(3, 1, 1, b"\xab" * 32),)
+        assert await ask(peer, "tlsa", "_25._tcp.mx2.test") == Found(exists=False)
+
+
+async def test_a_cname_says_where_it_led():
+    async with DnsPeer(RECORDS) as peer:
+        assert (await ask(peer, "addresses", "alias.test")).canonical == "mx2.test"
+        assert (await ask(peer, "addresses", "mx2.test")).canonical == ""
+
+
+async def test_what_a_trusted_resolver_has_validated_is_secure():
+    async with DnsPeer(RECORDS) as peer:
+        peer.secure |= {"a.test", "nowhere.test", "mx1.test"}
+        assert (await ask(peer, "exchangers", "a.test")).secure
+        assert (await ask(peer, "addresses", "mx1.test")).secure
+        assert (await ask(peer, "tlsa", "nowhere.test")).secure  # that there is none
+        assert not (await ask(peer, "exchangers", "null.test")).secure
+
+
+async def test_nobody_else_is_believed():
+    """One server of several that is not named is enough: it could be the one that says there is no such name."""
+    async with DnsPeer(RECORDS) as peer:
+        peer.secure.add("a.test")
+        trusting, other = peer.settings, HostPort(host="192.0.2.53", port=53)
+        for settings in (
+            trusting.model_copy(update={"trust_ad": ()}),
+            trusting.model_copy(update={"servers": (*trusting.servers, other)}),
+        ):
+            resolver = Resolver(settings, Clock())
+            assert not resolver.validating
+            assert not (await resolver.exchangers("a.test")).secure
+            await resolver.close()
 
 
 @pytest.mark.parametrize("rcode", [dns.rcode.SERVFAIL, dns.rcode.REFUSED, dns.rcode.NOTIMP, dns.rcode.FORMERR])
