@@ -15,7 +15,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
@@ -24,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from OpenSSL import crypto
 
 from mta.delivery.der import cut_public_key
-from mta.delivery.policy import Failure, Tlsa
+from mta.delivery.policy import Failure, Flaw, Tlsa
 
 CHAIN_LIMIT = 16  # certificates; what is behind them is not looked at
 ANCHORS_LIMIT = 8  # of those that TLSA records name, tried in turn
@@ -48,13 +47,6 @@ _UNREADABLE = (
 
 class _Unfit(ValueError):
     """A certificate that is not one to work with; says why, in words for a reply."""
-
-
-class Flaw(msgspec.Struct, frozen=True):
-    """What is wrong, in RFC 8460's word, and in words for a reply."""
-
-    failure: Failure
-    text: str
 
 
 class Roots:

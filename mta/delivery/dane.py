@@ -6,43 +6,15 @@ cannot be had is not one without any: whoever can suppress an answer could else 
 
 import ipaddress
 from collections.abc import Iterable
-from enum import Enum, auto
-
-import msgspec
 
 from mta.delivery.der import is_sequence
-from mta.delivery.policy import Tlsa
+from mta.delivery.policy import Dane, DaneState, Tlsa
 from mta.delivery.resolver import NoAnswer, Resolver
 
 _USAGES = (2, 3)  # RFC 7672 3.1.3: PKIX-TA and PKIX-EE are of no use, for which authorities would be meant
 _SELECTORS = (0, 1)
 _DIGEST_SIZES = {1: 32, 2: 64}  # octets: SHA-256, SHA-512; the stronger has the higher number (RFC 7671 9)
-
-
-class State(Enum):
-    """What is known of a host's TLSA records (RFC 7672 2.1.1, 2.2)."""
-
-    NONE = auto()  # it has none, or its DNS is not signed: no DANE
-    USABLE = auto()  # one of them has to match
-    UNUSABLE = auto()  # it has some, and none says anything to us: TLS is mandatory, and with whom is not known
-    FAILED = auto()  # bogus, or no answer: the host must not be used
-
-
-class Dane(msgspec.Struct, frozen=True):
-    """TLSA records of a host; only usable ones, if any is.
-
-    `base` is the name they stand at (the TLSA base domain), which goes into SNI (RFC 7672 8.1) and is one that a
-    certificate may be for, beside the host and the domain that mail is for (RFC 7672 3.2.2). `text` says what
-    failed, in words for a reply.
-    """
-
-    state: State
-    records: tuple[Tlsa, ...] = ()
-    base: str = ""
-    text: str = ""
-
-
-_NO_DANE = Dane(State.NONE)
+_NO_DANE = Dane()
 
 
 def usable(records: Iterable[Tlsa]) -> tuple[Tlsa, ...]:
@@ -74,7 +46,7 @@ async def dane_of(host: str, port: int, resolver: Resolver) -> Dane:
     try:
         found = await resolver.addresses(host)
     except NoAnswer:
-        return Dane(State.FAILED, text=f"the addresses of {host} cannot be had")
+        return Dane(DaneState.FAILED, text=f"the addresses of {host} cannot be had")
     if not found.secure or not found.addresses:
         # RFC 7672 2.2: who does not sign addresses is not asked for TLSA; some of their servers fail at that
         return _NO_DANE
@@ -83,10 +55,10 @@ async def dane_of(host: str, port: int, resolver: Resolver) -> Dane:
         try:
             answer = await resolver.tlsa(f"_{port}._tcp.{base}")
         except NoAnswer:
-            return Dane(State.FAILED, base=base, text=f"the TLSA records of {base} cannot be had")
+            return Dane(DaneState.FAILED, base=base, text=f"the TLSA records of {base} cannot be had")
         if answer.secure and answer.tlsa:
             records = usable(answer.tlsa)
-            return Dane(State.USABLE, records, base) if records else Dane(State.UNUSABLE, answer.tlsa, base)
+            return Dane(DaneState.USABLE, records, base) if records else Dane(DaneState.UNUSABLE, answer.tlsa, base)
     return _NO_DANE
 
 

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mta.clock import SystemClock
 from mta.config import Dns, HostPort
-from mta.delivery.certificates import Flaw, by_tlsa, chain_of
-from mta.delivery.dane import Dane, State, dane_of
-from mta.delivery.policy import Failure
+from mta.delivery.certificates import by_tlsa, chain_of
+from mta.delivery.dane import dane_of
+from mta.delivery.policy import Dane, DaneState, Failure, Flaw
 from mta.delivery.resolver import Found, Resolver
 from mta.lab.ca import Authority, PrivateCa, ServerCertificate
 from tests.interop.dnssec import plain, signed, unbound
@@ -106,7 +106,7 @@ async def judged(receiver: Receiver) -> list[Flaw | None]:
     """What is wrong with the host under each of its names."""
     chain = await shown(receiver)
     found = await look_up(receiver, *NAMES)
-    assert [each.state for each in found] == [State.USABLE] * 2
+    assert [each.state for each in found] == [DaneState.USABLE] * 2
     return [by_tlsa(chain, each.records, [each.base], time.time()) for each in found]
 
 
@@ -126,8 +126,8 @@ async def test_dane_matches_what_postfix_shows_until_its_key_changes(receiver: R
 
 async def test_dane_of_bogus_records_is_not_none(receiver: Receiver) -> None:
     found, without, absent = await look_up(receiver, "bogus.signed.test", "none.signed.test", "nowhere.signed.test")
-    assert (found.state, found.records) == (State.FAILED, ())
-    assert without.state is absent.state is State.NONE
+    assert (found.state, found.records) == (DaneState.FAILED, ())
+    assert without.state is absent.state is DaneState.NONE
 
 
 async def test_that_there_is_no_dane_is_proved_too(receiver: Receiver) -> None:
@@ -139,5 +139,5 @@ async def test_that_there_is_no_dane_is_proved_too(receiver: Receiver) -> None:
 
 async def test_dane_is_only_where_addresses_are_signed(receiver: Receiver) -> None:
     insecure, out, alias = await look_up(receiver, "mx.plain.test", "out.signed.test", "alias.signed.test")
-    assert insecure.state is out.state is State.NONE
-    assert (alias.state, alias.base) == (State.USABLE, "mx.signed.test")
+    assert insecure.state is out.state is DaneState.NONE
+    assert (alias.state, alias.base) == (DaneState.USABLE, "mx.signed.test")

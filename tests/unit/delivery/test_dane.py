@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from mta.clock import SystemClock
 from mta.config import Dns
-from mta.delivery.dane import Dane, State, dane_of, usable
-from mta.delivery.policy import Tlsa
+from mta.delivery.dane import dane_of, usable
+from mta.delivery.policy import Dane, DaneState, Tlsa
 from mta.delivery.resolver import Resolver
 from mta.lab.dns import DnsServer, Failure, Zone
 
@@ -18,7 +18,7 @@ LONGER = hashlib.sha512(b"a key").digest()
 GOOD = Tlsa(3, 1, 1, DIGEST)
 TEXT = f"3 1 1 {DIGEST.hex()}"
 ELEMENT = b"\x30\x03abc"
-NONE = Dane(State.NONE)
+NONE = Dane()
 
 
 @pytest.mark.parametrize("usage", [2, 3])
@@ -79,17 +79,17 @@ async def look_up(server, host="mx.signed.test", port=25, **settings):
 async def test_dane_of_a_signed_host(server):
     assert await look_up(server) == NONE
     server.zone.set("_25._tcp.mx.signed.test", "TLSA", TEXT, "0 0 1 " + DIGEST.hex())
-    assert await look_up(server) == Dane(State.USABLE, (GOOD,), "mx.signed.test")
+    assert await look_up(server) == Dane(DaneState.USABLE, (GOOD,), "mx.signed.test")
     assert await look_up(server, port=2525) == NONE
     server.zone.set("_2525._tcp.mx.signed.test", "TLSA", TEXT)
-    assert (await look_up(server, port=2525)).state is State.USABLE
+    assert (await look_up(server, port=2525)).state is DaneState.USABLE
 
 
 @pytest.mark.parametrize("odd", ["1 1 1 " + DIGEST.hex(), "3 1 1 abcd", "3 1 9 " + DIGEST.hex(), "3 0 0 00"])
 async def test_dane_that_cannot_be_used_is_not_none(server, odd):
     server.zone.set("_25._tcp.mx.signed.test", "TLSA", odd)
     found = await look_up(server)
-    assert (found.state, found.base, len(found.records)) == (State.UNUSABLE, "mx.signed.test", 1)
+    assert (found.state, found.base, len(found.records)) == (DaneState.UNUSABLE, "mx.signed.test", 1)
 
 
 @pytest.mark.parametrize("failure", [Failure.SERVFAIL, Failure.REFUSED, Failure.NO_ANSWER])
@@ -97,12 +97,12 @@ async def test_dane_that_cannot_be_had_is_not_none(server, failure):
     """SERVFAIL is what a validating resolver says of a bogus answer."""
     server.zone.fail("_25._tcp.mx.signed.test", failure)
     found = await look_up(server)
-    assert (found.state, found.records) == (State.FAILED, ())
+    assert (found.state, found.records) == (DaneState.FAILED, ())
     assert found.text == "the TLSA records of mx.signed.test cannot be had"
     server.zone.fail("_25._tcp.mx.signed.test", None)
     server.zone.fail("mx.signed.test", failure)
     found = await look_up(server)
-    assert (found.state, found.text) == (State.FAILED, "the addresses of mx.signed.test cannot be had")
+    assert (found.state, found.text) == (DaneState.FAILED, "the addresses of mx.signed.test cannot be had")
 
 
 async def test_dane_is_not_asked_for_where_addresses_are_not_signed(server):
@@ -120,7 +120,7 @@ async def test_dane_is_not_believed_where_it_is_not_signed(server):
     server.zone.set("tlsa.plain.test", "TLSA", TEXT)
     assert await look_up(server) == NONE
     server.zone.secure("mx.signed.test", "tlsa.plain.test")
-    assert await look_up(server) == Dane(State.USABLE, (GOOD,), "mx.signed.test")
+    assert await look_up(server) == Dane(DaneState.USABLE, (GOOD,), "mx.signed.test")
 
 
 async def test_dane_needs_a_resolver_that_is_trusted(server):
@@ -143,12 +143,12 @@ async def test_dane_of_an_alias_stands_where_it_leads_or_where_it_began(server):
     zone.set("mx.other.test", "A", "192.0.2.2")
     assert await look_up(server, "alias.signed.test") == NONE
     zone.set("_25._tcp.alias.signed.test", "TLSA", TEXT)
-    assert await look_up(server, "alias.signed.test") == Dane(State.USABLE, (GOOD,), "alias.signed.test")
+    assert await look_up(server, "alias.signed.test") == Dane(DaneState.USABLE, (GOOD,), "alias.signed.test")
     zone.set("_25._tcp.mx.other.test", "TLSA", "3 1 2 " + LONGER.hex())
     found = await look_up(server, "alias.signed.test")
-    assert (found.state, found.base) == (State.USABLE, "mx.other.test")
+    assert (found.state, found.base) == (DaneState.USABLE, "mx.other.test")
     zone.fail("_25._tcp.mx.other.test", Failure.SERVFAIL)  # and not as if there were none
-    assert (await look_up(server, "alias.signed.test")).state is State.FAILED
+    assert (await look_up(server, "alias.signed.test")).state is DaneState.FAILED
     zone.fail("_25._tcp.mx.other.test", None)
     zone.secure("signed.test")
     assert await look_up(server, "alias.signed.test") == NONE
@@ -158,6 +158,6 @@ async def test_dane_is_asked_for_once_in_its_time(server):
     server.zone.set("_25._tcp.mx.signed.test", "TLSA", TEXT, ttl=60)
     server.zone.set("mx.signed.test", "A", "192.0.2.1", ttl=60)
     resolver = Resolver(Dns(servers=(server.address,)), SystemClock())
-    assert [(await dane_of("mx.signed.test", 25, resolver)).state for _ in range(3)] == [State.USABLE] * 3
+    assert [(await dane_of("mx.signed.test", 25, resolver)).state for _ in range(3)] == [DaneState.USABLE] * 3
     assert server.zone.asked("_25._tcp.mx.signed.test", "TLSA") == 1
     await resolver.close()
