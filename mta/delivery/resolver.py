@@ -20,6 +20,7 @@ import dns.name
 import dns.nameserver
 import dns.rdatatype
 import dns.rdtypes.ANY.MX
+import dns.rdtypes.tlsabase
 import dns.resolver
 import msgspec
 
@@ -65,6 +66,9 @@ class Found(msgspec.Struct, frozen=True):
     secure: bool = False
     canonical: str = ""
 
+
+# RFC 7672 2.1.1: a digest of an odd length makes its record unusable, and not the answer unreadable, as for dnspython
+dns.rdtypes.tlsabase.TLSABase._cert_length_by_mtype = {}  # noqa: SLF001 - nothing public leads there
 
 _Question = tuple[str, dns.rdatatype.RdataType]
 _Cached = tuple[float, Found | str]  # until when (monotonic), and the answer or why there is none

@@ -4,6 +4,7 @@ All are at one port. The name that a client asks for (SNI) chooses the certifica
 """
 
 import asyncio
+import datetime as dt
 import logging
 import ssl
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 from mta.clock import Clock
 from mta.config import HostPort
-from mta.lab.ca import Kind, PrivateCa
+from mta.lab.ca import LIFETIME, PrivateCa, ServerCertificate, self_signed
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,7 @@ DEAF_HOST = "127.0.0.254"  # where nobody listens
 BODY_LIMIT = 64 << 10  # octets, RFC 8461 3.3
 _PATH = "/.well-known/mta-sts.txt"
 _HEAD_LIMIT = 8 << 10
+_EXPIRED = dt.timedelta(days=1)  # ago
 _IDLE = 60.0  # seconds for a request, on the machine's clock
 _SLOW = 300.0  # seconds, by the laboratory's clock
 
@@ -48,9 +50,6 @@ class _Page(NamedTuple):
     hosting: Hosting
 
 
-_KINDS = {Hosting.SELF_SIGNED: Kind.SELF_SIGNED, Hosting.EXPIRED: Kind.EXPIRED}
-
-
 class PolicyHost:
     """Serves policies. `requests` counts them by domain, `connections` those that came to a handshake."""
 
@@ -61,7 +60,7 @@ class PolicyHost:
         self._ca = ca
         self._clock = clock
         self._pages: dict[str, _Page] = {}
-        self._contexts: dict[tuple[str, Kind], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[str, Hosting], ssl.SSLContext] = {}
         self._closing = asyncio.Event()
         self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -73,7 +72,7 @@ class PolicyHost:
     async def start(self) -> None:
         """Listen; OSError if the port is taken. Port 0 is the system's choice, and kept over a restart."""
         self._closing.clear()
-        context = self._context("policies.lab.test", Kind.GOOD)
+        context = self._context("policies.lab.test", Hosting.GOOD)
         context.sni_callback = self._choose
         self._server = await asyncio.start_server(self._connected, self.address.host, self.address.port, ssl=context)
         self.address = HostPort(host=self.address.host, port=self._server.sockets[0].getsockname()[1])
@@ -96,15 +95,20 @@ class PolicyHost:
         self.connections += 1
         page = self._pages.get((name or "").removeprefix("mta-sts."))
         if name and page is not None and page.hosting is not Hosting.WRONG_HOST:
-            connection.context = self._context(name, _KINDS.get(page.hosting, Kind.GOOD))
+            connection.context = self._context(name, page.hosting)
 
-    def _context(self, name: str, kind: Kind) -> ssl.SSLContext:
-        if (name, kind) not in self._contexts:
+    def _context(self, name: str, hosting: Hosting) -> ssl.SSLContext:
+        if (name, hosting) not in self._contexts:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            certificate = self._ca.issue(name, kind=kind)
+            certificate = self._issue(name, hosting)
             context.load_cert_chain(certificate.certificate, certificate.key)
-            self._contexts[name, kind] = context
-        return self._contexts[name, kind]
+            self._contexts[name, hosting] = context
+        return self._contexts[name, hosting]
+
+    def _issue(self, name: str, hosting: Hosting) -> ServerCertificate:
+        if hosting is Hosting.SELF_SIGNED:
+            return self_signed(self._ca.directory, name)
+        return self._ca.issue(name, lifetime=-_EXPIRED if hosting is Hosting.EXPIRED else LIFETIME)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._serve(reader, writer))
