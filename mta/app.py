@@ -182,6 +182,7 @@ class DeliveryRole:
         from mta.delivery.signatory import Signatory  # noqa: PLC0415
         from mta.delivery.signing import Signer  # noqa: PLC0415
         from mta.delivery.sources import Sources  # noqa: PLC0415
+        from mta.delivery.tlsrpt import TlsResults  # noqa: PLC0415
         from mta.queue import shaping  # noqa: PLC0415
         from mta.queue.deadlines import Deadlines  # noqa: PLC0415
         from mta.queue.lessons import AboutSite  # noqa: PLC0415
@@ -207,6 +208,7 @@ class DeliveryRole:
             sources=self._sources if config.sources else None,
             poll=poll,
         )
+        self.tls_results = TlsResults(parts.spool, parts.clock)
         self._deadlines = Deadlines(parts.spool, parts.queue, self._attempts.break_off, parts.clock, poll=poll)
         self._explain = explaining(self._dispatcher, self._attempts, parts.spool)
         self._forget = Question(AboutSite, lambda asked: self._dispatcher.forget(asked.site))
@@ -220,7 +222,12 @@ class DeliveryRole:
         await self._sources.start()
         self._bell = DoorbellSocket(self._parts.config.doorbell, self._ring)
         counting = keep_counted(self._parts.spool, self._parts.clock, self._stop)
-        loops = (("dispatcher", self._dispatcher.run()), ("deadlines", self._deadlines.run()), ("counting", counting))
+        loops = (
+            ("dispatcher", self._dispatcher.run()),
+            ("deadlines", self._deadlines.run()),
+            ("counting", counting),
+            ("tls results", self.tls_results.run()),
+        )
         for name, running in loops:
             task = asyncio.create_task(running, name=name)
             task.add_done_callback(_ended)
@@ -236,6 +243,7 @@ class DeliveryRole:
             group.create_task(self._dispatcher.stop())
             group.create_task(self._attempts.drain(seconds))
         self._deadlines.stop()
+        await self.tls_results.drain()
 
     async def close(self) -> None:
         """Close connections."""
@@ -263,6 +271,7 @@ class DeliveryRole:
             "parked": self.parked,
             "sites": self._dispatcher.sites,
             "forget": self._forget,
+            "tls_counted": self.tls_results.keep,
         }
 
     async def recall(self) -> int:
