@@ -376,6 +376,13 @@ class Delivery(Section):
     final_timeout: Seconds = 600.0
 
 
+class Sts(Section):
+    """MTA-STS: the port of policy hosts, and the seconds that fetching a policy may take (RFC 8461 3.3)."""
+
+    port: Port = 443
+    timeout: Seconds = 60.0
+
+
 class Limits(Section):
     """What one SMTP client, session or message may cost."""
 
@@ -453,6 +460,7 @@ class Config(Section):
     sources: tuple[Source, ...] = ()
     pools: dict[Name, Annotated[dict[Name, Weight], Field(min_length=1)]] = Field(default_factory=dict)
     delivery: Delivery = Delivery()
+    sts: Sts = Sts()
     limits: Limits = Limits()
     roles: Roles = Roles()
     spool: SpoolSettings = SpoolSettings()

@@ -7,6 +7,7 @@ machine's real time, whatever the laboratory's clock says: OpenSSL asks no other
 import datetime as dt
 import ipaddress
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 LIFETIME = dt.timedelta(days=30)
 _SKEW = dt.timedelta(hours=1)  # peers in containers whose clock is a little behind
+
+
+class Kind(StrEnum):
+    """What is wrong with a certificate, if anything."""
+
+    GOOD = "good"
+    EXPIRED = "expired"
+    SELF_SIGNED = "self-signed"
 
 
 class ServerCertificate(NamedTuple):
@@ -44,27 +53,32 @@ class PrivateCa:
         )
         self.ca_file.write_bytes(certificate.public_bytes(Encoding.PEM))
 
-    def issue(self, *names: str) -> ServerCertificate:
-        """Make a key and a certificate for host names and IP addresses; the first names the files."""
+    def issue(self, *names: str, kind: Kind = Kind.GOOD) -> ServerCertificate:
+        """Make a key and a certificate for host names and IP addresses; the first, and the kind, name the files."""
         key = ec.generate_private_key(ec.SECP256R1())
-        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        subject = _name(names[0])
+        issuer, signing = (subject, key) if kind is Kind.SELF_SIGNED else (self._name, self._key)
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key())
         certificate = (
-            _builder(_name(names[0]), self._name, key.public_key())
+            _builder(subject, issuer, key.public_key(), expired=kind is Kind.EXPIRED)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(ca=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
             .add_extension(authority, critical=False)
-            .sign(self._key, hashes.SHA256())
+            .sign(signing, hashes.SHA256())
         )
-        files = ServerCertificate(self.directory / f"{names[0]}.pem", self.directory / f"{names[0]}.key")
+        stem = names[0] if kind is Kind.GOOD else f"{names[0]}.{kind}"
+        files = ServerCertificate(self.directory / f"{stem}.pem", self.directory / f"{stem}.key")
         files.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
         _write_private(files.key, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return files
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    now = dt.datetime.now(dt.UTC)
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, *, expired: bool = False
+) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.UTC) - (LIFETIME + _SKEW if expired else dt.timedelta())
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
