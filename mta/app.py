@@ -294,30 +294,40 @@ class DeliveryRole:
 
 
 class EventsRole:
-    """Follows the log: moves it into segment files."""
+    """Follows the log: moves it into segment files. Sends reports of TLS sessions, if that was asked for."""
 
     def __init__(self, parts: Parts) -> None:
         self._mover = Mover(parts.spool, parts.config.segment_dir, parts.keyring, parts.clock)
+        self._reporting = None
+        if parts.config.tlsrpt.contact:
+            from mta.reporting import Reporting  # noqa: PLC0415 - see the module's text
+
+            self._reporting = Reporting(parts.config, parts.spool, parts.queue, parts.clock)
         self._stop = asyncio.Event()
-        self._running: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
-        """Begin to move."""
+        """Begin to move, and to report."""
         del sockets
-        self._running = asyncio.create_task(self._mover.run(self._stop), name="mover")
-        self._running.add_done_callback(_ended)
+        for name, loop in (("mover", self._mover), ("reports", self._reporting)):
+            if loop is not None:
+                task = asyncio.create_task(loop.run(self._stop), name=name)
+                task.add_done_callback(_ended)
+                self._running.append(task)
 
     async def drain(self, seconds: float) -> None:
         """Stop after the batch under way."""
         self._stop.set()
-        if self._running is not None:
-            await asyncio.wait((self._running,), timeout=seconds)
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
 
     async def close(self) -> None:
         """Stop at once; what was not moved stays in the spool."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait((self._running,))
+        for each in self._running:
+            each.cancel()
+            await asyncio.wait((each,))
+        if self._reporting is not None:
+            await self._reporting.close()
 
     def detail(self) -> dict[str, str | int | float]:
         """Say how it goes."""
