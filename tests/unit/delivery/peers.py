@@ -15,6 +15,7 @@ import dns.rrset
 from mta.clock import SystemClock
 from mta.config import Config, Dns, HostPort
 from mta.delivery.attempt import Attempter
+from mta.delivery.policy import StsPolicy
 from mta.delivery.resolver import Resolver
 from mta.delivery.signing import Signed
 from mta.delivery.sources import Sources
@@ -298,6 +299,11 @@ class Records:
 
     async def list_records(self, kind: str) -> list[tuple[str, bytes]]:
         return [(name, value) for (found, name), value in self.held.items() if found == kind]
+
+
+def sts_policy(*mx: str, mode: str = "enforce", domain: str = "rcpt.test") -> StsPolicy:
+    """Make a domain's MTA-STS policy."""
+    return StsPolicy(domain=domain, id="1", mode=mode, mx=mx, max_age=86400, fetched_at=0.0)
 
 
 class NoKeys:
