@@ -205,7 +205,7 @@ class DeliveryRole:
         self._policies = StsPolicies(config, self._resolver, parts.spool, parts.clock)
         self._protection = Protection(config, self._resolver, parts.spool, parts.clock, self.tls_results)
         self._attempts = Attempter(
-            config, Plans(config, self._resolver, self._policies), self._protection, signer, parts.spool,
+            config, Plans(config, self._resolver, self._policies, parts.clock), self._protection, signer, parts.spool,
             self._sources, parts.clock, limits,
         )  # fmt: skip
         self._dispatcher = Dispatcher(

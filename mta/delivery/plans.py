@@ -1,14 +1,16 @@
 """Where mail for a destination goes, and which policy its domain has: route, or MX and MTA-STS.
 
 Recipient domains whose policies ask the same of the same hosts share a site, with its limits and connections; nobody's
-policy blocks a neighbour on the same hosts. What is known costs a look into dictionaries, and is made anew when DNS or
-policy change.
+policy blocks a neighbour on the same hosts.
+
+PERF: a plan is good for a second without a look at DNS or policies, and stays the same object while they do.
 """
 
 from typing import Protocol
 
 import msgspec
 
+from mta.clock import Clock
 from mta.config import Config
 from mta.delivery import mx
 from mta.delivery.policy import sts_class
@@ -18,6 +20,7 @@ from mta.delivery.sts_policies import Standing
 from mta.delivery.trouble import NoWay
 
 _KEPT = 20_000  # domains whose plan is kept
+_GOOD_FOR = 1.0  # seconds
 
 
 class Policies(Protocol):
@@ -48,16 +51,20 @@ _NO_POLICY = Standing()
 class Plans:
     """Makes plans, and keeps them as long as what they are made from stays the same."""
 
-    def __init__(self, config: Config, resolver: Resolver, policies: Policies) -> None:
+    def __init__(self, config: Config, resolver: Resolver, policies: Policies, clock: Clock) -> None:
         self._hostname = config.hostname
         self._port = config.delivery.port
         self._routes = Routes(config.routes)
         self._resolver = resolver
         self._policies = policies
-        self._kept: dict[str, Plan] = {}
+        self._clock = clock
+        self._kept: dict[str, tuple[float, Plan]] = {}  # until when (monotonic)
 
     async def plan(self, destination: str) -> Plan | NoWay:
         """Make the plan for a domain (in normal form) or a relay. Never raises."""
+        until, known = self._kept.get(destination, (0.0, None))
+        if known is not None and self._clock.monotonic() < until:
+            return known
         routed = self._routes.site(destination)
         if routed is not None:
             return Plan(routed, destination, _NO_POLICY, routed)
@@ -65,15 +72,13 @@ class Plans:
         if isinstance(bare, NoWay):
             return bare
         standing = await self._policies.of(destination)
-        known = self._kept.get(destination)
-        if known is not None and known.bare is bare and known.standing is standing:
-            return known
-        sts = sts_class(standing.policy)
-        made = Plan(classed(bare, sts=sts) if sts else bare, destination, standing, bare)
+        if known is None or known.bare is not bare or known.standing is not standing:
+            sts = sts_class(standing.policy)
+            known = Plan(classed(bare, sts=sts) if sts else bare, destination, standing, bare)
         if len(self._kept) >= _KEPT and destination not in self._kept:
             del self._kept[next(iter(self._kept))]
-        self._kept[destination] = made
-        return made
+        self._kept[destination] = self._clock.monotonic() + _GOOD_FOR, known
+        return known
 
     def knows(self, destination: str) -> bool:
         """Tell whether the plan for a destination can be made without asking anybody."""

@@ -427,7 +427,7 @@ class Relay:
         self.policies, self.noted = policies or Policies(), Noted()
         self.protection = Protection(settings, self.resolver, spool, clock, self.noted)
         self.attempter = Attempter(
-            settings, Plans(settings, self.resolver, self.policies), self.protection, NoKeys(signature),
+            settings, Plans(settings, self.resolver, self.policies, clock), self.protection, NoKeys(signature),
             self.contents, self.sources, clock, limits,
         )  # fmt: skip
 

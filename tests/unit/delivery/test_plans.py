@@ -2,11 +2,11 @@
 
 import pytest
 
-from mta.clock import SystemClock
 from mta.delivery.plans import Plans
 from mta.delivery.resolver import Resolver
 from mta.delivery.sts_policies import Standing
 from mta.delivery.trouble import NoWay
+from mta.lab.clock import FakeClock
 from tests.unit.delivery.peers import DnsPeer, Policies, config, sts_policy
 
 RECORDS = {("rcpt.test", "MX"): ["10 mx.test."], ("other.test", "MX"): ["5 mx.test."], ("null.test", "MX"): ["0 ."]}
@@ -28,32 +28,40 @@ async def dns():
         yield peer
 
 
-async def plans_of(dns, policies, **options):
-    return Plans(config(**options), Resolver(dns.settings, SystemClock()), policies)
+async def plans_of(dns, policies, clock=None, **options):
+    clock = clock or FakeClock()
+    return Plans(config(**options), Resolver(dns.settings, clock), policies, clock)
 
 
 async def test_a_plan_is_kept_until_dns_or_sts_policy_change(dns):
-    policies = Asked(sts_policy("mx.test"))
-    plans = await plans_of(dns, policies)
+    policies, clock = Asked(sts_policy("mx.test")), FakeClock()
+    plans = await plans_of(dns, policies, clock)
     plan = await plans.plan("rcpt.test")
-    assert await plans.plan("rcpt.test") is plan
+    for asked in (1, 2):  # once a second
+        for _ in range(3):
+            assert await plans.plan("rcpt.test") is plan
+        assert len(policies.domains) == asked
+        await clock.advance(1)
     assert plan.site.name == f"mx.test:25 sts={plan.site.sts}"
     policies.standings["rcpt.test"] = Standing()
     changed = await plans.plan("rcpt.test")
     assert (changed.site.name, changed.site.sts) == ("mx.test:25", "")
     dns.records["rcpt.test", "MX"] = ["10 new.test."]
-    plans = await plans_of(dns, policies)
+    await clock.advance(61)
     assert (await plans.plan("rcpt.test")).site.name == "new.test:25"
 
 
 async def test_sts_policies_that_ask_the_same_of_the_same_hosts_are_one_site(dns):
     policies = Policies(sts_policy("mx.test", "*.test"), sts_policy("*.test", "MX.test", domain="other.test"))
-    plans = await plans_of(dns, policies)
+    clock = FakeClock()
+    plans = await plans_of(dns, policies, clock)
     one, other = [await plans.plan(domain) for domain in ("rcpt.test", "other.test")]
     assert one.site == other.site
     policies.standings["other.test"] = Standing(sts_policy("mx.test", domain="other.test"))
+    await clock.advance(1)
     assert (await plans.plan("other.test")).site != one.site
     policies.standings["other.test"] = Standing(sts_policy("mx.test", domain="other.test", mode="testing"))
+    await clock.advance(1)
     testing = await plans.plan("other.test")
     assert (testing.site.name, testing.standing.policy.mode) == ("mx.test:25", "testing")
 
