@@ -309,6 +309,8 @@ class Attempter:
             attempt.policy = hops.policy_of(target)
             if reason.stage is not Stage.CONNECT:
                 attempt.relay, attempt.source, attempt.tls = str(target), "", ""
+                if reason.by_message:
+                    attempt.got(Reach.SESSION)  # or the needs of one message would hold up others at the site
             return Exchange(trouble=reason)
         return await self._offer(attempt, hops, connection)
 

@@ -130,7 +130,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
 
     A certificate may be for any of `names`; the first is the one to ask for. With `tlsa` one of these has to match and
     no authority is asked. `by` says who wants it whatever the message is, as events do; `words` who wants the most, as
-    replies do. A message whose `required` demand nobody meets fails instead of being tried again.
+    replies do: with `own` the message alone. One whose `required` demand nobody meets fails, and is not tried again.
     """
 
     least: Level = Level.CLEAR
@@ -138,6 +138,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     tlsa: tuple[Tlsa, ...] = ()
     by: str = ""
     words: str = ""
+    own: bool = False
     required: bool = False
 
 
@@ -183,6 +184,7 @@ def demand_of(known: Known, needs: Needs) -> Demand | Refusal:
         tlsa=tlsa,
         by=", ".join(wish.by for wish in wishes if wish.by),
         words=", ".join(wish.words for wish in wishes if wish.least is least),
+        own=least is not Level.CLEAR and not any(wish.by for wish in wishes if wish.least is least),
         required=needs.required,
     )
 
@@ -255,6 +257,8 @@ def judge(demand: Demand, shown: Shown) -> Refusal | None:
         return None
     if demand.required:
         fault = Fault.NEEDS_TLS
+    elif demand.own:
+        fault = Fault.NEEDS_LEVEL
     else:
         fault = Fault.UNENCRYPTED if flaw.failure is Failure.STARTTLS_NOT_SUPPORTED else Fault.UNVERIFIED
     return Refusal(Flaw(flaw.failure, f"{demand.words}: {flaw.text}"), fault)

@@ -161,7 +161,8 @@ class NextHops:
         )
         demand = policy.demand_of(known, self.needs)
         if isinstance(demand, Refusal):
-            _Guard(protection, self._plan, known, Demand(names=(host,)), self.needs).note(demand.flaw)
+            if demand.by:  # otherwise it is what the message wants, which is nothing to report
+                _Guard(protection, self._plan, known, Demand(names=(host,)), self.needs).note(demand.flaw)
             return demand
         return _Guard(protection, self._plan, known, demand, self.needs)
 
@@ -208,12 +209,15 @@ class _Guard:
             refused = trouble.reply is not None
             failure = Failure.STARTTLS_NOT_SUPPORTED if refused else Failure.VALIDATION_FAILURE
             flaw = Flaw(failure, trouble.text or str(trouble.reply))
-        self.note(flaw, source, address)
         remembered = self._known.remembered
         if self._level < remembered and not self._needs.waived:
             self._protection.count("memory", str(flaw.failure))
             words = remembered.name.lower(), self._level.name.lower()
             log.warning("host=%s address=%s tls=fell from=%s to=%s", self._known.host, address, *words)
+        if self.demand.own:
+            self._protection.count("message", str(flaw.failure))
+        else:
+            self.note(flaw, source, address)
 
     def explained(self, trouble: Trouble, target: Target) -> Trouble:
         """Say with a handshake that failed who wanted it."""
@@ -221,7 +225,7 @@ class _Guard:
             return trouble
         text = trouble.text or f"{target}: {trouble.reply}"
         text = f"{text}; TLS is asked for by: {self.demand.words}"
-        return Trouble(Stage.TLS, trouble.fault or Fault.UNENCRYPTED, text)
+        return Trouble(Stage.TLS, Fault.NEEDS_LEVEL if self.demand.own else trouble.fault or Fault.UNENCRYPTED, text)
 
     def note(self, flaw: Flaw | None, source: str = "", address: str = "") -> None:
         """Count a session, and note it for the report of its domain unless policies were not asked."""

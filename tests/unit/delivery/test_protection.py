@@ -19,6 +19,8 @@ from mta.delivery.sts_policies import Standing
 from mta.lab.ca import PrivateCa
 from mta.lab.clock import FakeClock
 from mta.mail.result import Reach, Scope, Verdict
+from mta.queue.pace import met
+from mta.queue.window import Met
 from tests.unit.delivery.peers import (
     ACCEPT,
     EHLO,
@@ -422,6 +424,7 @@ async def test_requiretls_fails_where_no_host_has_what_it_takes(ca, script, name
         outcome = await attempt(relay, needing("yes"))
     assert said(outcome) == (Verdict.FAILED, status)
     assert b"MAIL" not in b"".join(server.heard)
+    assert policies or relay.noted.sessions == []
 
 
 async def test_requiretls_waits_where_a_host_is_down(ca):
@@ -455,6 +458,22 @@ async def test_a_tenants_least_level_is_asked_of_every_session(ca):
     assert (said(second), second.policy) == ((Verdict.DEFERRED, "4.7.10"), "tenant encrypted")
     assert "the sender's tenant" in second.results[0].reply.text
     assert len(server.heard) == 2  # that of the first message is not good enough
+
+
+@pytest.mark.parametrize("script", [PLAIN, BROKEN, OFFER + "C: STARTTLS\nS: 454 no\n"])
+@pytest.mark.parametrize("tls_required", ["", "yes"])
+async def test_what_one_message_wants_does_not_count_against_the_host(ca, script, tls_required):
+    """Red when it does: some such messages to a domain would have its site taken for dead, for all tenants."""
+    spool = Records()
+    if not tls_required:
+        spool.held["tenant", "t"] = tenant("encrypted")
+    server = await ScriptedServer(script, tls=context(ca)).start()
+    async with server, Relay(config(routes=[route(server.port)]), spool=spool) as relay:
+        outcome = await attempt(relay, needing(tls_required))
+        assert list(relay.protection.counts()) == ["message"]
+    assert (outcome.reach, outcome.results[0].scope) == (Reach.SESSION, Scope.MESSAGE)
+    assert met(outcome) is Met.REACHED
+    assert b"MAIL" not in b"".join(server.heard)
 
 
 async def test_a_tenant_goes_over_tls_where_its_route_would_not(ca):
