@@ -163,6 +163,20 @@ def test_a_bomb_costs_no_more_than_the_largest_report() -> None:
     assert took < 2
 
 
+def test_a_report_of_as_many_values_as_can_be_costs_little() -> None:
+    details = [{"result-type": "a", "failed-session-count": 1}] * (OCTETS // 50)
+    report = changed("policies", 0, "failure-details", to=details)
+    assert OCTETS * 0.8 < len(report) <= OCTETS
+    tracemalloc.start()
+    began = time.process_time()
+    with pytest.raises(ReportError, match="length <= 10000"):
+        read_report(report)
+    took, (_, most) = time.process_time() - began, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 10 * OCTETS
+    assert took < 3
+
+
 def test_what_unpacks_to_many_times_its_size_is_refused() -> None:
     packed = bomb(5 << 20)
     assert RATIO * len(packed) < 5 << 20
