@@ -116,7 +116,7 @@ def covers(presented: str, host: str) -> bool:
     # top-level domain, as OpenSSL has it
     star, _, parent = presented.partition(".")
     label, _, rest = host.partition(".")
-    return star == "*" and "*" not in parent and "." in parent and label != "" and rest == parent
+    return star == "*" and "." in parent and label != "" and rest == parent
 
 
 class _Shown(NamedTuple):

@@ -211,6 +211,7 @@ def test_ten_thousand_names_and_a_hundred_authorities_cost_little(roots):
 
 def test_a_pinned_authority_is_alone_and_may_be_any_certificate(tmp_path):
     pinned = Roots(pem(tmp_path, MIDDLE), only=True)
+    assert len(pinned.certificates) == 1
     assert judge(pinned, server(MIDDLE, HOST)) is None
     assert judge(pinned, server(ROOT, HOST))[0] is Failure.CERTIFICATE_NOT_TRUSTED
     own = server(None, HOST)
