@@ -49,8 +49,14 @@ def receiver() -> Iterator[Receiver]:
         by_authority = f"2 0 2 {hashlib.sha512(authority.certificate.public_bytes(Encoding.DER)).hexdigest()}"
         hosts = ("mx", "ta", "none", "bogus")
         lines = [f"{each} 1 IN A {MX_ADDRESS}" for each in hosts]
-        lines += ["@ 1 IN MX 10 mx", "alias 1 IN CNAME mx", "out 1 IN CNAME mx.plain.test."]
+        lines += [
+            "@ 1 IN MX 10 mx",
+            "alias 1 IN CNAME mx",
+            "out 1 IN CNAME mx.plain.test.",
+            "in 1 IN CNAME mx.plain.test.",
+        ]
         lines.append(f"_{mx.port}._tcp.mx 1 IN TLSA {by_key}")
+        lines.append(f"_{mx.port}._tcp.in 1 IN TLSA {by_key}")
         lines.append(f"_{mx.port}._tcp.ta 1 IN TLSA {by_authority}")
         lines.append(f"_{mx.port}._tcp.bogus 1 IN TLSA 3 1 1 {'ab' * 32}")
         zone = signed("signed.test", "\n".join([*lines, ""]))
@@ -138,6 +144,9 @@ async def test_that_there_is_no_dane_is_proved_too(receiver: Receiver) -> None:
 
 
 async def test_dane_is_only_where_addresses_are_signed(receiver: Receiver) -> None:
-    insecure, out, alias = await look_up(receiver, "mx.plain.test", "out.signed.test", "alias.signed.test")
+    insecure, out, alias, signed_alias = await look_up(
+        receiver, "mx.plain.test", "out.signed.test", "alias.signed.test", "in.signed.test"
+    )
     assert insecure.state is out.state is DaneState.NONE
     assert (alias.state, alias.base) == (DaneState.USABLE, "mx.signed.test")
+    assert (signed_alias.state, signed_alias.base) == (DaneState.USABLE, "in.signed.test")

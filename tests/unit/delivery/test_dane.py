@@ -131,6 +131,7 @@ async def test_dane_needs_a_resolver_that_is_trusted(server):
 
 async def test_a_host_without_addresses_or_that_is_one_has_no_dane(server):
     assert await look_up(server, "nowhere.signed.test") == NONE
+    assert server.zone.asked("_25._tcp.nowhere.signed.test", "TLSA") == 0
     asked = server.zone.total
     assert await look_up(server, "192.0.2.1") == NONE
     assert await look_up(server, "2001:db8::1") == NONE
@@ -149,9 +150,20 @@ async def test_dane_of_an_alias_stands_where_it_leads_or_where_it_began(server):
     assert (found.state, found.base) == (DaneState.USABLE, "mx.other.test")
     zone.fail("_25._tcp.mx.other.test", Failure.SERVFAIL)  # and not as if there were none
     assert (await look_up(server, "alias.signed.test")).state is DaneState.FAILED
-    zone.fail("_25._tcp.mx.other.test", None)
-    zone.secure("signed.test")
+
+
+async def test_dane_of_a_signed_alias_that_leads_to_where_nothing_is_signed(server):
+    zone = server.zone
+    zone.set("alias.signed.test", "CNAME", "mx.plain.test.")
+    zone.set("_25._tcp.mx.plain.test", "TLSA", "3 1 2 " + LONGER.hex())
     assert await look_up(server, "alias.signed.test") == NONE
+    assert zone.asked("_25._tcp.mx.plain.test", "TLSA") == 0
+    zone.set("_25._tcp.alias.signed.test", "TLSA", TEXT)
+    assert await look_up(server, "alias.signed.test") == Dane(DaneState.USABLE, (GOOD,), "alias.signed.test")
+    zone.set("alias.plain.test", "CNAME", "mx.plain.test.")
+    zone.set("_25._tcp.alias.plain.test", "TLSA", TEXT)
+    assert await look_up(server, "alias.plain.test") == NONE
+    assert zone.asked("_25._tcp.alias.plain.test", "TLSA") == 0
 
 
 async def test_dane_is_asked_for_once_in_its_time(server):
