@@ -36,7 +36,6 @@ _SHOWABLE = re.compile(r"[A-Za-z0-9*._-]{1,100}")
 _DIGESTS = {1: hashlib.sha256, 2: hashlib.sha512}  # RFC 6698 2.1.3
 _UNREADABLE = (
     ValueError,
-    TypeError,
     crypto.Error,
     UnsupportedAlgorithm,
     x509.InvalidVersion,

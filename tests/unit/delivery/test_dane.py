@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mta.clock import SystemClock
@@ -48,6 +48,7 @@ def test_of_the_dane_digests_of_one_kind_the_strongest_counts():
 
 
 @given(st.lists(st.builds(Tlsa, st.integers(0, 5), st.integers(0, 3), st.integers(0, 4), st.binary(max_size=70))))
+@settings(deadline=None)
 def test_what_can_be_used_of_dane_records_is_some_of_them_and_stays_so(records):
     chosen = usable(records)
     assert set(chosen) <= set(records)

@@ -6,7 +6,7 @@ import time
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mta.delivery.certificates import CHAIN_LIMIT, by_tlsa
@@ -127,11 +127,13 @@ SHOWN = st.one_of(st.sampled_from([each.der for each in WHOLE]), st.binary(max_s
 
 @example([b""], [Tlsa(3, 0, 0, b"")])
 @given(st.lists(SHOWN, max_size=4), st.lists(RECORD, max_size=4))
+@settings(deadline=None)
 def test_dane_records_of_chance_match_nothing_and_nothing_raises(shown, records):
     assert by_tlsa(shown, records, (HOST,), NOW) is not None
 
 
 @given(st.sampled_from(KINDS), st.integers(0, 2), st.integers(0), st.integers(1, 255))
+@settings(deadline=None)
 def test_a_record_with_an_octet_changed_does_not_match(kind, whose, at, flip):
     usage = 2 if whose else 3
     good = tlsa(WHOLE[whose], usage, *kind)
@@ -176,6 +178,7 @@ def test_the_public_key_is_cut_out_as_it_stands(key):
 
 
 @given(st.binary(max_size=60) | st.tuples(st.integers(0, 2000), st.integers(1, 255)))
+@settings(deadline=None)
 def test_what_is_no_certificate_has_no_key_to_cut_out(odd):
     if isinstance(odd, tuple):
         at, flip = odd
