@@ -1,12 +1,13 @@
 """DANE between real peers: unbound validates a zone of ours, Postfix has the certificate that the zone speaks of."""
 
 import hashlib
+import smtplib
 import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiosmtplib
 import pytest
@@ -21,8 +22,10 @@ from mta.delivery.policy import Dane, DaneState, Failure, Flaw
 from mta.delivery.resolver import Found, Resolver
 from mta.lab.ca import Authority, PrivateCa, ServerCertificate
 from tests.interop.dnssec import plain, signed, unbound
+from tests.interop.letters import letter
 from tests.interop.peers import disk_directory, postfix
 from tests.interop.processes import free_ports
+from tests.interop.relay import Relay
 
 MX_ADDRESS = "127.0.0.4"
 NAMES = ("mx.signed.test", "ta.signed.test")  # one host: known by its key, and by its authority
@@ -59,6 +62,32 @@ class Receiver(NamedTuple):
     first: ServerCertificate
 
 
+class Sender(NamedTuple):
+    """The relay, and where it takes mail."""
+
+    relay: Relay
+    port: int
+
+    def send(self, domain: str) -> str:
+        """Hand it a letter to somebody in a domain; gives the recipient."""
+        sent = letter("plain")
+        recipient = f"{sent.local_part}@{domain}"
+        with smtplib.SMTP("127.0.0.1", self.port, timeout=30) as client:
+            client.sendmail(sent.sender, [recipient], sent.content)
+        return recipient
+
+    def heard(self, recipient: str, kind: str) -> dict[str, Any]:
+        """Wait for the first event of a kind about a recipient."""
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            events = [each for each in self.relay.ask("events") if each.get("recipient") == recipient]
+            for each in events:
+                if each["type"] == kind:
+                    return each
+            time.sleep(0.2)
+        raise AssertionError(events)
+
+
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
     """The zones and unbound; Postfix is started with one key or another (`serving`)."""
@@ -77,6 +106,28 @@ def receiver() -> Iterator[Receiver]:
         unsigned = plain("plain.test", _PLAIN.format(**values))
         with unbound(directory, [zone, unsigned]) as resolver:
             yield Receiver(mx, resolver, authority, first)
+
+
+@pytest.fixture(scope="module")
+def relay(receiver: Receiver) -> Iterator[Sender]:
+    """A relay that asks unbound, and believes it as it is on loopback."""
+    with disk_directory("dane-relay") as directory:
+        port, http = free_ports(2)
+        listener = {"address": f"127.0.0.1:{port}", "kind": "relay", "networks": ["127.0.0.0/8"], "tenant": "acme"}
+        settings = {
+            "hostname": "relay.test",
+            "state_dir": str(directory / "state"),
+            "listeners": [listener | {"tls": "none"}],
+            "http": {"address": f"127.0.0.1:{http}"},
+            "dns": {"servers": [str(receiver.dns)]},
+            "retry": {"intervals": [1], "lifetime": 600, "delay_notice": 300},
+            "delivery": {"port": receiver.mx.port, "allow_private_targets": True},
+            "spool": {"reserve": "16MiB"},
+        }
+        running = Relay(directory, settings)
+        running.tell("tenants", "create", "acme")
+        with running.serving():
+            yield Sender(running, port)
 
 
 @contextmanager
@@ -161,3 +212,22 @@ async def test_dane_is_only_where_addresses_are_signed(receiver: Receiver) -> No
     assert insecure.state is out.state is DaneState.NONE
     assert (alias.state, alias.base) == (DaneState.USABLE, "mx.signed.test")
     assert (signed_alias.state, signed_alias.base) == (DaneState.USABLE, "in.signed.test")
+
+
+def test_dane_mail_is_delivered_until_the_key_changes_and_once_it_is_back(receiver: Receiver, relay: Sender) -> None:
+    with serving(receiver, receiver.first):
+        for domain in ("signed.test", "by-ta.signed.test"):
+            delivered = relay.heard(relay.send(domain), "delivered")
+            assert (delivered["policy"], delivered["tls"].rpartition(":")[2]) == ("dane", "dane")
+        delivered = relay.heard(relay.send("plain.test"), "delivered")
+        assert "policy" not in delivered
+        assert delivered["tls"].endswith(":unverified")
+        refused = relay.heard(relay.send("by-bogus.signed.test"), "deferred")
+        assert "the TLSA records of bogus.signed.test cannot be had" in refused["reply"]
+    with serving(receiver, receiver.authority.issue(*NAMES)):
+        waiting = relay.send("signed.test")
+        refused = relay.heard(waiting, "deferred")
+        assert "certificate of mx.signed.test matches none of its TLSA records" in refused["reply"]
+        relay.heard(relay.send("by-ta.signed.test"), "delivered")
+    with serving(receiver, receiver.first):
+        relay.heard(waiting, "delivered")
