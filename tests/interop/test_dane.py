@@ -1,12 +1,13 @@
 """DANE between real peers: unbound validates a zone of ours, Postfix has the certificate that the zone speaks of."""
 
 import hashlib
+import smtplib
 import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiosmtplib
 import pytest
@@ -21,11 +22,35 @@ from mta.delivery.policy import Dane, DaneState, Failure, Flaw
 from mta.delivery.resolver import Found, Resolver
 from mta.lab.ca import Authority, PrivateCa, ServerCertificate
 from tests.interop.dnssec import plain, signed, unbound
+from tests.interop.letters import letter
 from tests.interop.peers import disk_directory, postfix
 from tests.interop.processes import free_ports
+from tests.interop.relay import Relay
 
 MX_ADDRESS = "127.0.0.4"
 NAMES = ("mx.signed.test", "ta.signed.test")  # one host: known by its key, and by its authority
+
+_SIGNED = f"""\
+@ 1 IN MX 10 mx
+by-ta 1 IN MX 10 ta
+by-bogus 1 IN MX 10 bogus
+mx 1 IN A {{mx}}
+ta 1 IN A {{mx}}
+bogus 1 IN A {{mx}}
+none 1 IN A {{mx}}
+alias 1 IN CNAME mx
+out 1 IN CNAME mx.plain.test.
+in 1 IN CNAME mx.plain.test.
+_{{port}}._tcp.mx 1 IN TLSA {{by_key}}
+_{{port}}._tcp.in 1 IN TLSA {{by_key}}
+_{{port}}._tcp.ta 1 IN TLSA {{by_authority}}
+_{{port}}._tcp.bogus 1 IN TLSA 3 1 1 {"ab" * 32}
+"""
+_PLAIN = """\
+@ 1 IN MX 10 mx
+mx 1 IN A {mx}
+_{port}._tcp.mx 1 IN TLSA {by_key}
+"""
 
 
 class Receiver(NamedTuple):
@@ -35,6 +60,32 @@ class Receiver(NamedTuple):
     dns: HostPort
     authority: Authority
     first: ServerCertificate
+
+
+class Sender(NamedTuple):
+    """The relay, and where it takes mail."""
+
+    relay: Relay
+    port: int
+
+    def send(self, domain: str) -> str:
+        """Hand it a letter to somebody in a domain; gives the recipient."""
+        sent = letter("plain")
+        recipient = f"{sent.local_part}@{domain}"
+        with smtplib.SMTP("127.0.0.1", self.port, timeout=30) as client:
+            client.sendmail(sent.sender, [recipient], sent.content)
+        return recipient
+
+    def heard(self, recipient: str, kind: str) -> dict[str, Any]:
+        """Wait for the first event of a kind about a recipient."""
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            events = [each for each in self.relay.ask("events") if each.get("recipient") == recipient]
+            for each in events:
+                if each["type"] == kind:
+                    return each
+            time.sleep(0.2)
+        raise AssertionError(events)
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +98,36 @@ def receiver() -> Iterator[Receiver]:
         mx = HostPort(host=MX_ADDRESS, port=free_ports(1, MX_ADDRESS)[0])
         by_key = f"3 1 1 {hashlib.sha256(public_key(first)).hexdigest()}"
         by_authority = f"2 0 2 {hashlib.sha512(authority.certificate.public_bytes(Encoding.DER)).hexdigest()}"
-        hosts = ("mx", "ta", "none", "bogus")
-        lines = [f"{each} 1 IN A {MX_ADDRESS}" for each in hosts]
-        lines += ["@ 1 IN MX 10 mx", "alias 1 IN CNAME mx", "out 1 IN CNAME mx.plain.test."]
-        lines.append(f"_{mx.port}._tcp.mx 1 IN TLSA {by_key}")
-        lines.append(f"_{mx.port}._tcp.ta 1 IN TLSA {by_authority}")
-        lines.append(f"_{mx.port}._tcp.bogus 1 IN TLSA 3 1 1 {'ab' * 32}")
-        zone = signed("signed.test", "\n".join([*lines, ""]))
+        values = {"mx": MX_ADDRESS, "port": mx.port, "by_key": by_key, "by_authority": by_authority}
+        zone = signed("signed.test", _SIGNED.format(**values))
         # somebody who has not the zone's key puts in a record of his own
         assert zone.text.count("ab" * 32) == 1
         zone = zone._replace(text=zone.text.replace("ab" * 32, "cd" * 32))
-        unsigned = plain("plain.test", f"mx 1 IN A {MX_ADDRESS}\n_{mx.port}._tcp.mx 1 IN TLSA {by_key}\n")
+        unsigned = plain("plain.test", _PLAIN.format(**values))
         with unbound(directory, [zone, unsigned]) as resolver:
             yield Receiver(mx, resolver, authority, first)
+
+
+@pytest.fixture(scope="module")
+def relay(receiver: Receiver) -> Iterator[Sender]:
+    """A relay that asks unbound, and believes it as it is on loopback."""
+    with disk_directory("dane-relay") as directory:
+        port, http = free_ports(2)
+        listener = {"address": f"127.0.0.1:{port}", "kind": "relay", "networks": ["127.0.0.0/8"], "tenant": "acme"}
+        settings = {
+            "hostname": "relay.test",
+            "state_dir": str(directory / "state"),
+            "listeners": [listener | {"tls": "none"}],
+            "http": {"address": f"127.0.0.1:{http}"},
+            "dns": {"servers": [str(receiver.dns)]},
+            "retry": {"intervals": [1], "lifetime": 600, "delay_notice": 300},
+            "delivery": {"port": receiver.mx.port, "allow_private_targets": True},
+            "spool": {"reserve": "16MiB"},
+        }
+        running = Relay(directory, settings)
+        running.tell("tenants", "create", "acme")
+        with running.serving():
+            yield Sender(running, port)
 
 
 @contextmanager
@@ -138,6 +206,28 @@ async def test_that_there_is_no_dane_is_proved_too(receiver: Receiver) -> None:
 
 
 async def test_dane_is_only_where_addresses_are_signed(receiver: Receiver) -> None:
-    insecure, out, alias = await look_up(receiver, "mx.plain.test", "out.signed.test", "alias.signed.test")
+    insecure, out, alias, signed_alias = await look_up(
+        receiver, "mx.plain.test", "out.signed.test", "alias.signed.test", "in.signed.test"
+    )
     assert insecure.state is out.state is DaneState.NONE
     assert (alias.state, alias.base) == (DaneState.USABLE, "mx.signed.test")
+    assert (signed_alias.state, signed_alias.base) == (DaneState.USABLE, "in.signed.test")
+
+
+def test_dane_mail_is_delivered_until_the_key_changes_and_once_it_is_back(receiver: Receiver, relay: Sender) -> None:
+    with serving(receiver, receiver.first):
+        for domain in ("signed.test", "by-ta.signed.test"):
+            delivered = relay.heard(relay.send(domain), "delivered")
+            assert (delivered["policy"], delivered["tls"].rpartition(":")[2]) == ("dane", "dane")
+        delivered = relay.heard(relay.send("plain.test"), "delivered")
+        assert "policy" not in delivered
+        assert delivered["tls"].endswith(":unverified")
+        refused = relay.heard(relay.send("by-bogus.signed.test"), "deferred")
+        assert "the TLSA records of bogus.signed.test cannot be had" in refused["reply"]
+    with serving(receiver, receiver.authority.issue(*NAMES)):
+        waiting = relay.send("signed.test")
+        refused = relay.heard(waiting, "deferred")
+        assert "certificate of mx.signed.test matches none of its TLSA records" in refused["reply"]
+        relay.heard(relay.send("by-ta.signed.test"), "delivered")
+    with serving(receiver, receiver.first):
+        relay.heard(waiting, "delivered")
