@@ -32,6 +32,7 @@ class Extensions(msgspec.Struct, frozen=True, kw_only=True):
     size: int | None = None
     deliver_by: int | None = None
     priority: bool = False
+    requiretls: bool = False
 
 
 def extensions(offered: dict[str, str]) -> Extensions:
@@ -47,6 +48,7 @@ def extensions(offered: dict[str, str]) -> Extensions:
         size=limit if "size" in offered else None,
         deliver_by=_seconds(shortest) if "deliverby" in offered else None,
         priority="mt-priority" in offered,
+        requiretls="requiretls" in offered,
     )
 
 
@@ -117,6 +119,8 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
             words.append(by)
         if offered.priority:
             words.append(f"MT-PRIORITY={self.message.priority}")  # RFC 6710 4.2
+        if offered.requiretls and self.message.tls_required == "yes":
+            words.append("REQUIRETLS")  # RFC 8689 4.2.1
         return f"{' '.join(words)}\r\n".encode()
 
 

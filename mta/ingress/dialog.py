@@ -95,6 +95,7 @@ class Dialog:
             release_at=self._timing.release_at,
             hold=mail.hold,
             priority=mail.priority,
+            tls_required="yes" if mail.requiretls else "",
         )
 
     def obey(self, verb: str, argument: str) -> type_outcome:
@@ -132,7 +133,9 @@ class Dialog:
         offered += [f"DELIVERBY {SHORTEST}", "MT-PRIORITY"]
         if self._submits:  # RFC 4865 4.2: never elsewhere
             offered.append(f"FUTURERELEASE {longest_hold(self._now(), self._limits.hold)}")
-        if self._listener.tls == "starttls" and not self.tls:
+        if self.tls:
+            offered.append("REQUIRETLS")  # RFC 8689 2: never without TLS
+        elif self._listener.tls == "starttls":
             offered.append("STARTTLS")
         if self._submits and self._may_log_in:
             offered.append(f"AUTH {' '.join(auth.MECHANISMS)}")
@@ -190,7 +193,7 @@ class Dialog:
         refused = self._refusal(tenant or "")
         if refused is not None:
             return TurnAway(replies.tenant_refused(refused.cause, refused.retry_after))
-        parsed = parse_mail(argument, self._limits.size, holds=self._submits)
+        parsed = parse_mail(argument, self._limits.size, holds=self._submits, tls=bool(self.tls))
         if isinstance(parsed, Reply):
             return parsed
         timing = timing_of(parsed, self._now(), self._limits.hold)
