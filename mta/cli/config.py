@@ -11,6 +11,7 @@ from mta.cli.output import Printer
 from mta.cli.session import become_owner, configuration, json_option
 from mta.config import Config, ConfigError
 from mta.delivery.sources import trouble_of
+from mta.ingress.certificate import CertificateError, OwnCertificate
 from mta.queue import shaping
 
 
@@ -37,16 +38,16 @@ def file_problems(settings: Config) -> Iterator[str]:
     place = next(each for each in (settings.state_dir, *settings.state_dir.parents) if each.exists())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         yield f"state_dir: {settings.state_dir}: {place} is not a directory that can be written to"
-    if settings.tls.certificate is not None:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls.certificate, settings.tls.key)
-        except (OSError, ssl.SSLError) as error:
-            yield f"tls: {settings.tls.certificate} with {settings.tls.key}: {_reason(error)}"
+    try:
+        OwnCertificate(settings.tls)
+    except CertificateError as error:
+        yield str(error)
     if settings.delivery.ca_file is not None:
         try:
             ssl.create_default_context(cafile=str(settings.delivery.ca_file))
         except (OSError, ssl.SSLError) as error:
-            yield f"delivery.ca_file: {settings.delivery.ca_file}: {_reason(error)}"
+            reason = "not certificates (PEM)" if isinstance(error, ssl.SSLError) else error.strerror
+            yield f"delivery.ca_file: {settings.delivery.ca_file}: {reason}"
     yield from _unusable_addresses(settings)
     if settings.delivery.shaping is not None:
         try:
@@ -74,11 +75,3 @@ def _unreadable(key: str, path: Path) -> Iterator[str]:
             file.read(1)
     except OSError as error:
         yield f"{key}: {path}: {error.strerror}"
-
-
-def _reason(error: OSError) -> str:
-    return (
-        "not a certificate and the key that belongs to it (PEM)"
-        if isinstance(error, ssl.SSLError)
-        else str(error.strerror)
-    )

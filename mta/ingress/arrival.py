@@ -5,7 +5,6 @@ as it comes, and the message then refers to it. The header block has to be compl
 """
 
 import logging
-import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple, Protocol
@@ -17,6 +16,7 @@ from mta.config import Limits
 from mta.ingress import replies
 from mta.ingress.access import Access
 from mta.ingress.body import Budget
+from mta.ingress.certificate import OwnCertificate
 from mta.ingress.questions import Accept
 from mta.ingress.trace import Trace, received_field, repaired
 from mta.mail import headers
@@ -57,7 +57,7 @@ class Intake(msgspec.Struct, frozen=True):
     access: Access
     clock: Clock
     budget: Budget
-    tls: ssl.SSLContext | None
+    tls: OwnCertificate
 
 
 class Provenance(msgspec.Struct, frozen=True):

@@ -380,8 +380,7 @@ class Connection(asyncio.Protocol):
 
     async def _start_tls(self, session: Session) -> None:
         """Do the handshake, then begin anew on the transport that it gives."""
-        plain, context = self._transport, self._intake.tls
-        assert context is not None
+        plain, context = self._transport, self._intake.tls.context
         self.work()
         if plain is None or session.closed:  # lost, or something was sent in the clear
             return
