@@ -344,7 +344,7 @@ def besides(role: str, config: Config, known: str = "") -> str:
 def own_certificate(config: Config) -> OwnCertificate:
     """Read our certificate; CannotStart when it cannot be used."""
     try:
-        return OwnCertificate(config.tls)
+        return OwnCertificate(config.tls, config.listeners)
     except CertificateError as error:
         raise CannotStart(str(error)) from None
 

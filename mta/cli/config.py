@@ -39,7 +39,7 @@ def file_problems(settings: Config) -> Iterator[str]:
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         yield f"state_dir: {settings.state_dir}: {place} is not a directory that can be written to"
     try:
-        OwnCertificate(settings.tls)
+        OwnCertificate(settings.tls, settings.listeners)
     except CertificateError as error:
         yield str(error)
     if settings.delivery.ca_file is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from mta.config import Limits, Listener
 from mta.ingress import auth, replies
-from mta.ingress.access import Client, Identity
+from mta.ingress.access import Client, Identity, certified
 from mta.ingress.body import Body, Budget
 from mta.ingress.parameters import MailFrom, parse_mail, parse_rcpt
 from mta.ingress.questions import Authenticate, StartTls, TurnAway
@@ -42,6 +42,7 @@ class Dialog:
         now: Callable[[], float],
     ) -> None:
         self.tls = ""  # version and cipher
+        self.certificate: tuple[str, ...] = ()  # whom the client's names, if it has shown one
         self.failures = 0  # logins that went wrong
         self._listener = listener
         self._limits = limits
@@ -182,9 +183,9 @@ class Dialog:
     def _mail_from(self, argument: str) -> Reply | TurnAway:
         if not self._helo:
             return replies.HELO_FIRST
-        if self._submits and self.identity is None:
-            needs_tls = self._listener.tls == "starttls" and not self.tls
-            return replies.STARTTLS_FIRST if needs_tls else replies.AUTH_FIRST
+        unknown = self._unknown()
+        if unknown is not None:
+            return unknown
         if self._mail is not None:
             return replies.NESTED_MAIL
         if self._budget.exhausted:
@@ -201,6 +202,16 @@ class Dialog:
             return timing
         self._mail, self._timing = parsed, timing
         return replies.SENDER_OK
+
+    def _unknown(self) -> Reply | None:
+        """Say how a client makes itself known, if it has to and has not (RFC 4954 6)."""
+        if self.identity is not None or not (self._submits or self._listener.by_certificate):
+            return None
+        if self._listener.tls == "starttls" and not self.tls:
+            return replies.STARTTLS_FIRST
+        if self._submits:
+            return replies.AUTH_FIRST
+        return None if certified(self._listener, self.certificate) else replies.CERTIFICATE_FIRST
 
     def _rcpt_to(self, argument: str) -> Reply:
         if self._mail is None:

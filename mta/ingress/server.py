@@ -339,7 +339,7 @@ class Ingress:
             await loop.connect_accepted_socket(
                 lambda: Connection(self, listener, client),
                 accepted,
-                ssl=self.intake.tls.context,
+                ssl=self.intake.tls.context(listener),
                 ssl_handshake_timeout=min(HANDSHAKE, self._limits.idle),
             )
         else:

@@ -159,7 +159,7 @@ class Door:
         self.clock = HandClock()
         self.peers: list[Peer] = []
         config = parse(f"hostname: mx.fairlead.test\n{roles}", "test").model_copy(update={"limits": limits})
-        certificate = OwnCertificate(tls)
+        certificate = OwnCertificate(tls, listeners)
         self.ingress = Ingress(config, listeners, self.queue, self.store, self.people, self.clock, certificate)
 
     @property

@@ -105,6 +105,19 @@ async def test_files_are_left_alone_while_they_are_being_replaced(serve, authori
     assert [each for each in caplog.records if each.levelname == "ERROR"] == []
 
 
+async def test_an_authority_of_clients_is_read_again_too(serve, authority, files, tmp_path):
+    clients = tmp_path / "clients.pem"
+    shutil.copy(authority.file, clients)
+    door = await serve(listener(tls="implicit", client_ca=str(clients)))
+    context = door.ingress.intake.tls.context(door.ingress.bound[0][0])
+    assert len(context.get_ca_certs()) == 1
+    other = tmp_path / "other"
+    other.mkdir()
+    clients.write_bytes(authority.file.read_bytes() + Authority(other).file.read_bytes())
+    look(door)
+    assert len(door.ingress.intake.tls.context(door.ingress.bound[0][0]).get_ca_certs()) == 2
+
+
 def test_what_cannot_be_used_is_named_with_the_reason(authority, tmp_path):
     ours, other = authority.serve("ours"), authority.serve("other")
     locked, missing, garbage = tmp_path / "locked.key", tmp_path / "missing.pem", tmp_path / "garbage.pem"
@@ -116,22 +129,24 @@ def test_what_cannot_be_used_is_named_with_the_reason(authority, tmp_path):
             serialization.BestAvailableEncryption(b"secret"),
         )
     )
-    for certificate, key, why in (
-        (missing, ours.key, f"tls.certificate: {missing}: No such file or directory"),
-        (ours.certificate, missing, f"tls.key: {missing}: No such file or directory"),
-        (ours.certificate, other.key, "KEY_VALUES_MISMATCH"),
-        (ours.certificate, locked, f" with {locked}: the key has a passphrase"),
-        (garbage, ours.key, f"tls: {garbage} with {ours.key}: "),
+    for certificate, key, client_ca, why in (
+        (missing, ours.key, None, f"tls.certificate: {missing}: No such file or directory"),
+        (ours.certificate, missing, None, f"tls.key: {missing}: No such file or directory"),
+        (ours.certificate, other.key, None, "KEY_VALUES_MISMATCH"),
+        (ours.certificate, locked, None, f" with {locked}: the key has a passphrase"),
+        (garbage, ours.key, None, f"tls: {garbage} with {ours.key}: "),
+        (ours.certificate, ours.key, missing, f"client_ca: {missing}: No such file or directory"),
+        (ours.certificate, ours.key, garbage, f"client_ca: {garbage}: "),
     ):
         with pytest.raises(CertificateError) as refused:
-            server_context(Tls(certificate=certificate, key=key))
+            server_context(Tls(certificate=certificate, key=key), client_ca)
         assert why in str(refused.value)
         with pytest.raises(CertificateError):
-            OwnCertificate(Tls(certificate=certificate, key=key))
+            OwnCertificate(Tls(certificate=certificate, key=key), [listener(tls="implicit", client_ca=client_ca)])
 
 
 def test_without_a_certificate_there_is_nothing_to_read():
-    OwnCertificate(Tls()).look()
+    OwnCertificate(Tls(), [listener()]).look()
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> str:
@@ -160,7 +175,7 @@ def client(ciphers: str) -> ssl.SSLContext:
 
 
 def test_only_aead_with_forward_secrecy_by_our_preference_and_tls_1_2(files):
-    server = server_context(files)
+    server = server_context(files, None)
     assert server.minimum_version is ssl.TLSVersion.TLSv1_2
     for each in server.get_ciphers():
         assert each["aead"], each["name"]
