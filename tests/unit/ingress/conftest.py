@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -326,3 +327,15 @@ async def serve(open_door: OpenDoor, caplog: pytest.LogCaptureFixture) -> AsyncI
 @pytest.fixture
 def make_listener() -> Callable[..., Listener]:
     return listener
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest):
+    """Runs a coroutine under an event loop of its own."""
+
+    def run(story):
+        factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(story)
+
+    return run
