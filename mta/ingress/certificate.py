@@ -78,9 +78,11 @@ def server_context(files: Tls, client_ca: Path | None) -> ssl.SSLContext:
         named.append(("client_ca", client_ca))
     for name, path in named:  # what OpenSSL says names no file
         try:
-            path.open("rb").close()
+            text = path.read_bytes()
         except OSError as error:
             raise CertificateError(f"{name}: {path}: {error.strerror}") from None
+        if b"-----BEGIN " not in text:
+            raise CertificateError(f"{name}: {path}: not PEM")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
@@ -104,7 +106,7 @@ def _ask_for_certificates(context: ssl.SSLContext, client_ca: Path) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return str(getattr(error, "reason", None) or error)
+    return str(getattr(error, "reason", None) or ("damaged" if isinstance(error, ssl.SSLError) else error))
 
 
 def _no_passphrase() -> str:

@@ -122,6 +122,8 @@ def test_what_cannot_be_used_is_named_with_the_reason(authority, tmp_path):
     ours, other = authority.serve("ours"), authority.serve("other")
     locked, missing, garbage = tmp_path / "locked.key", tmp_path / "missing.pem", tmp_path / "garbage.pem"
     garbage.write_text("no certificate")
+    damaged = tmp_path / "damaged.pem"
+    damaged.write_bytes(ours.key.read_bytes()[:100])
     locked.write_bytes(
         ec.generate_private_key(ec.SECP256R1()).private_bytes(
             serialization.Encoding.PEM,
@@ -134,9 +136,11 @@ def test_what_cannot_be_used_is_named_with_the_reason(authority, tmp_path):
         (ours.certificate, missing, None, f"tls.key: {missing}: No such file or directory"),
         (ours.certificate, other.key, None, "KEY_VALUES_MISMATCH"),
         (ours.certificate, locked, None, f" with {locked}: the key has a passphrase"),
-        (garbage, ours.key, None, f"tls: {garbage} with {ours.key}: "),
+        (garbage, ours.key, None, f"tls.certificate: {garbage}: not PEM"),
+        (ours.certificate, garbage, None, f"tls.key: {garbage}: not PEM"),
+        (ours.certificate, damaged, None, f"tls: {ours.certificate} with {damaged}: damaged"),
         (ours.certificate, ours.key, missing, f"client_ca: {missing}: No such file or directory"),
-        (ours.certificate, ours.key, garbage, f"client_ca: {garbage}: "),
+        (ours.certificate, ours.key, garbage, f"client_ca: {garbage}: not PEM"),
     ):
         with pytest.raises(CertificateError) as refused:
             server_context(Tls(certificate=certificate, key=key), client_ca)
