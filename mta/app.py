@@ -178,10 +178,15 @@ class DeliveryRole:
         from mta.delivery.attempt import Attempter  # noqa: PLC0415
         from mta.delivery.dispatcher import Dispatcher  # noqa: PLC0415
         from mta.delivery.knowledge import explaining  # noqa: PLC0415
+        from mta.delivery.plans import Plans  # noqa: PLC0415
+        from mta.delivery.protection import Protection  # noqa: PLC0415
+        from mta.delivery.remembered import Hosts  # noqa: PLC0415
         from mta.delivery.resolver import Resolver  # noqa: PLC0415
         from mta.delivery.signatory import Signatory  # noqa: PLC0415
         from mta.delivery.signing import Signer  # noqa: PLC0415
         from mta.delivery.sources import Sources  # noqa: PLC0415
+        from mta.delivery.sts_policies import StsPolicies  # noqa: PLC0415
+        from mta.delivery.tlsrpt import TlsResults  # noqa: PLC0415
         from mta.queue import shaping  # noqa: PLC0415
         from mta.queue.deadlines import Deadlines  # noqa: PLC0415
         from mta.queue.lessons import AboutSite  # noqa: PLC0415
@@ -196,7 +201,13 @@ class DeliveryRole:
         signer = Signer(parts.spool, self._signatory, parts.clock)
         limits = Limits(shaping.load(config.delivery.shaping or shaping.OURS), config.delivery.connections_per_site)
         self._sources = Sources(config, parts.spool, parts.clock)
-        self._attempts = Attempter(config, self._resolver, signer, parts.spool, self._sources, parts.clock, limits)
+        self.tls_results = TlsResults(parts.spool, parts.clock)
+        self._policies = StsPolicies(config, self._resolver, parts.spool, parts.clock)
+        self._protection = Protection(config, self._resolver, parts.spool, parts.clock, self.tls_results)
+        self._attempts = Attempter(
+            config, Plans(config, self._resolver, self._policies), self._protection, signer, parts.spool,
+            self._sources, parts.clock, limits,
+        )  # fmt: skip
         self._dispatcher = Dispatcher(
             parts.spool,
             parts.queue,
@@ -210,6 +221,7 @@ class DeliveryRole:
         self._deadlines = Deadlines(parts.spool, parts.queue, self._attempts.break_off, parts.clock, poll=poll)
         self._explain = explaining(self._dispatcher, self._attempts, parts.spool)
         self._forget = Question(AboutSite, lambda asked: self._dispatcher.forget(asked.site))
+        self._forget_tls = Question(Hosts, lambda asked: self._forget_levels(asked.names))
         self._bell: DoorbellSocket | None = None
         self._running: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
@@ -218,9 +230,16 @@ class DeliveryRole:
         """Begin to deliver."""
         del sockets
         await self._sources.start()
+        await self._protection.memory.recall()
         self._bell = DoorbellSocket(self._parts.config.doorbell, self._ring)
         counting = keep_counted(self._parts.spool, self._parts.clock, self._stop)
-        loops = (("dispatcher", self._dispatcher.run()), ("deadlines", self._deadlines.run()), ("counting", counting))
+        loops = (
+            ("dispatcher", self._dispatcher.run()),
+            ("deadlines", self._deadlines.run()),
+            ("counting", counting),
+            ("sts policies", self._policies.run(self._stop)),
+            ("tls results", self.tls_results.run()),
+        )
         for name, running in loops:
             task = asyncio.create_task(running, name=name)
             task.add_done_callback(_ended)
@@ -236,6 +255,7 @@ class DeliveryRole:
             group.create_task(self._dispatcher.stop())
             group.create_task(self._attempts.drain(seconds))
         self._deadlines.stop()
+        await self.tls_results.drain()
 
     async def close(self) -> None:
         """Close connections."""
@@ -244,6 +264,8 @@ class DeliveryRole:
             each.cancel()
             await asyncio.wait((each,))
         await self._attempts.close()
+        await self._protection.memory.close()
+        await self._policies.close()
         await self._sources.close()
         await self._resolver.close()
         await self._signatory.close()
@@ -263,6 +285,9 @@ class DeliveryRole:
             "parked": self.parked,
             "sites": self._dispatcher.sites,
             "forget": self._forget,
+            "tls_counted": self.tls_results.keep,
+            "tls_forget": self._forget_tls,
+            "tls_sessions": self.tls_sessions,
         }
 
     async def recall(self) -> int:
@@ -273,6 +298,13 @@ class DeliveryRole:
         claims = await self._parts.spool.claims()
         unwanted = {due.entry.id for due, claim in claims if claim.wish is not None and claim.wish.stops(due.entry)}
         return self._attempts.recall(unwanted)
+
+    async def tls_sessions(self) -> object:
+        """Count how sessions with next hops went."""
+        return self._protection.counts()
+
+    async def _forget_levels(self, names: tuple[str, ...]) -> list[str]:
+        return self._protection.memory.forget(names)
 
     async def sources(self) -> object:
         """Show all sources."""
@@ -285,30 +317,40 @@ class DeliveryRole:
 
 
 class EventsRole:
-    """Follows the log: moves it into segment files."""
+    """Follows the log: moves it into segment files. Sends reports of TLS sessions, if that was asked for."""
 
     def __init__(self, parts: Parts) -> None:
         self._mover = Mover(parts.spool, parts.config.segment_dir, parts.keyring, parts.clock)
+        self._reporting = None
+        if parts.config.tlsrpt.contact:
+            from mta.reporting import Reporting  # noqa: PLC0415 - see the module's text
+
+            self._reporting = Reporting(parts.config, parts.spool, parts.queue, parts.clock)
         self._stop = asyncio.Event()
-        self._running: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
-        """Begin to move."""
+        """Begin to move, and to report."""
         del sockets
-        self._running = asyncio.create_task(self._mover.run(self._stop), name="mover")
-        self._running.add_done_callback(_ended)
+        for name, loop in (("mover", self._mover), ("reports", self._reporting)):
+            if loop is not None:
+                task = asyncio.create_task(loop.run(self._stop), name=name)
+                task.add_done_callback(_ended)
+                self._running.append(task)
 
     async def drain(self, seconds: float) -> None:
         """Stop after the batch under way."""
         self._stop.set()
-        if self._running is not None:
-            await asyncio.wait((self._running,), timeout=seconds)
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
 
     async def close(self) -> None:
         """Stop at once; what was not moved stays in the spool."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait((self._running,))
+        for each in self._running:
+            each.cancel()
+            await asyncio.wait((each,))
+        if self._reporting is not None:
+            await self._reporting.close()
 
     def detail(self) -> dict[str, str | int | float]:
         """Say how it goes."""

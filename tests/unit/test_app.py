@@ -10,7 +10,6 @@ import pytest
 
 from mta.app import ROLES, CannotStart, ask_status, own_certificate
 from mta.config import Config
-from mta.delivery.tls import TlsContexts
 from mta.lab.ca import PrivateCa
 from mta.supervise import ROLES as SUPERVISED
 
@@ -22,15 +21,6 @@ def test_a_certificate_that_cannot_be_used_is_no_start(tmp_path: Path) -> None:
         config = Config.model_validate({"hostname": "mx.test", "tls": {"certificate": ours.certificate, "key": key}})
         with pytest.raises(CannotStart, match="KEY_VALUES_MISMATCH") if refused else nullcontext():
             own_certificate(config)
-
-
-def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    garbage = tmp_path / "garbage.pem"
-    garbage.write_text("no certificate")
-    with pytest.raises(OSError, match=rf"delivery\.ca_file {garbage}: not certificates in PEM"):
-        TlsContexts(garbage)
-    with pytest.raises(OSError, match=r"delivery\.ca_file /nonexistent: No such file"):
-        TlsContexts(Path("/nonexistent"))
 
 
 @pytest.mark.parametrize("answer", [b"", b"garbage\n", b'{"error": "no"}\n', b'{"ok": 1}\n'])

@@ -131,6 +131,8 @@ roles: {ingress: 1}
         ("routes: [{domains: '*.', relay: '127.0.0.1:25'}]\n", "1:11: routes.0.domains.0: must be a domain, *.domain"),
         ("tls: {certificate: /c.pem}\n", "1:7: tls.certificate: needs key too"),
         ("tls: {key: /k.pem}\n", "1:7: tls.key: needs certificate too"),
+        ("tlsrpt: {contact: postmaster}\n", "1:10: tlsrpt.contact: address has no @"),
+        ("tlsrpt: {sender: 'x@[192.0.2.1]'}\n", "1:10: tlsrpt.sender: must be a mailbox at a domain"),
         ("http: {address: unix:run/http}\n", "1:8: http.address: must be host:port or unix:/absolute/path"),
         (f"http: {{address: 'unix:/{'x' * 107}'}}\n", "1:8: http.address: is longer than the 107 octets"),
         (
@@ -179,6 +181,14 @@ def test_a_password_does_not_leave_the_machine_in_the_clear(tls: str) -> None:
         "f.yaml:1:49: routes.0.tls: AUTH needs require, verify or implicit"
     ]
     assert parse(route % ("127.0.0.1:587", tls), "f.yaml").routes[0].username == "u"
+
+
+def test_an_authority_is_pinned_where_certificates_are_looked_at() -> None:
+    route = "routes: [{domains: '*', relay: '192.0.2.1:587', tls: %s, ca_file: /ca.pem}]\n"
+    assert parse(route % "verify", "f.yaml").routes[0].ca_file == Path("/ca.pem")
+    assert problems(route % "require") == [
+        "f.yaml:1:63: routes.0.ca_file: needs tls: verify or implicit, which look at certificates"
+    ]
 
 
 def test_a_rule_between_settings_does_not_hide_behind_a_wrong_type() -> None:
