@@ -88,6 +88,9 @@ BY = {"deliverby": "30", "dsn": ""}
         ({}, {"mt-priority": ""}, None, b" MT-PRIORITY=0"),
         ({"priority": 9}, {}, None, b""),
         ({"tls_required": "yes"}, {"requiretls": ""}, None, b" REQUIRETLS"),
+        ({"tls_required": "yes"}, {}, Fault.NEEDS_REQUIRETLS, None),
+        ({"tls_required": "yes", "sender": ""}, {}, None, b""),
+        ({"tls_required": "yes", "sender": ""}, {"requiretls": ""}, None, b" REQUIRETLS"),
         ({"tls_required": "no"}, {"requiretls": ""}, None, b""),
         ({}, {"requiretls": ""}, None, b""),
     ],
@@ -97,7 +100,7 @@ def test_what_is_passed_on_of_deadline_priority_and_requiretls(message, offered,
     assert made.unfit(extensions(offered), 1000.0) is lacks
     if parameters is not None:
         mail, *_ = made.commands(extensions(offered), 1000.0)
-        assert mail == b"MAIL FROM:<" + MADE.message.sender.encode() + b">" + parameters + b"\r\n"
+        assert mail == b"MAIL FROM:<" + made.message.sender.encode() + b">" + parameters + b"\r\n"
 
 
 @pytest.mark.parametrize(
