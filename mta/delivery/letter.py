@@ -74,8 +74,8 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
             return Fault.NEEDS_8BITMIME
         if offered.size and offered.size < self.size:
             return Fault.TOO_BIG  # RFC 1870 6.1
-        if self.message.tls_required == "yes" and not offered.requiretls:
-            return Fault.NEEDS_REQUIRETLS
+        if self.message.needs_tls and not offered.requiretls:
+            return Fault.NEEDS_REQUIRETLS  # RFC 8689 4.2.1
         if not self.message.by_mode.startswith("R"):
             return None
         remaining = self._remaining(now)
@@ -121,6 +121,8 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
             words.append(by)
         if offered.priority:
             words.append(f"MT-PRIORITY={self.message.priority}")  # RFC 6710 4.2
+        if offered.requiretls and self.message.tls_required == "yes":
+            words.append("REQUIRETLS")  # RFC 8689 4.2.1
         return f"{' '.join(words)}\r\n".encode()
 
 

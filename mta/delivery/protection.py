@@ -80,8 +80,7 @@ class Protection:
             self._needs[message.tenant] = now + TENANTS_INTERVAL, needs
         if not message.tls_required:
             return needs
-        required, waived = message.tls_required == "yes", message.tls_required == "no"
-        return msgspec.structs.replace(needs, required=required, waived=waived)
+        return msgspec.structs.replace(needs, required=message.needs_tls, waived=message.tls_required == "no")
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Tell how sessions went since the start: by policy, how many were successful or which failure they had."""

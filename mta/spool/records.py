@@ -88,6 +88,11 @@ class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         return self.release_at > self.accepted_at
 
     @property
+    def needs_tls(self) -> bool:
+        """Whether it goes out with REQUIRETLS or not at all; a report is not lost for want of it (RFC 8689 5)."""
+        return self.tls_required == "yes" and bool(self.sender)
+
+    @property
     def firm(self) -> bool:
         """Whether it ends at a deadline that its sender set: no attempt is made after that."""
         return 0 < self.deliver_by <= self.expires_at and not self.by_mode.startswith("N")

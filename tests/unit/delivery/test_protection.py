@@ -427,6 +427,22 @@ async def test_requiretls_fails_where_no_host_has_what_it_takes(ca, script, name
     assert policies or relay.noted.sessions == []
 
 
+@pytest.mark.parametrize(
+    ("script", "names", "passed_on"),
+    [(TAKEN, [MX], False), (PLAIN, [MX], False), (REQUIRETLS, ["other.test"], True), (REQUIRETLS, [MX], True)],
+    ids=["not-offered", "no-tls", "other-host", "offered"],
+)
+async def test_requiretls_does_not_lose_a_report(ca, script, names, passed_on):
+    """RFC 8689 5: nobody could be told of it."""
+    wanted = needing("yes")
+    report = msgspec.structs.replace(wanted, message=msgspec.structs.replace(wanted.message, sender=""))
+    server = await ScriptedServer(script, tls=context(ca, *names)).start()
+    async with relaying(server, ca) as relay:
+        outcome = await attempt(relay, report)
+    assert said(outcome) == (Verdict.DELIVERED, "2.0.0")
+    assert (b" REQUIRETLS\r\n" in server.heard[0]) is passed_on
+
+
 async def test_requiretls_waits_where_a_host_is_down(ca):
     server = await ScriptedServer("X: close").start()
     async with relaying(server, ca, sts_policy(MX)) as relay:
