@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from mta.accounts import dkim_keys, domains, tenants
 from mta.accounts.dkim_keys import Algorithm
 from mta.clock import SystemClock
-from mta.delivery import signing
+from mta.delivery import canonical, signing
+from mta.delivery.canonical import body_hash
 from mta.delivery.signatory import Keys, SigningError
-from mta.delivery.signing import Signed, Signer, body_hash
+from mta.delivery.signing import Signed, Signer
 from mta.spool.interface import Unavailable
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Message, Origin
@@ -311,7 +312,7 @@ def test_body_is_hashed_as_dkimpy_does(body):
 @given(BODIES, st.integers(2, 8))
 def test_body_is_hashed_the_same_in_pieces(body, size):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signing, "_PIECE", size)
+        patch.setattr(canonical, "PIECE", size)
         assert body_hash(body, 0) == reference(body)
 
 
@@ -319,8 +320,8 @@ def test_body_is_hashed_the_same_in_pieces(body, size):
 def test_pieces_are_small_and_complete(body):
     body = body.replace(b"a", b"\r\n").replace(b"b", b"\r\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signing, "_PIECE", 16)
-        pieces = list(signing._pieces(body, 0))
+        patch.setattr(canonical, "PIECE", 16)
+        pieces = list(canonical._pieces(body, 0))
     assert b"".join(pieces) == body
     for piece in pieces:
         assert len(piece) <= 16 or b"\r\n" not in piece[:-2]
