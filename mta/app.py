@@ -176,6 +176,7 @@ class DeliveryRole:
     def __init__(self, parts: Parts, *, poll: float = 1.0) -> None:
         from mta.accounts.dkim_keys import load_or_create_sealing_key  # noqa: PLC0415 - see the module's text
         from mta.delivery.attempt import Attempter  # noqa: PLC0415
+        from mta.delivery.attempt import Signer as Signing  # noqa: PLC0415
         from mta.delivery.dispatcher import Dispatcher  # noqa: PLC0415
         from mta.delivery.knowledge import explaining  # noqa: PLC0415
         from mta.delivery.published import Published  # noqa: PLC0415
@@ -195,7 +196,12 @@ class DeliveryRole:
         self._signatory = Signatory(household(config, "delivery"), config.dkim_key_file)
         self._resolver = Resolver(config.dns, parts.clock)
         self._published = Published(parts.spool, self._resolver, parts.clock)
-        signer = Signer(parts.spool, self._signatory, parts.clock, self._published)
+        own = Signer(parts.spool, self._signatory, parts.clock, self._published)
+        signer: Signing = own
+        if config.arc.domain is not None:
+            from mta.delivery.forwarding import Sealer  # noqa: PLC0415
+
+            signer = Sealer(config.arc, own, self._signatory, self._resolver, parts.clock)
         limits = Limits(shaping.load(config.delivery.shaping or shaping.OURS), config.delivery.connections_per_site)
         self._sources = Sources(config, parts.spool, parts.clock)
         self._attempts = Attempter(config, self._resolver, signer, parts.spool, self._sources, parts.clock, limits)

@@ -414,6 +414,18 @@ class Dkim(Section):
     delegate: DomainName | None = None
 
 
+class Arc(Section):
+    """Sealing of mail that is passed on for others, with a key of `domain`: none without."""
+
+    domain: DomainName | None = None
+    trusted: Annotated[tuple[DomainName, ...], BeforeValidator(_one_or_more)] = ()
+
+    @classmethod
+    def _between(cls, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        if given.get("domain") is not None and not given.get("trusted"):
+            yield "domain", "needs trusted too"
+
+
 class Log(Section):
     """Where to and how much is logged: standard error, as key=value or JSON."""
 
@@ -443,6 +455,7 @@ class Config(Section):
     spool: SpoolSettings = SpoolSettings()
     capacity: Capacity = Capacity()
     dkim: Dkim = Dkim()
+    arc: Arc = Arc()
     log: Log = Log()
 
     @classmethod

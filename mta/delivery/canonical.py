@@ -51,23 +51,26 @@ class Unsignable(Exception):
     """The header cannot be signed; the message says why."""
 
 
-def canonical_form(content: bytes) -> Canonical:
-    """Bring a message into the form that is signed, the same for all keys; Unsignable if that cannot be done."""
+def canonical_form(content: bytes, also: bytes = b"") -> Canonical:
+    """Bring a message into the form that is signed, the same for all keys; Unsignable if that cannot be done.
+
+    `also` names a field (lower case) that is signed beside those that always are.
+    """
     length = headers.header_length(content)
-    signed = _signed_fields(content[:length])
+    signed = _signed_fields(content[:length], also)
     names = (*[field.name for field in signed], *_OVERSIGNED)
     fields = b"".join([relaxed(field.raw) + b"\r\n" for field in signed])
     return Canonical(names, fields, body_hash(content, length + 2))  # behind the empty line
 
 
-def _signed_fields(header: bytes) -> list[headers.Field]:
+def _signed_fields(header: bytes, also: bytes) -> list[headers.Field]:
     """Choose the fields to sign, those of one name from the bottom up (RFC 6376 5.4.2)."""
     if len(header) > HEADER_LIMIT:
         raise Unsignable(f"header of more than {HEADER_LIMIT} octets")
     fields = list(headers.fields(header))
     if sum(len(field.raw) for field in fields) != len(header):  # lines that are no field: no two readers agree
         raise Unsignable("malformed header")
-    signed = [field for field in reversed(fields) if field.name in _SIGNED]
+    signed = [field for field in reversed(fields) if field.name in _SIGNED or field.name == also]
     if not any(field.name == b"from" for field in signed):  # RFC 6376 5.4: it must be signed
         raise Unsignable("no From field")
     if len(signed) > SIGNED_FIELDS_LIMIT:
@@ -97,6 +100,11 @@ def body_hash(content: bytes, start: int) -> bytes:
     if text_seen:
         digest.update(b"\r\n")
     return digest.digest()
+
+
+def simple_body_hash(content: bytes, start: int) -> bytes:
+    """Return the SHA-256 of the body from `start` in simple form (RFC 6376 3.4.3)."""
+    return hashlib.sha256(_without_line_ends(content[start:]) + b"\r\n").digest()
 
 
 def _pieces(content: bytes, start: int) -> Iterator[bytes]:

@@ -103,6 +103,13 @@ class Signer:
             return Signed(b"", str(reason))
         return Signed(await self._signatures(name, known.keys, canonical), known.note)
 
+    async def keys_of(self, name: str) -> Sequence[Selector]:
+        """Return the keys that sign for a registered domain; SigningError if they cannot be known."""
+        known = await self._known(name)
+        if known.record is not None and known.domain is None:
+            raise SigningError(f"the record of {name} cannot be read")
+        return known.keys
+
     async def _canonical(self, content: bytes) -> Canonical:
         if len(content) <= PIECE:
             return canonical_form(content)

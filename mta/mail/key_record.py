@@ -6,7 +6,6 @@ octet for octet, or it is another one.
 
 import re
 from base64 import b64decode
-from binascii import Error
 from collections.abc import Sequence
 
 RECORD_LIMIT = 8192  # octets; an RSA key of 4,096 bits takes 800
@@ -14,61 +13,65 @@ _BLANKS = re.compile(r"[ \t\r\n]+")  # RFC 6376 2.8: folding white space
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
-class MalformedRecord(Exception):
-    """A record is no list of tags; the message says why."""
+class UnusableRecord(Exception):
+    """A record is no list of tags, or no key that verifiers can use; the message says why, in words of our own."""
 
 
 def tags_of(record: bytes) -> dict[str, str]:
-    """Read a list of tags (RFC 6376 3.2), their values without blanks around them. Raises MalformedRecord."""
+    """Read a list of tags (RFC 6376 3.2), their values without blanks around them. Raises UnusableRecord."""
     if len(record) > RECORD_LIMIT:
-        raise MalformedRecord(f"more than {RECORD_LIMIT} octets")
+        raise UnusableRecord(f"malformed: more than {RECORD_LIMIT} octets")
     found: dict[str, str] = {}
     for each in record.decode("ascii", "replace").strip(" \t\r\n").removesuffix(";").split(";"):
         name, equals, value = each.partition("=")
         name = name.strip(" \t\r\n")
         if not equals or _NAME.fullmatch(name) is None:
-            raise MalformedRecord("not a list of tags")
+            raise UnusableRecord("malformed: not a list of tags")
         if name in found:
-            raise MalformedRecord(f"{name}= is there twice")
+            raise UnusableRecord(f"malformed: {name[:16]}= is there twice")
         found[name] = value.strip(" \t\r\n")
     return found
 
 
-def differs(texts: Sequence[bytes], made: str) -> str:
-    """Say why verifiers cannot use what is published (TXT records, each joined) as the one `made`; "" if they can.
-
-    The words are our own, never the record's.
-    """
+def key_tags(texts: Sequence[bytes]) -> dict[str, str]:
+    """Read a key for mail and SHA-256 from TXT records, each joined; k= and p= are there. Raises UnusableRecord."""
     if len(texts) != 1:  # RFC 6376 3.6.2.2: with several, verifiers do as they like
-        return f"{len(texts)} TXT records" if texts else "no TXT record"
-    try:
-        tags = tags_of(texts[0])
-    except MalformedRecord as reason:
-        return f"malformed: {reason}"
-    wanted = tags_of(made.encode("ascii"))
+        raise UnusableRecord(f"{len(texts)} TXT records" if texts else "no TXT record")
+    tags = tags_of(texts[0])
     if tags.get("v", "DKIM1") != "DKIM1" or ("v" in tags and next(iter(tags)) != "v"):
-        return "not of version DKIM1"
+        raise UnusableRecord("not of version DKIM1")
     if "p" not in tags:
-        return "malformed: no p="
+        raise UnusableRecord("malformed: no p=")
     if not tags["p"]:  # RFC 6376 3.6.1
-        return "revoked (p= is empty)"
-    if tags.get("k", "rsa") != wanted["k"]:
-        return f"k= is not {wanted['k']}"
-    if _octets(tags["p"]) != _octets(wanted["p"]):
-        return "another key (p=)"
+        raise UnusableRecord("revoked (p= is empty)")
     if "sha256" not in _parts(tags.get("h", "sha256")):
-        return "h= does not allow sha256"
+        raise UnusableRecord("h= does not allow sha256")
     if not {"*", "email"} & _parts(tags.get("s", "*")):
-        return "s= does not allow email"
+        raise UnusableRecord("s= does not allow email")
+    return {"k": "rsa"} | tags
+
+
+def differs(texts: Sequence[bytes], made: str) -> str:
+    """Say why verifiers cannot use what is published (TXT records, each joined) as the one `made`; "" if they can."""
+    try:
+        tags = key_tags(texts)
+    except UnusableRecord as reason:
+        return str(reason)
+    wanted = tags_of(made.encode("ascii"))
+    if tags["k"] != wanted["k"]:
+        return f"k= is not {wanted['k']}"
+    if octets_of(tags["p"]) != octets_of(wanted["p"]):
+        return "another key (p=)"
     return ""
+
+
+def octets_of(encoded: str) -> bytes | None:
+    """Read what is written in base64, with blanks anywhere (RFC 6376 3.2); None if it is not."""
+    try:
+        return b64decode(_BLANKS.sub("", encoded), validate=True)
+    except ValueError:
+        return None
 
 
 def _parts(value: str) -> set[str]:
     return {each.strip(" \t\r\n") for each in value.split(":")}
-
-
-def _octets(encoded: str) -> bytes | None:
-    try:
-        return b64decode(_BLANKS.sub("", encoded), validate=True)
-    except (Error, ValueError):
-        return None

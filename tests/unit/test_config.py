@@ -131,6 +131,9 @@ roles: {ingress: 1}
         ("routes: [{domains: '*.', relay: '127.0.0.1:25'}]\n", "1:11: routes.0.domains.0: must be a domain, *.domain"),
         ("tls: {certificate: /c.pem}\n", "1:7: tls.certificate: needs key too"),
         ("tls: {key: /k.pem}\n", "1:7: tls.key: needs certificate too"),
+        ("arc: {domain: a.test}\n", "1:7: arc.domain: needs trusted too"),
+        ("arc: {domain: a.test, trusted: [a b]}\n", "1:33: arc.trusted.0: must be a domain name"),
+        ("dkim: {delegate: a b}\n", "1:8: dkim.delegate: must be a domain name"),
         ("http: {address: unix:run/http}\n", "1:8: http.address: must be host:port or unix:/absolute/path"),
         (f"http: {{address: 'unix:/{'x' * 107}'}}\n", "1:8: http.address: is longer than the 107 octets"),
         (

@@ -1,13 +1,15 @@
-"""A domain's DKIM key is replaced while it sends: all that arrives is signed, and verifies by the DNS of its moment."""
+"""Mail that is signed and sealed: what arrives verifies by the DNS of its moment."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import dkim
 import pytest
 
 from mta.accounts import dkim_keys, domains, rotation
 from mta.accounts.dkim_keys import Algorithm, DnsRecord
+from mta.config import Arc
 from mta.delivery.published import WAITING_INTERVAL
 from mta.lab.clock import FakeClock
 from mta.lab.laboratory import Laboratory
@@ -93,3 +95,28 @@ async def test_a_key_is_replaced_while_mail_flows(story: Story) -> None:
     story.lab.zone.set_txt(old.name)
     await rotation_of.until({"s2": "active"})
     assert await rotation_of.mail() == {"s2"}
+
+
+async def test_mail_passed_on_for_others_is_sealed(story: Story) -> None:
+    await story.stop()
+    sealing = Arc.model_validate({"domain": DOMAIN, "trusted": ["mx.origin.test"]})
+    story.config = story.config.model_copy(update={"arc": sealing})
+    await story.start()
+    await domains.add(story.parts.spool, DOMAIN, "lab", story.clock.now())
+    key = await Rotation(story).key("s1", replaces=False)
+    story.lab.zone.set_txt(key.name, key.value)
+    results = b"Authentication-Results: mx.origin.test; spf=pass smtp.mailfrom=elsewhere.test\r\n"
+    body = b"From: a@elsewhere.test\r\nSubject: a story\r\n\r\nOnce upon a time.\r\n"
+    await story.send("ok@rcpt.test", body=results + body)
+    await story.send("ok@rcpt.test", body=body)
+    await story.arrived(2)
+    await story.until(lambda events: sum(each.type == "delivered" for each in events) == 2)
+    notes = {each.signed for each in await story.events() if each.type == "delivered"}
+    assert notes == {
+        "arc:origin.test:s1 i=1 cv=none",
+        "no sender domain; not sealed: no authentication results that are trusted",
+    }
+    (sealed,) = [each.content for each in story.lab.captured if b"ARC-Seal" in each.content]
+    # dkimpy wants the one record, and there is no other
+    validity, _, reason = dkim.ARC(sealed).verify(dnsfunc=lambda name, timeout=5: key.value.encode())
+    assert (validity, reason) == (b"pass", "success")
