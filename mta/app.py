@@ -176,11 +176,13 @@ class DeliveryRole:
     def __init__(self, parts: Parts, *, poll: float = 1.0) -> None:
         from mta.accounts.dkim_keys import load_or_create_sealing_key  # noqa: PLC0415 - see the module's text
         from mta.delivery.attempt import Attempter  # noqa: PLC0415
+        from mta.delivery.attempt import Signer as Signing  # noqa: PLC0415
         from mta.delivery.dispatcher import Dispatcher  # noqa: PLC0415
         from mta.delivery.knowledge import explaining  # noqa: PLC0415
         from mta.delivery.plans import Plans  # noqa: PLC0415
         from mta.delivery.protection import Protection  # noqa: PLC0415
         from mta.delivery.remembered import Hosts  # noqa: PLC0415
+        from mta.delivery.published import Published  # noqa: PLC0415
         from mta.delivery.resolver import Resolver  # noqa: PLC0415
         from mta.delivery.signatory import Signatory  # noqa: PLC0415
         from mta.delivery.signing import Signer  # noqa: PLC0415
@@ -198,7 +200,13 @@ class DeliveryRole:
         load_or_create_sealing_key(config.dkim_key_file, public)  # for the signatory, which has it from the file
         self._signatory = Signatory(household(config, "delivery"), config.dkim_key_file)
         self._resolver = Resolver(config.dns, parts.clock)
-        signer = Signer(parts.spool, self._signatory, parts.clock)
+        self._published = Published(parts.spool, self._resolver, parts.clock)
+        own = Signer(parts.spool, self._signatory, parts.clock, self._published)
+        signer: Signing = own
+        if config.arc.domain is not None:
+            from mta.delivery.forwarding import Sealer  # noqa: PLC0415
+
+            signer = Sealer(config.arc, own, self._signatory, self._resolver, parts.clock)
         limits = Limits(shaping.load(config.delivery.shaping or shaping.OURS), config.delivery.connections_per_site)
         self._sources = Sources(config, parts.spool, parts.clock)
         self.tls_results = TlsResults(parts.spool, parts.clock)
@@ -239,6 +247,7 @@ class DeliveryRole:
             ("counting", counting),
             ("sts policies", self._policies.run(self._stop)),
             ("tls results", self.tls_results.run()),
+            ("dkim", self._published.run()),
         )
         for name, running in loops:
             task = asyncio.create_task(running, name=name)
@@ -267,6 +276,7 @@ class DeliveryRole:
         await self._protection.memory.close()
         await self._policies.close()
         await self._sources.close()
+        await self._published.close()
         await self._resolver.close()
         await self._signatory.close()
         if self._bell is not None:
@@ -283,6 +293,7 @@ class DeliveryRole:
             "explain": self._explain,
             "sources": self.sources,
             "parked": self.parked,
+            "dkim": self._published.look_again,
             "sites": self._dispatcher.sites,
             "forget": self._forget,
             "tls_counted": self.tls_results.keep,

@@ -441,9 +441,22 @@ class Capacity(Section):
 
 
 class Dkim(Section):
-    """The private half that opens sealed DKIM keys; only the delivery role reads it."""
+    """The private half that opens sealed DKIM keys; only the delivery role reads it. `delegate` is a zone of ours."""
 
     key_file: Place | None = None
+    delegate: DomainName | None = None
+
+
+class Arc(Section):
+    """Sealing of mail that is passed on for others, with a key of `domain`: none without."""
+
+    domain: DomainName | None = None
+    trusted: Annotated[tuple[DomainName, ...], BeforeValidator(_one_or_more)] = ()
+
+    @classmethod
+    def _between(cls, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        if given.get("domain") is not None and not given.get("trusted"):
+            yield "domain", "needs trusted too"
 
 
 class Tlsrpt(Section):
@@ -486,6 +499,7 @@ class Config(Section):
     capacity: Capacity = Capacity()
     dkim: Dkim = Dkim()
     tlsrpt: Tlsrpt = Tlsrpt()
+    arc: Arc = Arc()
     log: Log = Log()
 
     @classmethod

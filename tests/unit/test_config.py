@@ -133,6 +133,9 @@ roles: {ingress: 1}
         ("tls: {key: /k.pem}\n", "1:7: tls.key: needs certificate too"),
         ("tlsrpt: {contact: postmaster}\n", "1:10: tlsrpt.contact: address has no @"),
         ("tlsrpt: {sender: 'x@[192.0.2.1]'}\n", "1:10: tlsrpt.sender: must be a mailbox at a domain"),
+        ("arc: {domain: a.test}\n", "1:7: arc.domain: needs trusted too"),
+        ("arc: {domain: a.test, trusted: [a b]}\n", "1:33: arc.trusted.0: must be a domain name"),
+        ("dkim: {delegate: a b}\n", "1:8: dkim.delegate: must be a domain name"),
         ("http: {address: unix:run/http}\n", "1:8: http.address: must be host:port or unix:/absolute/path"),
         (f"http: {{address: 'unix:/{'x' * 107}'}}\n", "1:8: http.address: is longer than the 107 octets"),
         (

@@ -90,6 +90,9 @@ def test_a_long_record_is_cut_into_strings_that_a_zone_file_takes() -> None:
         (["domains", "add", "not a domain", "--tenant", "acme"], 1, "is not a domain name"),
         (["dkim", "create", "example.test", "--selector", "s"], 1, "domain example.test is not registered"),
         (["dkim", "create", "example.test", "--selector", "s", "--algorithm", "rsa512"], 2, "'rsa512' is not one of"),
+        (["dkim", "rotate", "example.test"], 1, "domain example.test is not registered"),
+        (["dkim", "list", "example.test"], 1, "domain example.test is not registered"),
+        (["dkim", "check", "example.test"], 1, "domain example.test is not registered"),
     ],
 )
 def test_a_mistake_is_one_line_and_changes_nothing(relay: Any, arguments: list[str], code: int, complaint: str) -> None:

@@ -1,0 +1,74 @@
+"""The ARC set that is added to mail passed on (RFC 8617 4.1): which results it tells of, its three fields. Pure."""
+
+import hashlib
+import re
+from base64 import b64encode
+from collections.abc import Collection, Sequence
+
+from mta.accounts.domains import Selector
+from mta.delivery.arc import Set, seal_digests
+from mta.delivery.canonical import Canonical, groups, relaxed
+from mta.mail.headers import Field
+
+RESULTS_LIMIT = 8192  # octets of all fields together
+# RFC 8601 2.2, without comments before the semicolon: who writes them there is not one of ours
+_RESULTS = re.compile(rb"\s*([A-Za-z0-9.-]+)(?:\s+[0-9]+)?\s*;(.*)", re.DOTALL)
+
+
+def results_of(fields: Sequence[Field], trusted: Collection[str]) -> tuple[str, bytes] | None:
+    """Collect the authentication results of the first trusted service that the header names; None without any.
+
+    All of its fields count (RFC 8617 4.1.1): some write one for each method.
+    """
+    found: dict[str, list[bytes]] = {}
+    for field in fields:
+        if field.name != b"authentication-results":
+            continue
+        read = _RESULTS.fullmatch(field.raw.partition(b":")[2])
+        service = read[1].decode("ascii").lower() if read is not None else ""
+        if read is not None and service in trusted:
+            found.setdefault(service, []).append(read[2].strip(b" \t\r\n;"))
+    for service, results in found.items():
+        text = b";\r\n\t".join(results)
+        return (service, text) if text and len(text) <= RESULTS_LIMIT else None
+    return None
+
+
+def results_field(instance: int, service: str, results: bytes) -> bytes:
+    """Write an ARC-Authentication-Results field (RFC 8617 4.1.1)."""
+    return b"ARC-Authentication-Results: i=%d; %b;\r\n\t%b\r\n" % (instance, service.encode("ascii"), results)
+
+
+def signature_field(instance: int, domain: str, key: Selector, at: int, canonical: Canonical) -> bytes:
+    """Write an ARC-Message-Signature field up to its empty b= tag (RFC 8617 4.1.2)."""
+    lines = (
+        b"ARC-Message-Signature: i=%d; a=rsa-sha256; c=relaxed/relaxed; t=%d;" % (instance, at),
+        b"d=%b;" % domain.encode("ascii"),
+        b"s=%b;" % key.name.encode("ascii"),
+        b"h=" + b":\r\n\t".join([b":".join(group) for group in groups(canonical.names)]) + b";",
+        b"bh=%b;" % b64encode(canonical.body_hash),
+        b"b=",
+    )
+    return b"\r\n\t".join(lines)
+
+
+def signature_digest(field: bytes, canonical: Canonical) -> bytes:
+    """Return what a message signature signs."""
+    return hashlib.sha256(canonical.fields + relaxed(field)).digest()
+
+
+def seal_field(instance: int, domain: str, key: Selector, at: int, cv: str) -> bytes:
+    """Write an ARC-Seal field up to its empty b= tag (RFC 8617 4.1.3)."""
+    lines = (
+        b"ARC-Seal: i=%d; a=rsa-sha256; t=%d; cv=%b;" % (instance, at, cv.encode("ascii")),
+        b"d=%b;" % domain.encode("ascii"),
+        b"s=%b;" % key.name.encode("ascii"),
+        b"b=",
+    )
+    return b"\r\n\t".join(lines)
+
+
+def seal_digest(former: Sequence[Set], ours: Set) -> bytes:
+    """Return what a seal signs: the sets before, none if they are no chain (RFC 8617 5.1.2), and its own."""
+    *_, last = seal_digests((*former, ours))
+    return last
