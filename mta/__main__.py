@@ -23,6 +23,7 @@ _COMMANDS = {
     "credentials": "Create, list and revoke SMTP credentials.",
     "domains": "Add and list sender domains.",
     "dkim": "Create DKIM keys.",
+    "tls": "Show how TLS sessions with other hosts go.",
     "sources": "List, park and unpark the addresses that mail leaves from.",
     "queue": "List, show and change what waits.",
     "explain": "Say what holds a message now.",

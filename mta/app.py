@@ -182,6 +182,7 @@ class DeliveryRole:
         from mta.delivery.signatory import Signatory  # noqa: PLC0415
         from mta.delivery.signing import Signer  # noqa: PLC0415
         from mta.delivery.sources import Sources  # noqa: PLC0415
+        from mta.delivery.tlsrpt import TlsResults  # noqa: PLC0415
         from mta.queue import shaping  # noqa: PLC0415
         from mta.queue.deadlines import Deadlines  # noqa: PLC0415
         from mta.queue.lessons import AboutSite  # noqa: PLC0415
@@ -207,6 +208,7 @@ class DeliveryRole:
             sources=self._sources if config.sources else None,
             poll=poll,
         )
+        self.tls_results = TlsResults(parts.spool, parts.clock)
         self._deadlines = Deadlines(parts.spool, parts.queue, self._attempts.break_off, parts.clock, poll=poll)
         self._explain = explaining(self._dispatcher, self._attempts, parts.spool)
         self._forget = Question(AboutSite, lambda asked: self._dispatcher.forget(asked.site))
@@ -220,7 +222,12 @@ class DeliveryRole:
         await self._sources.start()
         self._bell = DoorbellSocket(self._parts.config.doorbell, self._ring)
         counting = keep_counted(self._parts.spool, self._parts.clock, self._stop)
-        loops = (("dispatcher", self._dispatcher.run()), ("deadlines", self._deadlines.run()), ("counting", counting))
+        loops = (
+            ("dispatcher", self._dispatcher.run()),
+            ("deadlines", self._deadlines.run()),
+            ("counting", counting),
+            ("tls results", self.tls_results.run()),
+        )
         for name, running in loops:
             task = asyncio.create_task(running, name=name)
             task.add_done_callback(_ended)
@@ -236,6 +243,7 @@ class DeliveryRole:
             group.create_task(self._dispatcher.stop())
             group.create_task(self._attempts.drain(seconds))
         self._deadlines.stop()
+        await self.tls_results.drain()
 
     async def close(self) -> None:
         """Close connections."""
@@ -263,6 +271,7 @@ class DeliveryRole:
             "parked": self.parked,
             "sites": self._dispatcher.sites,
             "forget": self._forget,
+            "tls_counted": self.tls_results.keep,
         }
 
     async def recall(self) -> int:
@@ -285,30 +294,40 @@ class DeliveryRole:
 
 
 class EventsRole:
-    """Follows the log: moves it into segment files."""
+    """Follows the log: moves it into segment files. Sends reports of TLS sessions, if that was asked for."""
 
     def __init__(self, parts: Parts) -> None:
         self._mover = Mover(parts.spool, parts.config.segment_dir, parts.keyring, parts.clock)
+        self._reporting = None
+        if parts.config.tlsrpt.contact:
+            from mta.reporting import Reporting  # noqa: PLC0415 - see the module's text
+
+            self._reporting = Reporting(parts.config, parts.spool, parts.queue, parts.clock)
         self._stop = asyncio.Event()
-        self._running: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
-        """Begin to move."""
+        """Begin to move, and to report."""
         del sockets
-        self._running = asyncio.create_task(self._mover.run(self._stop), name="mover")
-        self._running.add_done_callback(_ended)
+        for name, loop in (("mover", self._mover), ("reports", self._reporting)):
+            if loop is not None:
+                task = asyncio.create_task(loop.run(self._stop), name=name)
+                task.add_done_callback(_ended)
+                self._running.append(task)
 
     async def drain(self, seconds: float) -> None:
         """Stop after the batch under way."""
         self._stop.set()
-        if self._running is not None:
-            await asyncio.wait((self._running,), timeout=seconds)
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
 
     async def close(self) -> None:
         """Stop at once; what was not moved stays in the spool."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait((self._running,))
+        for each in self._running:
+            each.cancel()
+            await asyncio.wait((each,))
+        if self._reporting is not None:
+            await self._reporting.close()
 
     def detail(self) -> dict[str, str | int | float]:
         """Say how it goes."""

@@ -28,7 +28,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from mta.mail.address import a_label, is_domain
+from mta.mail.address import a_label, is_domain, parse_mailbox
 from mta.marks import MarkedYaml
 from mta.sizes import SIZE, octets_of
 
@@ -177,6 +177,12 @@ def _plan(value: object) -> object:
     return value
 
 
+def _mailbox(value: str) -> str:
+    if not is_domain(parse_mailbox(value).rpartition("@")[2]):
+        raise ValueError("must be a mailbox at a domain, such as postmaster@example.com")
+    return value
+
+
 def _absolute(value: Path) -> Path:
     if not value.is_absolute():
         raise ValueError("must be an absolute path")
@@ -193,6 +199,7 @@ Seconds = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
 DomainName = Annotated[str, AfterValidator(_domain)]
+Mailbox = Annotated[str, AfterValidator(_mailbox)]
 DomainPattern = Annotated[str, AfterValidator(_domain_pattern)]
 Place = Annotated[Path, AfterValidator(_absolute)]
 SourceAddress = Annotated[str, BeforeValidator(_source_address)]
@@ -369,6 +376,13 @@ class Delivery(Section):
     final_timeout: Seconds = 600.0
 
 
+class Sts(Section):
+    """MTA-STS: the port of policy hosts, and the seconds that fetching a policy may take (RFC 8461 3.3)."""
+
+    port: Port = 443
+    timeout: Seconds = 60.0
+
+
 class Limits(Section):
     """What one SMTP client, session or message may cost."""
 
@@ -413,6 +427,15 @@ class Dkim(Section):
     key_file: Place | None = None
 
 
+class Tlsrpt(Section):
+    """Reports of TLS sessions to the domains that want them (RFC 8460), if there is a `contact` for them."""
+
+    contact: Mailbox | None = None
+    organization: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    sender: Mailbox | None = None
+    tenant: Name | None = None
+
+
 class Log(Section):
     """Where to and how much is logged: standard error, as key=value or JSON."""
 
@@ -437,11 +460,13 @@ class Config(Section):
     sources: tuple[Source, ...] = ()
     pools: dict[Name, Annotated[dict[Name, Weight], Field(min_length=1)]] = Field(default_factory=dict)
     delivery: Delivery = Delivery()
+    sts: Sts = Sts()
     limits: Limits = Limits()
     roles: Roles = Roles()
     spool: SpoolSettings = SpoolSettings()
     capacity: Capacity = Capacity()
     dkim: Dkim = Dkim()
+    tlsrpt: Tlsrpt = Tlsrpt()
     log: Log = Log()
 
     @classmethod

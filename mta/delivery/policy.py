@@ -1,6 +1,6 @@
 """What a next hop has to show before mail goes over a session (decision 20). Pure."""
 
-from enum import IntEnum, StrEnum
+from enum import Enum, IntEnum, StrEnum, auto
 
 import msgspec
 
@@ -49,3 +49,33 @@ class StsPolicy(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     max_age: int
     fetched_at: float  # absolute seconds
     text: tuple[str, ...] = ()  # its lines, as reports quote them (RFC 8460 4.4, policy-string)
+
+
+class Flaw(msgspec.Struct, frozen=True):
+    """What is wrong with a session or a next hop, and the words for it."""
+
+    failure: Failure
+    text: str
+
+
+class DaneState(Enum):
+    """What is known of a host's TLSA records (RFC 7672 2.1.1, 2.2)."""
+
+    NONE = auto()  # it has none, or its DNS is not signed: no DANE
+    USABLE = auto()  # one of them has to match
+    UNUSABLE = auto()  # it has some, and none says anything to us: TLS is mandatory, and with whom is not known
+    FAILED = auto()  # bogus, or no answer: the host must not be used
+
+
+class Dane(msgspec.Struct, frozen=True):
+    """TLSA records of a host; only usable ones, if any is. Without anything: there is no DANE.
+
+    `base` is the name they stand at (the TLSA base domain), which goes into SNI (RFC 7672 8.1) and is one that a
+    certificate may be for, beside the host and the domain that mail is for (RFC 7672 3.2.2). `text` says what failed,
+    in words for a reply.
+    """
+
+    state: DaneState = DaneState.NONE
+    records: tuple[Tlsa, ...] = ()
+    base: str = ""
+    text: str = ""

@@ -20,6 +20,7 @@ import dns.name
 import dns.nameserver
 import dns.rdatatype
 import dns.rdtypes.ANY.MX
+import dns.rdtypes.tlsabase
 import dns.resolver
 import msgspec
 
@@ -66,6 +67,9 @@ class Found(msgspec.Struct, frozen=True):
     canonical: str = ""
 
 
+# RFC 7672 2.1.1: a digest of an odd length makes its record unusable, and not the answer unreadable, as for dnspython
+dns.rdtypes.tlsabase.TLSABase._cert_length_by_mtype = {}  # noqa: SLF001 - nothing public leads there
+
 _Question = tuple[str, dns.rdatatype.RdataType]
 _Cached = tuple[float, Found | str]  # until when (monotonic), and the answer or why there is none
 
@@ -90,8 +94,11 @@ class Resolver:
 
     def knows(self, domain: str) -> bool:
         """Tell whether it is known which MX records a domain has, or that it cannot be known now."""
-        until, _ = self._cache.get((domain, dns.rdatatype.MX), (0.0, ""))
-        return until > self._clock.monotonic()
+        return self._knows((domain, dns.rdatatype.MX))
+
+    def knows_texts(self, name: str) -> bool:
+        """Tell whether it is known which TXT records a name has, or that it cannot be known now."""
+        return self._knows((name, dns.rdatatype.TXT))
 
     async def exchangers(self, domain: str) -> Found:
         """Look up the MX records of a domain (absolute, A-labels). Raises NoAnswer."""
@@ -139,6 +146,10 @@ class Resolver:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _knows(self, question: _Question) -> bool:
+        until, _ = self._cache.get(question, (0.0, ""))
+        return until > self._clock.monotonic()
 
     async def _found(self, question: _Question) -> Found:
         cached = self._cache.get(question)

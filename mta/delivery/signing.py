@@ -50,6 +50,8 @@ _SIGNED = frozenset(_OVERSIGNED) | {
     b"references",
     b"reply-to",
     b"sender",
+    b"tls-report-domain",  # RFC 8460 5.3
+    b"tls-report-submitter",
 }
 SIGNED_FIELDS_LIMIT = 500  # each is named in the signature, and no honest message has as many
 HEADER_LIMIT = 256 * 1024  # octets

@@ -51,7 +51,8 @@ class Zone:
     """The names under `test.`: their records, their failures, and what was asked of them.
 
     Every name without MX records of its own (and without an underscore, as of `_dmarc`) has `wildcard_mx`,
-    unless that is None. `outage` leaves every query without an answer. Names may be U-labels.
+    unless that is None. `outage` leaves every query without an answer. Names may be U-labels. What is said to be
+    secure comes with the AD bit, as from a resolver that has validated it: nothing here is signed.
     """
 
     def __init__(self, wildcard_mx: str | None = None) -> None:
@@ -60,6 +61,7 @@ class Zone:
         self.total = 0
         self._records: dict[dns.name.Name, dict[dns.rdatatype.RdataType, dns.rrset.RRset]] = {}
         self._failures: dict[dns.name.Name, Failure] = {}
+        self._secure: set[dns.name.Name] = set()
         self._asked: deque[tuple[dns.name.Name, dns.rdatatype.RdataType]] = deque(maxlen=_REMEMBERED)
 
     def set(self, name: str, record_type: str, *values: str, ttl: int = TTL) -> None:
@@ -92,6 +94,13 @@ class Zone:
             self._failures.pop(_name(name), None)
         else:
             self._failures[_name(name)] = failure
+
+    def secure(self, *names: str) -> None:
+        """Let answers about these names and all below them carry AD, absence too, and no others from now on.
+
+        An answer that a CNAME leads out of them does not have it. A name that is bogus fails with SERVFAIL.
+        """
+        self._secure = {_name(name) for name in names}
 
     def asked(self, name: str, record_type: str) -> int:
         """Count the queries for a name and type among the last 10,000."""
@@ -141,12 +150,16 @@ class Zone:
             response.set_rcode(dns.rcode.REFUSED)
         else:
             response.flags |= dns.flags.AA
+            if query.flags & dns.flags.AD or query.ednsflags & dns.flags.DO:  # RFC 6840 5.7
+                response.flags |= dns.flags.AD
             self._look_up(question, response, absent=failure is Failure.NXDOMAIN)
         return failure
 
     def _look_up(self, question: dns.rrset.RRset, response: dns.message.Message, *, absent: bool) -> None:
         name = question.name
         for _ in range(_CNAME_CHAIN):
+            if not any(name.is_subdomain(each) for each in self._secure):
+                response.flags &= ~dns.flags.AD
             if absent or (found := self._at(name)) is None:
                 response.set_rcode(dns.rcode.NXDOMAIN)
                 break
@@ -159,6 +172,7 @@ class Zone:
             response.answer.append(alias)
             name = alias[0].target
             if not name.is_subdomain(_ROOT):
+                response.flags &= ~dns.flags.AD
                 return
         # RFC 2308 3: the SOA tells for how long there is no such name or record
         response.authority.append(dns.rrset.from_rdata(_ROOT, TTL, _SOA))

@@ -1,6 +1,7 @@
-"""The laboratory put together: a DNS zone, receiving MXs and a private CA, all on loopback, and what they caught.
+"""The laboratory put together: a DNS zone, receiving MXs, a policy host and a private CA, and what they caught.
 
-Every domain under `test.` has its mail at `mx1.lab.test`, and `mta.lab.behaviour` says what happens there.
+All of it is on loopback. Every domain under `test.` has its mail at `mx1.lab.test`, and `mta.lab.behaviour` says what
+happens there; `publish_policy` gives it an MTA-STS policy.
 In its directory: `mail/` (captured messages), `tls/` (certificates), `state/` (of the relay under study).
 """
 
@@ -18,6 +19,7 @@ from mta.lab.ca import PrivateCa
 from mta.lab.dns import DnsServer, Zone
 from mta.lab.mailbox import Captured, Mailbox
 from mta.lab.mx import MxSettings, ReceivingMx
+from mta.lab.policy_host import DEAF_HOST, Hosting, PolicyHost
 from mta.lab.signatures import Signature, verify
 
 RELAY_HOSTNAME = "relay.test"
@@ -54,6 +56,7 @@ class Laboratory:
         self._further: list[ReceivingMx] = []
         self.mx = self._receiving_mx(mx or MxSettings())
         self.zone.wildcard_mx = self.mx.settings.hostname
+        self.policy_host = PolicyHost(self.ca, clock)
 
     @property
     def dns_address(self) -> HostPort:
@@ -71,10 +74,11 @@ class Laboratory:
         return self.ca.ca_file
 
     async def start(self) -> None:
-        """Start DNS and MX; OSError, and nothing started, if a port is taken."""
+        """Start DNS, MX and policy host; OSError, and nothing started, if a port is taken."""
         try:
             await self.dns.start()
             await self.mx.start()
+            await self.policy_host.start()
         except OSError:
             await self.close()
             raise
@@ -86,10 +90,17 @@ class Laboratory:
         self._further.append(further)
         return further
 
+    def publish_policy(self, domain: str, text: str, *, announced: str = "1", hosting: Hosting = Hosting.GOOD) -> None:
+        """Let a domain have an MTA-STS policy: announce it with an id, and have the policy host serve it as told."""
+        self.zone.set_txt(f"_mta-sts.{domain}", f"v=STSv1; id={announced};")
+        self.zone.set(f"mta-sts.{domain}", "A", DEAF_HOST if hosting is Hosting.DEAF else self.policy_host.address.host)
+        self.policy_host.put(domain, text, hosting)
+
     async def close(self) -> None:
         """Stop all servers; captured mail stays."""
         for each in (self.mx, *self._further):
             await each.close()
+        await self.policy_host.close()
         await self.dns.close()
 
     async def wait_for(self, wanted: int | Callable[[Captured], bool], timeout: float) -> list[Captured]:
@@ -153,6 +164,7 @@ def lab_config(laboratory: Laboratory, ports: RelayPorts, tenant: str = "lab") -
             "allow_private_targets": True,
             "ca_file": str(laboratory.ca_file),
         },
+        "sts": {"port": laboratory.policy_host.address.port},
         "spool": {"reserve": "16MiB"},
     }
     return yaml.safe_dump(settings, sort_keys=False)

@@ -27,6 +27,7 @@ class Origin(StrEnum):
     RELAY = "relay"
     HTTP = "http"
     DSN = "dsn"
+    TLS_REPORT = "tls_report"
 
 
 class State(IntEnum):

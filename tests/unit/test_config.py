@@ -131,6 +131,8 @@ roles: {ingress: 1}
         ("routes: [{domains: '*.', relay: '127.0.0.1:25'}]\n", "1:11: routes.0.domains.0: must be a domain, *.domain"),
         ("tls: {certificate: /c.pem}\n", "1:7: tls.certificate: needs key too"),
         ("tls: {key: /k.pem}\n", "1:7: tls.key: needs certificate too"),
+        ("tlsrpt: {contact: postmaster}\n", "1:10: tlsrpt.contact: address has no @"),
+        ("tlsrpt: {sender: 'x@[192.0.2.1]'}\n", "1:10: tlsrpt.sender: must be a mailbox at a domain"),
         ("http: {address: unix:run/http}\n", "1:8: http.address: must be host:port or unix:/absolute/path"),
         (f"http: {{address: 'unix:/{'x' * 107}'}}\n", "1:8: http.address: is longer than the 107 octets"),
         (

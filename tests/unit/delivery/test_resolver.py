@@ -143,6 +143,21 @@ async def test_truncation_goes_on_over_tcp():
         assert [over for _, _, over in peer.asked] == ["udp", "tcp"]
 
 
+async def test_which_texts_a_name_has_is_known_for_their_ttl_or_that_nobody_says():
+    clock = Clock()
+    async with DnsPeer({("a.test", "TXT"): ['"one"']}, ttl=60) as peer:
+        peer.rcodes["b.test"] = dns.rcode.SERVFAIL
+        resolver = Resolver(peer.settings, clock)
+        assert not resolver.knows_texts("a.test")
+        await resolver.texts("a.test")
+        with pytest.raises(NoAnswer):
+            await resolver.texts("b.test")
+        for at, known in ((0, (True, True)), (FAILURE_TTL, (True, False)), (59, (True, False)), (60, (False, False))):
+            clock.at = at
+            assert (resolver.knows_texts("a.test"), resolver.knows_texts("b.test")) == known
+        await resolver.close()
+
+
 async def test_an_answer_is_kept_for_its_ttl():
     clock = Clock()
     async with DnsPeer(RECORDS, ttl=60) as peer:
@@ -150,6 +165,7 @@ async def test_an_answer_is_kept_for_its_ttl():
         for at, asked in ((0, 1), (59, 1), (61, 2)):
             clock.at = at
             assert resolver.knows("a.test") is (at == 59)
+            assert not resolver.knows_texts("a.test")
             assert (await resolver.exchangers("a.test")).exchangers
             assert len(peer.asked) == asked
         peer.ttl = 10**6

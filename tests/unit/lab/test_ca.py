@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from mta.lab.ca import PrivateCa, ServerCertificate
+from mta.lab.ca import PrivateCa, ServerCertificate, self_signed
 
 
 def handshake(server: ServerCertificate, ca_file: Path, name: str) -> None:
@@ -51,3 +51,27 @@ def test_private_keys_are_private_and_the_cas_is_not_written_at_all(tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ca.pem", "mx1.lab.test.key", "mx1.lab.test.pem"]
     certificate = x509.load_pem_x509_certificate(server.certificate.read_bytes())
     assert certificate.not_valid_after_utc - dt.datetime.now(dt.UTC) > dt.timedelta(days=29)
+
+
+def test_an_intermediate_authority_sends_its_certificate_along(tmp_path: Path) -> None:
+    ca = PrivateCa(tmp_path)
+    below = ca.intermediate("below").intermediate("further below")
+    server = below.issue("mx1.lab.test")
+    assert server.certificate.parent == tmp_path / "below" / "further below"
+    assert server.certificate.read_bytes().count(b"BEGIN CERTIFICATE") == 3
+    handshake(server, ca.ca_file, "mx1.lab.test")
+
+
+def test_bad_certificates_are_bad(tmp_path: Path) -> None:
+    ca = PrivateCa(tmp_path)
+    own = self_signed(tmp_path, "own.test")
+    handshake(own, own.certificate, "own.test")
+    with pytest.raises(ssl.SSLCertVerificationError, match="self-signed"):
+        handshake(own, ca.ca_file, "own.test")
+    with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+        handshake(ca.issue("old.test", lifetime=dt.timedelta(days=-2)), ca.ca_file, "old.test")
+
+
+def test_a_certificate_may_have_ten_thousand_names(tmp_path: Path) -> None:
+    ca = PrivateCa(tmp_path)
+    handshake(ca.issue("mx1.lab.test", *(f"{number}.x" for number in range(9_999))), ca.ca_file, "mx1.lab.test")

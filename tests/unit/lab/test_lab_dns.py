@@ -144,6 +144,30 @@ async def test_no_answer_and_outage(server: DnsServer) -> None:
     assert records(await udp(server, query("any.test"))) == ["10 mx1.lab.test."]
 
 
+async def test_what_is_told_to_be_secure_says_so_to_whoever_asks(server: DnsServer) -> None:
+    zone = server.zone
+    zone.set("mx.signed.test", "A", "127.0.0.2")
+    zone.set("alias.signed.test", "CNAME", "mx1.lab.test.")
+    zone.set("inner.signed.test", "CNAME", "mx.signed.test.")
+    zone.set("outer.signed.test", "CNAME", "example.com.")
+    zone.secure("signed.test")
+
+    async def says_so(name: str, flags: int = dns.flags.RD | dns.flags.AD, **options: bool) -> bool:
+        response = await udp(server, dns.message.make_query(name, "A", flags=flags, **options))
+        return bool(response.flags & dns.flags.AD)
+
+    for name in ("mx.signed.test", "signed.test", "nowhere.signed.test", "inner.signed.test"):
+        assert await says_so(name)
+        assert await says_so(name, flags=dns.flags.RD, want_dnssec=True)
+        assert not await says_so(name, flags=dns.flags.RD)
+    for name in ("mx1.lab.test", "nowhere.test", "unsigned.test", "alias.signed.test", "outer.signed.test"):
+        assert not await says_so(name)
+    zone.fail("mx.signed.test", Failure.SERVFAIL)
+    assert not await says_so("mx.signed.test")
+    zone.secure()
+    assert not await says_so("inner.signed.test")
+
+
 async def test_truncated_answers_come_whole_over_tcp(server: DnsServer) -> None:
     server.zone.fail("short.test", Failure.TRUNCATED)
     first = await udp(server, query("short.test"))

@@ -1,0 +1,14 @@
+"""`fairlead tls`: how sessions with other hosts are protected. Each command is a module of its own."""
+
+import click
+
+from mta.cli.tls_report import report
+
+
+@click.group()
+def tls() -> None:
+    """Show how TLS sessions with other hosts go."""
+
+
+for each in (report,):
+    tls.add_command(each)
