@@ -4,7 +4,7 @@ Written from RFC 8461 and RFC 7672, and from nothing of what it is held against:
 combination of what a sender can meet; `expected` says what must come of it; `impossible` names those that cannot be.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from itertools import combinations, product
 from random import Random
@@ -161,7 +161,8 @@ def _by_policy(enforced: bool, mx: Mx, tls: Tls) -> End:  # noqa: FBT001 - one o
         return End.VERIFIED if mx in _LISTED and tls is Tls.OK else End.DEFERRED
     if tls is Tls.OK:
         return End.VERIFIED
-    return End.ENCRYPTED if tls in _CERTIFICATE else End.CLEAR
+    # nobody asks for more, and an old TLS is better than none (RFC 7435 3)
+    return End.ENCRYPTED if tls in _CERTIFICATE or tls is Tls.OLD else End.CLEAR
 
 
 def _with_dane(cell: Dane) -> End:
@@ -198,6 +199,3 @@ def some(cells: Sequence[_Cell], least: int, rng: Random) -> list[_Cell]:
 
 def _pairs(cell: Cell | Dane) -> Iterator[tuple[tuple[int, object], tuple[int, object]]]:
     yield from combinations(enumerate(cell), 2)
-
-
-Expectation = Callable[[Cell | Dane], End]
