@@ -181,8 +181,8 @@ class DeliveryRole:
         from mta.delivery.knowledge import explaining  # noqa: PLC0415
         from mta.delivery.plans import Plans  # noqa: PLC0415
         from mta.delivery.protection import Protection  # noqa: PLC0415
-        from mta.delivery.remembered import Hosts  # noqa: PLC0415
         from mta.delivery.published import Published  # noqa: PLC0415
+        from mta.delivery.remembered import Hosts  # noqa: PLC0415
         from mta.delivery.resolver import Resolver  # noqa: PLC0415
         from mta.delivery.signatory import Signatory  # noqa: PLC0415
         from mta.delivery.signing import Signer  # noqa: PLC0415

@@ -498,8 +498,8 @@ class Config(Section):
     spool: SpoolSettings = SpoolSettings()
     capacity: Capacity = Capacity()
     dkim: Dkim = Dkim()
-    tlsrpt: Tlsrpt = Tlsrpt()
     arc: Arc = Arc()
+    tlsrpt: Tlsrpt = Tlsrpt()
     log: Log = Log()
 
     @classmethod

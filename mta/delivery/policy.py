@@ -247,7 +247,8 @@ def level_of(demand: Demand, shown: Shown) -> Level:
     if not shown.version:
         return Level.CLEAR
     flaw = shown.by_tlsa if demand.tlsa else shown.by_authority
-    return Level.VERIFIED if flaw is None else Level.ENCRYPTED
+    # RFC 8996: what is old can be broken, and proves nothing
+    return Level.VERIFIED if flaw is None and shown.version not in _OLD else Level.ENCRYPTED
 
 
 def judge(demand: Demand, shown: Shown) -> Refusal | None:

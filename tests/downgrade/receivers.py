@@ -6,7 +6,6 @@ import ssl
 import warnings
 from hashlib import sha256
 
-
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -16,7 +15,6 @@ from tests.downgrade.rules import Tls
 _LINE = 10.0  # seconds
 _OTHER = "other.lab.test"
 _EXPIRED = dt.timedelta(days=1)  # ago
-
 
 
 class Receivers:

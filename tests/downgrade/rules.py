@@ -1,7 +1,8 @@
-"""What has to come of mail to a domain, whatever of its policy, its DNS and its hosts is good or has been tampered with.
+"""What has to come of mail to a domain, whatever of its policy, its DNS and its hosts has been tampered with.
 
-Written from RFC 8461 and RFC 7672, and from nothing of what it is held against: it imports no part of the product. A `Cell` is one
-combination of what a sender can meet; `expected` says what must come of it; `impossible` names those that cannot be.
+Written from RFC 8461 and RFC 7672, and from nothing of what it is held against: it imports no part of the product. A
+`Cell` is one combination of what a sender can meet; `expected` says what must come of it; `impossible` names those that
+cannot be.
 """
 
 from collections.abc import Iterator, Sequence
@@ -156,7 +157,7 @@ def expected(cell: Cell | Dane) -> End:
     return _with_dane(cell)
 
 
-def _by_policy(enforced: bool, mx: Mx, tls: Tls) -> End:  # noqa: FBT001 - one of three facts
+def _by_policy(enforced: bool, mx: Mx, tls: Tls) -> End:
     if enforced:
         return End.VERIFIED if mx in _LISTED and tls is Tls.OK else End.DEFERRED
     if tls is Tls.OK:

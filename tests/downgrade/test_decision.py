@@ -89,9 +89,7 @@ def host_of(mx: Mx) -> str:
 
 def known(policy: StsPolicy | None, mx: Mx, **more: object) -> Known:
     host = host_of(mx)
-    return Known(
-        host=host, domain="x.test", sts=policy, listed=policy is None or sts.matches(policy, host), **more
-    )
+    return Known(host=host, domain="x.test", sts=policy, listed=policy is None or sts.matches(policy, host), **more)
 
 
 def test_sts_downgrade_every_combination() -> None:
@@ -124,8 +122,6 @@ def test_dane_downgrade_every_combination() -> None:
 
 
 def test_downgrade_rules_draw_every_pair() -> None:
-
-
 
     drawn = rules.some(rules.sts_cells(), 0, Random(7))
     possible = [each for each in rules.sts_cells() if not impossible(each)]

@@ -1,4 +1,4 @@
-"""A relay's attempts in a small internet of loopback sockets: DNS, policy hosts, MX hosts; each cell a domain of its own."""
+"""Attempts in a small internet of loopback sockets: DNS, policy hosts, MX hosts; each cell is a domain of its own."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from mta.clock import SystemClock
-from mta.config import Config, HostPort
+from mta.config import Config
 from mta.delivery.attempt import Attempter
 from mta.delivery.plans import Plans
 from mta.delivery.policy import StsPolicy
