@@ -68,7 +68,7 @@ class World:
         self._resolver = Resolver(config.dns, clock)
         self._policies = StsPolicies(config, self._resolver, self._spool, clock)
         protection = Protection(config, self._resolver, self._spool, clock, TlsResults(self._spool, clock))
-        plans = Plans(config, self._resolver, self._policies)
+        plans = Plans(config, self._resolver, self._policies, clock)
         sources = Sources(config, self._spool, clock)
         limits = Limits(Shaping(), config.delivery.connections_per_site)
         self._attempter = Attempter(config, plans, protection, NoKeys(), Contents(), sources, clock, limits)
