@@ -269,7 +269,7 @@ class Attempter:
         """Leave from this source; None if it has no address that can be used towards any host."""
         passed_over: list[tuple[Result, ...]] = []
         again_at, site = attempt.job.entry.again_at, hops.site
-        kept = None if again_at else self._pool.take(source.name, site, hops.needs)
+        kept = None if again_at else self._pool.take(source.name, site, hops.take)
         if kept is not None:
             said = await self._offer(attempt, hops, kept)
             if not said.elsewhere and not said.stale:

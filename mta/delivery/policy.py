@@ -198,11 +198,15 @@ def _refusal(known: Known, needs: Needs) -> Refusal | None:
     flaw = _unlisted(known)
     if flaw is not None and known.sts is not None and known.sts.mode == "enforce":
         return Refusal(flaw, Fault.NEEDS_TLS if needs.required else Fault.FORBIDDEN, "sts enforce")
-    if needs.required and not known.secure and (known.sts is None or not known.listed):
-        # RFC 8689 4.2.1: who the next hop is has to come from DNSSEC or MTA-STS
+    if needs.required and not proven(known):
         text = f"REQUIRETLS: nothing proves that {known.host} is a next hop of {known.domain}"
         return Refusal(Flaw(Failure.VALIDATION_FAILURE, text), Fault.NEEDS_TLS)
     return None
+
+
+def proven(known: Known) -> bool:
+    """Tell whether more than the DNS names a host as a next hop: a route, DNSSEC, or MTA-STS (RFC 8689 4.2.1)."""
+    return known.routed or known.secure or (known.sts is not None and known.listed)
 
 
 def _unlisted(known: Known) -> Flaw | None:

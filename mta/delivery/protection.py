@@ -132,9 +132,21 @@ class NextHops:
                 guard.failed(trouble, leaving.address, target.address)
                 raise guard.explained(trouble, target) from None
             raise
-        made.single = self.needs.waived  # what is good enough for this message may not be for the next
+        # what is good enough for this message may not be for the next
+        made.single = self.needs.waived or guard.for_domain_alone
         guard.made(made)
         return made
+
+    def take(self, kept: Connection) -> bool:
+        """Tell whether the message may go over a connection that was kept for its site."""
+        needs, sts, host = self.needs, self._plan.standing.policy, kept.target.host
+        if kept.level < needs.least:
+            return False
+        if not needs.required:
+            return True
+        listed = sts is None or matches(sts, host)
+        known = Known(host=host, routed=self.site.routed, secure=self.site.secure, sts=sts, listed=listed)
+        return kept.level is Level.VERIFIED and kept.offered.requiretls and policy.proven(known)
 
     def told(self, by: str) -> str:
         """Say in an event who asked for what, where a next hop's policies are `by`."""
@@ -175,6 +187,7 @@ class _Guard:
         self._plan = plan
         self._known = known
         self._needs = needs
+        self.for_domain_alone = False  # by what its certificate is for, other domains may not use a session
         self._flaw: Flaw | None = None
         self._level = Level.CLEAR
 
@@ -264,6 +277,10 @@ class _Guard:
         chain, now = chain_of(session), self._protection.clock.now()
         version = session.version() or ""
         if self.demand.tlsa:
-            return Shown(version=version, by_tlsa=by_tlsa(chain, self.demand.tlsa, self.demand.names, now))
+            names, domain = self.demand.names, self._plan.domain
+            flaw = by_tlsa(chain, self.demand.tlsa, names, now)
+            hosts = tuple([each for each in names if each != domain or each == self._known.host])
+            self.for_domain_alone = flaw is None and by_tlsa(chain, self.demand.tlsa, hosts, now) is not None
+            return Shown(version=version, by_tlsa=flaw)
         roots = self._protection.roots[self._plan.site.ca_file]
         return Shown(version=version, by_authority=by_authority(chain, self._known.host, roots, now))

@@ -319,6 +319,22 @@ async def test_dane_asks_for_the_base_domain_in_the_hello(ca):
     assert asked == ["real.rcpt.test"]
 
 
+async def test_dane_by_the_name_of_one_domain_leaves_no_connection_for_another(ca, tmp_path):
+    stranger = PrivateCa(tmp_path)
+    anchor = hashlib.sha256(stranger.certificate.public_bytes(Encoding.DER)).hexdigest()
+    for names, kept in ((("rcpt.test",), 0), ((MX,), 1)):
+        tls = context(stranger, *names)
+        chain = tmp_path / "chain.pem"
+        chain.write_bytes((tmp_path / f"{names[0]}.pem").read_bytes() + stranger.ca_file.read_bytes())
+        tls.load_cert_chain(chain, tmp_path / f"{names[0]}.key")
+        server = await ScriptedServer(TAKEN, tls=tls).start()
+        async with relaying(server, ca, secure=True) as relay:
+            relay.dns.records[f"_{server.port}._tcp.{MX}", "TLSA"] = [f"2 0 1 {anchor}"]
+            outcome = await attempt(relay)
+            assert said(outcome) == (Verdict.DELIVERED, "2.0.0")
+            assert len(relay.attempter._pool) == kept
+
+
 # Memory
 
 
@@ -456,6 +472,18 @@ async def test_requiretls_takes_no_kept_connection_that_has_less(ca):
     assert [each.results[0].verdict for each in outcomes] == [Verdict.DELIVERED] * 3
     assert [each.policy for each in outcomes[:2]] == ["sts enforce", "sts enforce, requiretls"]
     assert len(server.heard) == 2
+
+
+async def test_requiretls_takes_no_kept_connection_to_a_host_that_only_an_insecure_dns_names(ca):
+    server = await ScriptedServer(REQUIRETLS, tls=context(ca)).start()
+    async with relaying(server, ca, sts_policy(MX, mode="testing")) as relay:
+        outcomes = [await attempt(relay, job(domain="other.test"))]
+        assert len(relay.attempter._pool) == 1
+        made = needing("yes")
+        entry = msgspec.structs.replace(made.entry, domain="other.test")
+        outcomes.append(await attempt(relay, msgspec.structs.replace(made, entry=entry)))
+        assert len(relay.attempter._pool) == 1
+    assert [said(each) for each in outcomes] == [(Verdict.DELIVERED, "2.0.0"), (Verdict.FAILED, "5.7.10")]
 
 
 def tenant(tls):
