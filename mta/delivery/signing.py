@@ -1,7 +1,8 @@
 """DKIM signatures (RFC 6376, RFC 8463), made at each attempt and never stored.
 
 What is signed of a message is canonical.py's to say. `Signer` knows the domains, looks for changes of a domain's record
-at most once a second, and has the digests signed by the process that has the keys (signatory.py).
+at most once a second, and has the digests signed by the process that has the keys (signatory.py). With which keys,
+mta.accounts.rotation says, by what the DNS has been seen to show (published.py).
 
 A domain signs for its tenant alone, which is asked again here (promise 9). Lines of content end with
 CRLF; SMTP out sends nothing else, so nothing else needs a signature that holds.
@@ -16,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from mta.accounts import domains
+from mta.accounts import domains, rotation
 from mta.accounts.dkim_keys import Algorithm
 from mta.accounts.domains import Domain, Selector
 from mta.clock import Clock
@@ -41,10 +42,15 @@ class Signed(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """A sender domain's record as last seen (None: not registered), and what it says (None: it cannot be read)."""
+    """A sender domain's record as last seen (None: not registered), and what it says (None: it cannot be read).
+
+    `keys` are those that sign, `note` says so.
+    """
 
     record: bytes | None
     domain: Domain | None = None
+    keys: Sequence[Selector] = ()
+    note: str = ""
 
 
 class Signatory(Protocol):
@@ -54,18 +60,26 @@ class Signatory(Protocol):
         """Make the signatures of one message; SigningError if one of them cannot be made."""
 
 
+class Published(Protocol):
+    """Looks at what the DNS shows of the keys; mta.delivery.published."""
+
+    async def look(self, domain: Domain) -> bool:
+        """Have a domain looked at when it is time; True when its keys have to be read again."""
+
+
 class Signer:
     """Signs messages with the keys of their sender domains."""
 
-    def __init__(self, spool: Spool, signatory: Signatory, clock: Clock) -> None:
+    def __init__(self, spool: Spool, signatory: Signatory, clock: Clock, published: Published) -> None:
         self._spool = spool
         self._signatory = signatory
+        self._published = published
         self._clock = clock
         self._threads = asyncio.Semaphore(_THREADS)
         self._domains: dict[str, tuple[float, _Known]] = {}  # with when they were checked; oldest check first
 
     async def sign(self, message: Message, content: bytes) -> Signed:
-        """Sign `content` for the message's sender domain with every key the domain has.
+        """Sign `content` for the message's sender domain with every key of the domain's that signs.
 
         Unsigned, with the reason in the note, when there is no key to sign with or the header is
         malformed. SigningError when there are keys but they cannot be had.
@@ -81,14 +95,13 @@ class Signer:
             raise SigningError("the record of the sender domain cannot be read")
         if domain.tenant != message.tenant:
             return Signed(b"", f"{name} belongs to another tenant")
-        if not domain.selectors:
+        if not known.keys:
             return Signed(b"", f"no key for {name}")
         try:
             canonical = await self._canonical(content)
         except Unsignable as reason:
             return Signed(b"", str(reason))
-        header = await self._signatures(domain, canonical)
-        return Signed(header, f"{name}:{','.join(each.name for each in domain.selectors)}")
+        return Signed(await self._signatures(name, known.keys, canonical), known.note)
 
     async def _canonical(self, content: bytes) -> Canonical:
         if len(content) <= PIECE:
@@ -96,14 +109,14 @@ class Signer:
         async with self._threads:
             return await asyncio.to_thread(canonical_form, content)
 
-    async def _signatures(self, domain: Domain, canonical: Canonical) -> bytes:
+    async def _signatures(self, domain: str, keys: Sequence[Selector], canonical: Canonical) -> bytes:
         at = int(self._clock.now())
-        unsigned = [signature_field(domain.name, each, at, canonical) for each in domain.selectors]
+        unsigned = [signature_field(domain, each, at, canonical) for each in keys]
         # RFC 6376 3.7: the signature field itself comes last, with b= empty and without its line end
         digests = [hashlib.sha256(canonical.fields + relaxed(field)).digest() for field in unsigned]
         wanted = [
-            Wanted(domain.name, each.name, each.algorithm, each.sealed, digest)
-            for each, digest in zip(domain.selectors, digests, strict=True)
+            Wanted(domain, each.name, each.algorithm, each.sealed, digest)
+            for each, digest in zip(keys, digests, strict=True)
         ]
         values = await self._signatory.sign(wanted)
         return b"".join([field + folded(value) + b"\r\n" for field, value in zip(unsigned, values, strict=True)])
@@ -113,17 +126,22 @@ class Signer:
         checked_at, known = self._domains.get(name, (now, None))
         if known is not None and now - checked_at < _CHECK_INTERVAL:
             return known
-        try:
-            record = await self._spool.get_record(domains.KIND, name)
-        except (SpoolError, SealBroken) as error:
-            raise SigningError(f"the record of {name} cannot be read") from error
+        record = await self._record(name)
         if known is None or known.record != record:
             known = _read(record)
+        if known.domain is not None and await self._published.look(known.domain):
+            known = _read(await self._record(name))
         self._domains.pop(name, None)
         self._domains[name] = now, known
         if len(self._domains) > _DOMAINS_CACHED:
             del self._domains[next(iter(self._domains))]
         return known
+
+    async def _record(self, name: str) -> bytes | None:
+        try:
+            return await self._spool.get_record(domains.KIND, name)
+        except (SpoolError, SealBroken) as error:
+            raise SigningError(f"the record of {name} cannot be read") from error
 
 
 def _read(record: bytes | None) -> _Known:
@@ -136,7 +154,11 @@ def _read(record: bytes | None) -> _Known:
     except (msgspec.DecodeError, ValueError) as error:
         log.error("the record of a sender domain cannot be read: %s", error)
         return _Known(record)
-    return _Known(record, domain)
+    keys = rotation.signing(domain)
+    note = f"{domain.name}:{','.join([each.name for each in keys])}"
+    if rotation.unpublished(keys):
+        note += " (not in DNS)"
+    return _Known(record, domain, keys, note)
 
 
 def signature_field(domain: str, selector: Selector, at: int, canonical: Canonical) -> bytes:

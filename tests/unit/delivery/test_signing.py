@@ -10,7 +10,7 @@ from dkim.canonicalization import Relaxed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.accounts import dkim_keys, domains, tenants
+from mta.accounts import dkim_keys, domains, rotation, tenants
 from mta.accounts.dkim_keys import Algorithm
 from mta.clock import SystemClock
 from mta.delivery import canonical, signing
@@ -92,9 +92,26 @@ class InProcess:
         return [self.keys.sign(each) for each in wanted]
 
 
+class NobodyLooks:
+    """Nothing new is seen in the DNS."""
+
+    async def look(self, domain):
+        return False
+
+
 @pytest.fixture
 def signer(watched, clock):
-    return Signer(watched, InProcess(Keys(PRIVATE)), clock)
+    return Signer(watched, InProcess(Keys(PRIVATE)), clock, NobodyLooks())
+
+
+async def seen(spool, troubles):
+    """Have the DNS looked at: what is wrong with a selector's record, by its name."""
+
+    def looked(domain):
+        found = {each.dns_value: troubles[each.name] for each in domain.selectors if each.name in troubles}
+        return rotation.looked(domain, found, 2.0)
+
+    await domains.change(spool, "example.com", looked)
 
 
 @pytest.fixture
@@ -104,6 +121,7 @@ async def published(spool):
         await dkim_keys.create(spool, "example.com", "s1", Algorithm.RSA2048, PUBLIC, 1.0),
         await dkim_keys.create(spool, "example.com", "s2", Algorithm.ED25519, PUBLIC, 1.0),
     ]
+    await seen(spool, {"s1": "", "s2": ""})
     return {each.name: each.value for each in made}
 
 
@@ -246,7 +264,7 @@ async def test_a_domain_signs_for_its_tenant_alone(signer, published):
 
 
 async def test_keys_that_cannot_be_opened_defer(spool, published, clock, caplog):
-    signer = Signer(spool, InProcess(Keys(X25519PrivateKey.generate())), clock)
+    signer = Signer(spool, InProcess(Keys(X25519PrivateKey.generate())), clock, NobodyLooks())
     for _ in range(2):
         with pytest.raises(SigningError, match="cannot be opened with this key file"):
             await signer.sign(message(), CONTENT)
@@ -273,6 +291,34 @@ async def test_new_keys_are_taken_up_within_a_second(signer, spool, watched, clo
     assert signed.note == "example.com:ed"
     assert verifies(signed.header + CONTENT, 0, {record.name: record.value})
     assert watched.reads == 2
+
+
+async def test_keys_that_the_dns_does_not_show_do_not_sign(signer, spool, clock):
+    for selector in ("s1", "s2"):
+        await dkim_keys.create(spool, "example.com", selector, Algorithm.ED25519, PUBLIC, 1.0)
+    assert (await signer.sign(message(), CONTENT)).note == "example.com:s1"  # the first, which nobody has looked for
+    for troubles, note in (
+        ({"s1": "no TXT record", "s2": ""}, "example.com:s2"),
+        ({"s1": "", "s2": ""}, "example.com:s1,s2"),
+        ({"s2": "another key (p=)"}, "example.com:s1"),
+        ({"s1": "no TXT record"}, "example.com:s1,s2 (not in DNS)"),
+    ):
+        await seen(spool, troubles)
+        clock.seconds += 1.0
+        signed = await signer.sign(message(), CONTENT)
+        assert (signed.note, len(fields_of(signed.header))) == (note, note.count("s1") + note.count("s2"))
+
+
+async def test_what_was_waited_for_counts_at_once(watched, spool, clock):
+    class Looks:
+        async def look(self, domain):
+            await seen(spool, {"s1": "no TXT record", "s2": ""})
+            return True
+
+    for selector in ("s1", "s2"):
+        await dkim_keys.create(spool, "example.com", selector, Algorithm.ED25519, PUBLIC, 1.0)
+    signer = Signer(watched, InProcess(Keys(PRIVATE)), clock, Looks())
+    assert (await signer.sign(message(), CONTENT)).note == "example.com:s2"
 
 
 async def test_keys_are_opened_once(signer, published, clock, monkeypatch):
