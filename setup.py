@@ -28,7 +28,7 @@ COMPILED = {
     "mta/ingress": "arrival body connection dialog parameters questions replies server session trace",
     "mta/queue": "acceptance bucket doorbell held limits pace queue rate reports retry scheduler shares transitions "
     "turns window",
-    "mta/delivery": "attempt dispatcher gate letter lookout pool signing smtp underway wire",
+    "mta/delivery": "attempt canonical dispatcher gate letter lookout pool signing smtp underway wire",
     "mta/spool/lmdb": "apart commit content keys log spool steps view writer",
     "relay_http": "auth",
     "relay_http/sendgrid": "request resource schema translate values",

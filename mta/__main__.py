@@ -22,7 +22,7 @@ _COMMANDS = {
     "keys": "Create, list and revoke API keys.",
     "credentials": "Create, list and revoke SMTP credentials.",
     "domains": "Add and list sender domains.",
-    "dkim": "Create DKIM keys.",
+    "dkim": "Create, replace and check DKIM keys.",
     "tls": "Show how TLS sessions with other hosts go.",
     "sources": "List, park and unpark the addresses that mail leaves from.",
     "queue": "List, show and change what waits.",

@@ -178,6 +178,7 @@ class DeliveryRole:
         from mta.delivery.attempt import Attempter  # noqa: PLC0415
         from mta.delivery.dispatcher import Dispatcher  # noqa: PLC0415
         from mta.delivery.knowledge import explaining  # noqa: PLC0415
+        from mta.delivery.published import Published  # noqa: PLC0415
         from mta.delivery.resolver import Resolver  # noqa: PLC0415
         from mta.delivery.signatory import Signatory  # noqa: PLC0415
         from mta.delivery.signing import Signer  # noqa: PLC0415
@@ -194,7 +195,8 @@ class DeliveryRole:
         load_or_create_sealing_key(config.dkim_key_file, public)  # for the signatory, which has it from the file
         self._signatory = Signatory(household(config, "delivery"), config.dkim_key_file)
         self._resolver = Resolver(config.dns, parts.clock)
-        signer = Signer(parts.spool, self._signatory, parts.clock)
+        self._published = Published(parts.spool, self._resolver, parts.clock)
+        signer = Signer(parts.spool, self._signatory, parts.clock, self._published)
         limits = Limits(shaping.load(config.delivery.shaping or shaping.OURS), config.delivery.connections_per_site)
         self._sources = Sources(config, parts.spool, parts.clock)
         self._attempts = Attempter(config, self._resolver, signer, parts.spool, self._sources, parts.clock, limits)
@@ -227,6 +229,7 @@ class DeliveryRole:
             ("deadlines", self._deadlines.run()),
             ("counting", counting),
             ("tls results", self.tls_results.run()),
+            ("dkim", self._published.run()),
         )
         for name, running in loops:
             task = asyncio.create_task(running, name=name)
@@ -253,6 +256,7 @@ class DeliveryRole:
             await asyncio.wait((each,))
         await self._attempts.close()
         await self._sources.close()
+        await self._published.close()
         await self._resolver.close()
         await self._signatory.close()
         if self._bell is not None:
@@ -269,6 +273,7 @@ class DeliveryRole:
             "explain": self._explain,
             "sources": self.sources,
             "parked": self.parked,
+            "dkim": self._published.look_again,
             "sites": self._dispatcher.sites,
             "forget": self._forget,
             "tls_counted": self.tls_results.keep,

@@ -422,9 +422,10 @@ class Capacity(Section):
 
 
 class Dkim(Section):
-    """The private half that opens sealed DKIM keys; only the delivery role reads it."""
+    """The private half that opens sealed DKIM keys; only the delivery role reads it. `delegate` is a zone of ours."""
 
     key_file: Place | None = None
+    delegate: DomainName | None = None
 
 
 class Tlsrpt(Section):

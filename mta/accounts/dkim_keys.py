@@ -3,15 +3,16 @@
 A private key is sealed the moment it is made, to the public half of a key pair whose private half only
 delivery can read: ephemeral X25519, HKDF-SHA256, AES-256-GCM, all bound to the domain and the selector, so
 that a sealed key cannot be moved to another name. RFC 6376 (RSA), RFC 8463 (Ed25519).
-
-Creating keys for one domain from two processes at the same instant keeps one of them: the domain is one record.
 """
 
 import asyncio
+import datetime as dt
 import logging
 import os
 from base64 import b64encode
+from collections.abc import Callable
 from enum import StrEnum
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -32,8 +33,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from mta.accounts import domains
-from mta.accounts.domains import Selector
+from mta.accounts import domains, rotation
+from mta.accounts.domains import Domain, Selector, State
 from mta.accounts.tenants import AccountError
 from mta.mail.address import DOMAIN_LIMIT, is_domain
 from mta.spool.interface import Spool
@@ -54,12 +55,17 @@ class Algorithm(StrEnum):
     ED25519 = "ed25519"
 
 
+_SHORT = {Algorithm.RSA2048: "rsa", Algorithm.ED25519: "ed"}
+_WATCHED = "dkim_watched"  # records without content, by domain
+
+
 class DnsRecord(msgspec.Struct, frozen=True):
-    """What the domain's owner must publish."""
+    """What has to be published; `alias`, if any, is the name that has to be a CNAME of `name`."""
 
     name: str
     type: str
     value: str
+    alias: str = ""
 
 
 async def create(
@@ -67,35 +73,158 @@ async def create(
 ) -> DnsRecord:
     """Make a key for a registered domain and return its DNS record.
 
-    A selector that exists stays as it is and its record is returned. AccountError if the domain is not
-    registered or the selector cannot be a DNS name.
+    A domain's first key signs at once, a further one when the DNS shows it. A selector that exists stays as it is and
+    its record is returned. AccountError if the domain is not registered or the selector cannot be a DNS name.
     """
-    name, selector = domains.normalise(domain), selector.lower()
-    if not is_domain(selector) or len(f"{selector}._domainkey.{name}") > DOMAIN_LIMIT:
-        raise AccountError(f"{selector[:64]!r} cannot be a selector of {name}")
+    existing = await require(spool, domain)
+    selector = _selector_name(selector, existing.name)
+    made = _named(existing, selector) or await _new_key(existing.name, selector, algorithm, public, now)
+
+    def with_key(domain: Domain) -> Domain:
+        if _named(domain, selector) is not None:
+            return domain
+        first = not any(each.state is State.ACTIVE for each in domain.selectors)
+        key = msgspec.structs.replace(made, state=State.ACTIVE if first else State.PENDING)
+        return msgspec.structs.replace(domain, selectors=(*domain.selectors, key))
+
+    changed = await _change(spool, existing.name, with_key)
+    return dns_record(changed.name, _named(changed, selector) or made)
+
+
+async def rotate(
+    spool: Spool, domain: str, algorithm: Algorithm, public: X25519PublicKey, now: float, selector: str = ""
+) -> DnsRecord:
+    """Make a key that is to replace those of its algorithm that sign, and return its DNS record.
+
+    It signs, and they retire, when the DNS shows it. A rotation that has not come so far is not begun again: its record
+    is returned. Without `selector` it goes by the day; one that can be had again is that of a key that `is_free`.
+    AccountError if the domain is not registered, no key of the algorithm signs, or the selector cannot be had.
+    """
+    existing = await require(spool, domain)
+    name = existing.name
+    wanted = _selector_name(selector, name) if selector else ""
+    made = await _new_key(name, wanted or _name_of_the_day(existing, algorithm, now), algorithm, public, now)
+
+    def with_key(domain: Domain) -> Domain:
+        if _under_way(domain, algorithm) is not None:
+            return domain
+        former = tuple([each.name for each in _active(domain, algorithm)])
+        if not former:
+            raise AccountError(f"{name} has no {algorithm} key that signs: create one")
+        known = _named(domain, made.name)
+        if known is not None and not is_free(known, now):
+            raise AccountError(f"{name} has a key {known.name}, which is {known.state}")
+        others = [
+            msgspec.structs.replace(each, replaces=tuple([old for old in each.replaces if old != made.name]))
+            for each in domain.selectors
+            if each is not known
+        ]
+        key = msgspec.structs.replace(made, state=State.PENDING, replaces=former)
+        return msgspec.structs.replace(domain, selectors=(*others, key))
+
+    key = _under_way(await _change(spool, name, with_key), algorithm) or made
+    if wanted and key.name != wanted:
+        raise AccountError(f"{name} is changing to {key.name} already")
+    return dns_record(name, key)
+
+
+async def require(spool: Spool, domain: str) -> Domain:
+    """Return a registered domain; AccountError if it is not registered itself."""
+    name = domains.normalise(domain)
     existing = await domains.find(spool, name)
     if existing is None:
         raise AccountError(f"domain {name} is not registered")
-    for known in existing.selectors:
-        if known.name == selector:
-            return dns_record(name, known)
-    # off the event loop, for whoever calls from one: an RSA key takes 50 ms to find
-    private, dns_value = await asyncio.to_thread(generate, algorithm)
-    made = Selector(
-        name=selector,
-        algorithm=algorithm,
-        created_at=now,
-        dns_value=dns_value,
-        sealed=seal(private, public, name, selector),
-    )
-    changed = msgspec.structs.replace(existing, selectors=(*existing.selectors, made))
-    await spool.put_record(domains.KIND, name, domains.encode(changed), replace=True)
-    return dns_record(name, made)
+    return existing
+
+
+async def watched(spool: Spool) -> list[str]:
+    """Name the domains with keys that wait for the DNS, which delivery looks at though they send nothing."""
+    return [name for name, _ in await spool.list_records(_WATCHED)]
+
+
+async def unwatch(spool: Spool, domain: str) -> None:
+    """Leave a domain's keys to its mail from now on."""
+    await spool.delete_record(_WATCHED, domain)
+
+
+def active_algorithms(domain: Domain) -> list[Algorithm]:
+    """List the algorithms of the keys that sign."""
+    return [each for each in Algorithm if _active(domain, each)]
+
+
+def is_free(key: Selector, now: float) -> bool:
+    """Tell whether a retired key's record can go from the DNS, so that its name can be another key's."""
+    return key.state is State.RETIRED and key.removable_at <= now
 
 
 def dns_record(domain: str, selector: Selector) -> DnsRecord:
     """Return the TXT record of a selector (RFC 6376 3.6.2.1)."""
-    return DnsRecord(name=f"{selector.name}._domainkey.{domain}", type="TXT", value=selector.dns_value)
+    return DnsRecord(name=name_of(domain, selector), type="TXT", value=selector.dns_value)
+
+
+def name_of(domain: str, selector: Selector) -> str:
+    """Return under which name a key is published (RFC 6376 3.6.2.1)."""
+    return f"{selector.name}._domainkey.{domain}"
+
+
+def delegated(record: DnsRecord, zone: str) -> DnsRecord:
+    """Put a record into a zone of ours, where the domain's owner points by a CNAME; AccountError if it is too long."""
+    target = f"{record.name}.{zone}"
+    if len(target) > DOMAIN_LIMIT:
+        raise AccountError(f"{target[:64]}... is too long for a name")
+    return msgspec.structs.replace(record, name=target, alias=record.name)
+
+
+async def _change(spool: Spool, name: str, how: Callable[[Domain], Domain]) -> Domain:
+    """Change a domain's keys and have delivery look at those that wait for the DNS."""
+    changed = await domains.change(spool, name, how)
+    if changed is None:
+        raise AccountError(f"domain {name} is not registered")
+    if rotation.changing(changed):
+        # behind the change, or a look at the domain as it was would end the watch; a crash between leaves it to mail
+        await spool.put_record(_WATCHED, name, b"", replace=True)
+    return changed
+
+
+def _selector_name(selector: str, domain: str) -> str:
+    name = selector.lower()
+    if not is_domain(name) or len(f"{name}._domainkey.{domain}") > DOMAIN_LIMIT:
+        raise AccountError(f"{selector[:64]!r} cannot be a selector of {domain}")
+    return name
+
+
+def _named(domain: Domain, selector: str) -> Selector | None:
+    return next((each for each in domain.selectors if each.name == selector), None)
+
+
+def _active(domain: Domain, algorithm: Algorithm) -> list[Selector]:
+    return [each for each in domain.selectors if each.state is State.ACTIVE and each.algorithm == algorithm]
+
+
+def _under_way(domain: Domain, algorithm: Algorithm) -> Selector | None:
+    """Find the key that is to replace others of its algorithm."""
+    pending = [each for each in domain.selectors if each.state is State.PENDING and each.algorithm == algorithm]
+    return next((each for each in pending if each.replaces), None)
+
+
+def _name_of_the_day(domain: Domain, algorithm: Algorithm, now: float) -> str:
+    day = dt.datetime.fromtimestamp(now, dt.UTC).strftime("%Y%m%d")
+    name = f"{_SHORT[algorithm]}{day}"
+    names = {each.name for each in domain.selectors}
+    numbered = (f"{name}-{number}" for number in count(2))
+    return name if name not in names else next(each for each in numbered if each not in names)
+
+
+async def _new_key(domain: str, selector: str, algorithm: Algorithm, public: X25519PublicKey, now: float) -> Selector:
+    # off the event loop, for whoever calls from one: an RSA key takes 50 ms to find
+    private, dns_value = await asyncio.to_thread(generate, algorithm)
+    return Selector(
+        name=selector,
+        algorithm=algorithm,
+        created_at=now,
+        dns_value=dns_value,
+        sealed=seal(private, public, domain, selector),
+    )
 
 
 def generate(algorithm: Algorithm) -> tuple[bytes, str]:

@@ -6,6 +6,8 @@ is all of `com`.
 """
 
 import re
+from collections.abc import Callable
+from enum import StrEnum
 from functools import lru_cache
 
 import msgspec
@@ -25,14 +27,33 @@ class DomainTaken(AccountError):
     """The domain, one above it or one below it belongs to another tenant."""
 
 
+class State(StrEnum):
+    """What a DKIM key is used for; mta.accounts.rotation says how it comes from one to the next."""
+
+    PENDING = "pending"  # for nothing, until the DNS shows it
+    ACTIVE = "active"  # it signs
+    RETIRED = "retired"  # it has signed: its record stays published while such mail is under way
+
+
 class Selector(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """One DKIM key of a domain: what the DNS must say, and the private key that only delivery can open."""
+    """One DKIM key of a domain: what the DNS must say, and the private key that only delivery can open.
+
+    `replaces` names the keys that retire when it becomes active. `shown_at` is since when the DNS has been seen to show
+    it, `missing_at` since when not to, and `trouble` what is wrong there; both are 0 while nobody knows.
+    New fields go to the end.
+    """
 
     name: str
     algorithm: str
     created_at: float
     dns_value: str
     sealed: bytes
+    state: State = State.ACTIVE
+    replaces: tuple[str, ...] = ()
+    shown_at: float = 0.0
+    missing_at: float = 0.0
+    trouble: str = ""
+    removable_at: float = 0.0  # of a retired one: when its record can go
 
 
 class Domain(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -74,6 +95,21 @@ async def find(spool: Spool, name: str) -> Domain | None:
     """Return the domain registered under exactly this normal name."""
     stored = await spool.get_record(KIND, name)
     return decode(stored) if stored is not None else None
+
+
+async def change(spool: Spool, name: str, how: Callable[[Domain], Domain]) -> Domain | None:
+    """Change a domain as `how` says, and return it; None if it is not registered.
+
+    Another process may change it meanwhile: `how` is asked again then, with what that one has made of it.
+    """
+    while True:
+        stored = await spool.get_record(KIND, name)
+        if stored is None:
+            return None
+        before = decode(stored)
+        after = how(before)
+        if after == before or await spool.change_record(KIND, name, stored, encode(after)):
+            return after
 
 
 async def owner_of(spool: Spool, domain: str) -> Domain | None:

@@ -236,6 +236,9 @@ class Spool(Protocol):
     async def put_record(self, kind: str, name: str, value: bytes, *, replace: bool) -> bool:
         """Store a named record; False (and no change) if it exists and `replace` is not set."""
 
+    async def change_record(self, kind: str, name: str, before: bytes, after: bytes) -> bool:
+        """Replace a named record that is still what was read; False (and no change) if it is another one or gone."""
+
     async def delete_record(self, kind: str, name: str) -> bool:
         """Remove a named record; False if there was none."""
 

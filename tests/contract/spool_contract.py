@@ -532,6 +532,26 @@ class SpoolContract:
         assert await spool.get_record("key", "a") == b"3"
         await spool.close()
 
+    async def test_a_record_is_changed_by_whoever_has_read_it_last(self, open_spool: OpenSpool) -> None:
+        spool, other = await open_spool(), await open_spool()
+        long = os.urandom(10_000)
+        assert not await spool.change_record("key", "a", b"", b"1")
+        assert await spool.get_record("key", "a") is None
+        await spool.put_record("key", "a", b"1", replace=False)
+        assert await other.change_record("key", "a", b"1", long)
+        assert not await spool.change_record("key", "a", b"1", b"2")
+        assert await spool.get_record("key", "a") == long
+        assert await spool.change_record("key", "a", long, b"short")
+        assert await other.get_record("key", "a") == b"short"
+        # two who have read the same at the same time: one has to read again
+        both = await asyncio.gather(*(each.change_record("key", "a", b"short", b"3") for each in (spool, other)))
+        assert sorted(both) == [False, True]
+        await spool.delete_record("key", "a")
+        assert not await spool.change_record("key", "a", b"3", b"4")
+        assert await spool.get_record("key", "a") is None
+        await spool.close()
+        await other.close()
+
     async def test_what_another_process_changes_in_a_record_counts_at_once(self, open_spool: OpenSpool) -> None:
         spool, other = await open_spool(), await open_spool()
         long = os.urandom(10_000)

@@ -349,6 +349,12 @@ class MemorySpool:
         self._stored.records[kind, name] = value
         return True
 
+    async def change_record(self, kind: str, name: str, before: bytes, after: bytes) -> bool:
+        if self._stored.records.get((kind, name)) != before:
+            return False
+        self._stored.records[kind, name] = after
+        return True
+
     async def delete_record(self, kind: str, name: str) -> bool:
         return self._stored.records.pop((kind, name), None) is not None
 

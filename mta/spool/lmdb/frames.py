@@ -10,6 +10,7 @@ from mta.spool.lmdb.counting import CountBacklog
 from mta.spool.lmdb.environment import Place
 from mta.spool.lmdb.operations import Accepting, Changing, Claiming, Settling, Wishing
 from mta.spool.lmdb.upkeep import (
+    ChangeRecord,
     Collect,
     DeleteRecord,
     DiscardEvents,
@@ -23,8 +24,8 @@ from mta.spool.lmdb.upkeep import (
 )
 
 _AnyOperation = (
-    Accepting | Claiming | Wishing | Settling | Changing | StorePages | GiveUp | Collect | PutRecord | DeleteRecord
-    | NextEpoch | Quarantine | MendHints | MendTimers | DiscardEvents | CountBacklog
+    Accepting | Claiming | Wishing | Settling | Changing | StorePages | GiveUp | Collect | PutRecord | ChangeRecord
+    | DeleteRecord | NextEpoch | Quarantine | MendHints | MendTimers | DiscardEvents | CountBacklog
 )  # fmt: skip
 _ERRORS: tuple[type[SpoolError], ...] = (Refused, Uncertain, Full, Unavailable)  # the first that fits
 encode = msgspec.msgpack.Encoder().encode

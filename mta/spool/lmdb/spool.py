@@ -52,6 +52,7 @@ from mta.spool.lmdb.log import log_key
 from mta.spool.lmdb.operations import Accepting, Changing, Claiming, Settling, Wishing
 from mta.spool.lmdb.tally import backlog_of, tenant_of
 from mta.spool.lmdb.upkeep import (
+    ChangeRecord,
     Collect,
     DeleteRecord,
     DiscardEvents,
@@ -369,6 +370,11 @@ class LmdbSpool:
     async def put_record(self, kind: str, name: str, value: bytes, *, replace: bool) -> bool:
         """Store a named record; False if it exists and `replace` is not set."""
         return cast("bool", await self._writer.perform(PutRecord(kind, name, value, self._clock.now(), replace)))
+
+    async def change_record(self, kind: str, name: str, before: bytes, after: bytes) -> bool:
+        """Replace a named record that is still what was read; False if it is another one or gone."""
+        changing = ChangeRecord(kind, name, before, after, self._clock.now())
+        return cast("bool", await self._writer.perform(changing))
 
     async def delete_record(self, kind: str, name: str) -> bool:
         """Remove a named record; False if there was none."""

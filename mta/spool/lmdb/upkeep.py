@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import ClassVar
 
+from mta.spool.interface import Refused
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.content import GRACE, check_whole, loose_value, read_loose, sealed_pages
 from mta.spool.lmdb.environment import Table
@@ -12,7 +13,7 @@ from mta.spool.lmdb.operations import Operation
 from mta.spool.lmdb.steps import delete_record, encode, replace_record
 from mta.spool.lmdb.tally import COUNTED, COUNTING
 from mta.spool.records import Segment
-from mta.spool.sealing import Keyring
+from mta.spool.sealing import Keyring, SealBroken
 
 _COLLECTED = 500  # pages in one transaction
 _DISCARDED = 1000  # records of the log in one transaction
@@ -98,7 +99,7 @@ class PutRecord(Operation, frozen=True, array_like=True, tag=True):
     def prepare(self, keyring: Keyring) -> Callable[[Group], bool]:
         """Seal it."""
         key = record_key(self.kind, self.name)
-        pairs = pieces(key, keyring.seal("records", self.at, encode((self.name, self.value)), key))
+        pairs = _record_pairs(keyring, key, self.at, encode((self.name, self.value)))
 
         def change(group: Group) -> bool:
             if not self.replace and group.get(Table.RECORDS, key + b"\x00") is not None:
@@ -107,6 +108,47 @@ class PutRecord(Operation, frozen=True, array_like=True, tag=True):
             return True
 
         return change
+
+
+class ChangeRecord(Operation, frozen=True, array_like=True, tag=True):
+    """Replace a named record that is `before`, sealed under the day of `at`; the result is False if it is another."""
+
+    kind: str
+    name: str
+    before: bytes
+    after: bytes
+    at: float
+
+    def prepare(self, keyring: Keyring) -> Callable[[Group], bool]:
+        """Seal what it becomes."""
+        key = record_key(self.kind, self.name)
+        before = encode((self.name, self.before))
+        pairs = _record_pairs(keyring, key, self.at, encode((self.name, self.after)))
+
+        def change(group: Group) -> bool:
+            # what is stored was sealed under a nonce of its own: it has to be opened to be compared
+            if _record(group, keyring, key) != before:
+                return False
+            replace_record(group, Table.RECORDS, key, pairs)
+            return True
+
+        return change
+
+
+def _record_pairs(keyring: Keyring, key: bytes, at: float, plain: bytes) -> list[tuple[bytes, bytes]]:
+    return pieces(key, keyring.seal(Table.RECORDS.value, at, plain, key))
+
+
+def _record(group: Group, keyring: Keyring, key: bytes) -> bytes | None:
+    """Open a named record as the transaction stands; None if there is none, Refused if it cannot be opened."""
+    first = group.get(Table.RECORDS, key + b"\x00")
+    if first is None:
+        return None
+    found = [first, *(group.get(Table.RECORDS, key + bytes([number])) or b"" for number in range(1, first[0]))]
+    try:
+        return keyring.open(Table.RECORDS.value, b"".join([each[1:] for each in found]), key)
+    except SealBroken as error:
+        raise Refused(str(error)) from None
 
 
 class DeleteRecord(Operation, frozen=True, array_like=True, tag=True):

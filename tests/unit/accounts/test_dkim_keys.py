@@ -1,3 +1,4 @@
+import asyncio
 import os
 import stat
 from base64 import b64decode
@@ -7,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
-from mta.accounts import dkim_keys, domains, tenants
+from mta.accounts import dkim_keys, domains, rotation, tenants
 from mta.accounts.dkim_keys import Algorithm
 from mta.accounts.tenants import AccountError
 from mta.spool.sealing import KeyFileError, SealBroken
@@ -50,6 +51,109 @@ async def test_existing_selector_stays(spool):
     assert await dkim_keys.create(spool, "example.com", "S1", Algorithm.RSA2048, PUBLIC, 200.0) == first
     assert await domains.find(spool, "example.com") == before
     assert [each.name for each in before.selectors] == ["s1", "s2"]
+
+
+async def states(spool):
+    found = await domains.find(spool, "example.com")
+    return {each.name: (each.state.value, each.replaces) for each in found.selectors}
+
+
+async def test_the_first_key_signs_and_a_further_one_waits_for_the_dns(spool):
+    assert await dkim_keys.watched(spool) == []
+    await dkim_keys.create(spool, "example.com", "s1", Algorithm.ED25519, PUBLIC, 100.0)
+    assert await dkim_keys.watched(spool) == []
+    await dkim_keys.create(spool, "example.com", "s2", Algorithm.RSA2048, PUBLIC, 100.0)
+    assert await states(spool) == {"s1": ("active", ()), "s2": ("pending", ())}
+    assert await dkim_keys.watched(spool) == ["example.com"]
+    await dkim_keys.unwatch(spool, "example.com")
+    assert await dkim_keys.watched(spool) == []
+
+
+async def test_keys_created_at_the_same_time_are_all_kept(spool):
+    names = [f"s{number}" for number in range(10)]
+    await asyncio.gather(
+        *(dkim_keys.create(spool, "example.com", each, Algorithm.ED25519, PUBLIC, 1.0) for each in names)
+    )
+    found = await states(spool)
+    assert sorted(found) == names
+    assert sorted(state for state, _ in found.values()) == ["active"] + ["pending"] * 9
+
+
+DAY = 1_800_000_000.0  # 2027-01-15
+
+
+async def test_a_rotation_makes_one_key_for_those_of_its_algorithm(spool):
+    for selector, algorithm in (("s1", Algorithm.ED25519), ("r1", Algorithm.RSA2048)):
+        await dkim_keys.create(spool, "example.com", selector, algorithm, PUBLIC, 100.0)
+    record = await dkim_keys.rotate(spool, "Example.com", Algorithm.ED25519, PUBLIC, DAY)
+    assert record.name == "ed20270115._domainkey.example.com"
+    assert record.value.startswith("v=DKIM1; k=ed25519; p=")
+    assert await states(spool) == {"s1": ("active", ()), "r1": ("pending", ()), "ed20270115": ("pending", ("s1",))}
+    assert await dkim_keys.watched(spool) == ["example.com"]
+    (*_, selector) = (await domains.find(spool, "example.com")).selectors
+    key = dkim_keys.unseal(selector.sealed, PRIVATE, "example.com", "ed20270115")
+    assert b64decode(record.value.partition("p=")[2]) == key.public_key().public_bytes_raw()
+
+
+async def test_a_rotation_under_way_is_not_begun_again(spool):
+    await dkim_keys.create(spool, "example.com", "s1", Algorithm.ED25519, PUBLIC, 100.0)
+    first = await dkim_keys.rotate(spool, "example.com", Algorithm.ED25519, PUBLIC, DAY, "s2")
+    for selector in ("", "S2"):
+        assert await dkim_keys.rotate(spool, "example.com", Algorithm.ED25519, PUBLIC, DAY + 1, selector) == first
+    with pytest.raises(AccountError, match="is changing to s2 already"):
+        await dkim_keys.rotate(spool, "example.com", Algorithm.ED25519, PUBLIC, DAY, "s3")
+    both = [dkim_keys.rotate(spool, "example.com", Algorithm.ED25519, PUBLIC, DAY) for _ in range(2)]
+    assert await asyncio.gather(*both) == [first, first]
+    assert len(await states(spool)) == 2
+
+
+async def test_what_cannot_be_rotated(spool):
+    with pytest.raises(AccountError, match="no ed25519 key that signs"):
+        await dkim_keys.rotate(spool, "example.com", Algorithm.ED25519, PUBLIC, DAY)
+    await dkim_keys.create(spool, "example.com", "s1", Algorithm.ED25519, PUBLIC, 100.0)
+    before = await domains.find(spool, "example.com")
+    for domain, algorithm, selector, why in (
+        ("other.test", Algorithm.ED25519, "", "other.test is not registered"),
+        ("example.com", Algorithm.RSA2048, "", "no rsa2048 key that signs"),
+        ("example.com", Algorithm.ED25519, "s1", "has a key s1, which is active"),
+        ("example.com", Algorithm.ED25519, "a b", "cannot be a selector"),
+    ):
+        with pytest.raises(AccountError, match=why):
+            await dkim_keys.rotate(spool, domain, algorithm, PUBLIC, DAY, selector)
+    assert await domains.find(spool, "example.com") == before
+
+
+async def seen(spool, now, **troubles):
+    def looked(domain):
+        return rotation.looked(domain, {each.dns_value: troubles.get(each.name, "") for each in domain.selectors}, now)
+
+    return await domains.change(spool, "example.com", looked)
+
+
+async def test_two_selectors_serve_in_turn(spool):
+    """As where two CNAMEs are all that a domain's owner ever publishes."""
+    await dkim_keys.create(spool, "example.com", "s1", Algorithm.ED25519, PUBLIC, DAY)
+    now, values = DAY, set()
+    for fresh, former in (("s2", "s1"), ("s1", "s2"), ("s2", "s1")):
+        record = await dkim_keys.rotate(spool, "example.com", Algorithm.ED25519, PUBLIC, now, fresh)
+        values.add(record.value)
+        assert (await states(spool))[fresh] == ("pending", (former,))
+        await seen(spool, now)
+        await seen(spool, now + rotation.SETTLING)
+        assert await states(spool) == {fresh: ("active", (former,)), former: ("retired", ())}
+        with pytest.raises(AccountError, match=f"has a key {former}, which is retired"):
+            await dkim_keys.rotate(spool, "example.com", Algorithm.ED25519, PUBLIC, now, former)
+        now += rotation.SETTLING + rotation.KEPT
+    assert len(values) == 3
+
+
+async def test_a_record_in_a_zone_of_ours(spool):
+    record = await dkim_keys.create(spool, "example.com", "s1", Algorithm.ED25519, PUBLIC, 100.0)
+    ours = dkim_keys.delegated(record, "dkim.relay.test")
+    assert (ours.name, ours.alias) == ("s1._domainkey.example.com.dkim.relay.test", "s1._domainkey.example.com")
+    assert (ours.type, ours.value) == (record.type, record.value)
+    with pytest.raises(AccountError, match="too long"):
+        dkim_keys.delegated(record, ".".join(["x" * 60] * 4))
 
 
 @pytest.mark.parametrize("selector", ["", "a b", "a_b", "x" * 64, "a;b", "é", "-", ".".join(["x" * 60] * 4)])

@@ -10,12 +10,13 @@ from dkim.canonicalization import Relaxed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.accounts import dkim_keys, domains, tenants
+from mta.accounts import dkim_keys, domains, rotation, tenants
 from mta.accounts.dkim_keys import Algorithm
 from mta.clock import SystemClock
-from mta.delivery import signing
+from mta.delivery import canonical, signing
+from mta.delivery.canonical import body_hash
 from mta.delivery.signatory import Keys, SigningError
-from mta.delivery.signing import Signed, Signer, body_hash
+from mta.delivery.signing import Signed, Signer
 from mta.spool.interface import Unavailable
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Message, Origin
@@ -91,9 +92,26 @@ class InProcess:
         return [self.keys.sign(each) for each in wanted]
 
 
+class NobodyLooks:
+    """Nothing new is seen in the DNS."""
+
+    async def look(self, domain):
+        return False
+
+
 @pytest.fixture
 def signer(watched, clock):
-    return Signer(watched, InProcess(Keys(PRIVATE)), clock)
+    return Signer(watched, InProcess(Keys(PRIVATE)), clock, NobodyLooks())
+
+
+async def seen(spool, troubles):
+    """Have the DNS looked at: what is wrong with a selector's record, by its name."""
+
+    def looked(domain):
+        found = {each.dns_value: troubles[each.name] for each in domain.selectors if each.name in troubles}
+        return rotation.looked(domain, found, 2.0)
+
+    await domains.change(spool, "example.com", looked)
 
 
 @pytest.fixture
@@ -103,6 +121,7 @@ async def published(spool):
         await dkim_keys.create(spool, "example.com", "s1", Algorithm.RSA2048, PUBLIC, 1.0),
         await dkim_keys.create(spool, "example.com", "s2", Algorithm.ED25519, PUBLIC, 1.0),
     ]
+    await seen(spool, {"s1": "", "s2": ""})
     return {each.name: each.value for each in made}
 
 
@@ -245,7 +264,7 @@ async def test_a_domain_signs_for_its_tenant_alone(signer, published):
 
 
 async def test_keys_that_cannot_be_opened_defer(spool, published, clock, caplog):
-    signer = Signer(spool, InProcess(Keys(X25519PrivateKey.generate())), clock)
+    signer = Signer(spool, InProcess(Keys(X25519PrivateKey.generate())), clock, NobodyLooks())
     for _ in range(2):
         with pytest.raises(SigningError, match="cannot be opened with this key file"):
             await signer.sign(message(), CONTENT)
@@ -272,6 +291,34 @@ async def test_new_keys_are_taken_up_within_a_second(signer, spool, watched, clo
     assert signed.note == "example.com:ed"
     assert verifies(signed.header + CONTENT, 0, {record.name: record.value})
     assert watched.reads == 2
+
+
+async def test_keys_that_the_dns_does_not_show_do_not_sign(signer, spool, clock):
+    for selector in ("s1", "s2"):
+        await dkim_keys.create(spool, "example.com", selector, Algorithm.ED25519, PUBLIC, 1.0)
+    assert (await signer.sign(message(), CONTENT)).note == "example.com:s1"  # the first, which nobody has looked for
+    for troubles, note in (
+        ({"s1": "no TXT record", "s2": ""}, "example.com:s2"),
+        ({"s1": "", "s2": ""}, "example.com:s1,s2"),
+        ({"s2": "another key (p=)"}, "example.com:s1"),
+        ({"s1": "no TXT record"}, "example.com:s1,s2 (not in DNS)"),
+    ):
+        await seen(spool, troubles)
+        clock.seconds += 1.0
+        signed = await signer.sign(message(), CONTENT)
+        assert (signed.note, len(fields_of(signed.header))) == (note, note.count("s1") + note.count("s2"))
+
+
+async def test_what_was_waited_for_counts_at_once(watched, spool, clock):
+    class Looks:
+        async def look(self, domain):
+            await seen(spool, {"s1": "no TXT record", "s2": ""})
+            return True
+
+    for selector in ("s1", "s2"):
+        await dkim_keys.create(spool, "example.com", selector, Algorithm.ED25519, PUBLIC, 1.0)
+    signer = Signer(watched, InProcess(Keys(PRIVATE)), clock, Looks())
+    assert (await signer.sign(message(), CONTENT)).note == "example.com:s2"
 
 
 async def test_keys_are_opened_once(signer, published, clock, monkeypatch):
@@ -311,7 +358,7 @@ def test_body_is_hashed_as_dkimpy_does(body):
 @given(BODIES, st.integers(2, 8))
 def test_body_is_hashed_the_same_in_pieces(body, size):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signing, "_PIECE", size)
+        patch.setattr(canonical, "PIECE", size)
         assert body_hash(body, 0) == reference(body)
 
 
@@ -319,8 +366,8 @@ def test_body_is_hashed_the_same_in_pieces(body, size):
 def test_pieces_are_small_and_complete(body):
     body = body.replace(b"a", b"\r\n").replace(b"b", b"\r\n")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signing, "_PIECE", 16)
-        pieces = list(signing._pieces(body, 0))
+        patch.setattr(canonical, "PIECE", 16)
+        pieces = list(canonical._pieces(body, 0))
     assert b"".join(pieces) == body
     for piece in pieces:
         assert len(piece) <= 16 or b"\r\n" not in piece[:-2]
