@@ -11,15 +11,16 @@ from collections.abc import Sequence
 import msgspec
 
 from mta.accounts import dkim_keys
-from mta.accounts.domains import Domain, Selector
+from mta.accounts.domains import Domain, Selector, State
 from mta.delivery.mx import site_of
 from mta.delivery.resolver import NoAnswer, Resolver
 from mta.delivery.trouble import NoWay
-from mta.doctor import dkim_record, dmarc, spf_record
+from mta.doctor import dmarc, spf_record
 from mta.doctor.dmarc import Dmarc, DmarcError
 from mta.doctor.findings import Finding, Grade, ok, problem, shown, warning
 from mta.doctor.ourselves import Leaving
 from mta.doctor.spf import LOOKUPS, Checked, Spf, check_host
+from mta.mail.key_record import differs, tags_of
 
 _SMTP = 25
 _LATER = "try again later"
@@ -117,15 +118,31 @@ async def of_dkim(sender: Sender, resolver: Resolver) -> list[Finding]:
     return list(await asyncio.gather(*(_selector(registered, each, resolver) for each in registered.selectors)))
 
 
-async def _selector(registered: Domain, selector: Selector, resolver: Resolver) -> Finding:
-    about = f"dkim {selector.name}"
-    record = dkim_keys.dns_record(registered.name, selector)
-    publish = f"what fairlead dkim create {registered.name} --selector {selector.name} prints"
+async def _selector(registered: Domain, key: Selector, resolver: Resolver) -> Finding:
     try:
-        texts = (await resolver.texts(record.name)).texts
+        texts = (await resolver.texts(dkim_keys.name_of(registered.name, key))).texts
     except NoAnswer as error:
-        return warning(about, f"no answer from the DNS ({shown(str(error))})", _LATER)
-    return dkim_record.compare(about, texts, record.value, publish)
+        return warning(f"dkim {key.name}", f"no answer from the DNS ({shown(str(error))})", _LATER)
+    return of_key(registered.name, key, texts)
+
+
+def of_key(domain: str, key: Selector, texts: Sequence[bytes]) -> Finding:
+    """Judge what the DNS has for a key: the words for a difference are those of `fairlead dkim check`."""
+    about = f"dkim {key.name}"
+    difference = differs(texts, key.dns_value)
+    if key.state is State.RETIRED:
+        return ok(about, f"retired; what the DNS has for it: {difference or 'its key'} (fairlead dkim list {domain})")
+    if not difference:
+        if "y" in tags_of(texts[0]).get("t", "").replace(" ", "").split(":"):  # RFC 6376 3.6.1
+            return warning(about, "in test mode (t=y): receivers may ignore it", "remove t=y from the record")
+        return ok(about, f"published, and {_STATES[key.state]}")
+    advice = f"publish what fairlead dkim create {domain} --selector {key.name} prints"
+    if key.state is State.PENDING:
+        return warning(about, f"does not sign, because the DNS does not show it: {difference}", advice)
+    return problem(about, f"signs, and receivers cannot verify it: {difference}", advice)
+
+
+_STATES = {State.ACTIVE: "it signs", State.PENDING: "it will sign when that has been seen for a while"}
 
 
 async def of_dmarc(sender: Sender, resolver: Resolver) -> list[Finding]:
