@@ -13,8 +13,9 @@ from mta.accounts.domains import Domain
 from mta.accounts.tenants import pool_of
 from mta.clock import Clock
 from mta.config import DEFAULT_POOL, Config
+from mta.delivery.https import Https
 from mta.delivery.resolver import Resolver
-from mta.doctor import ourselves, receiver, sender
+from mta.doctor import ourselves, policies, receiver, sender
 from mta.doctor.findings import Finding, Section, ok
 from mta.doctor.ourselves import Leaving
 from mta.doctor.sender import Sender
@@ -44,7 +45,7 @@ async def examine(patient: Patient, config: Config, resolver: Resolver, clock: C
     host, as_sender, as_receiver = await asyncio.gather(
         _this_host(patient, config, resolver, clock),
         _as_sender(patient, resolver),
-        _as_receiver(patient, config, resolver),
+        _as_receiver(patient, config, resolver, clock),
     )
     return [
         Section("this relay, as receivers see it", tuple(host)),
@@ -65,6 +66,14 @@ async def _as_sender(patient: Patient, resolver: Resolver) -> list[Finding]:
     return await sender.findings(Sender(patient.domain, patient.registered, patient.leavings), resolver)
 
 
-async def _as_receiver(patient: Patient, config: Config, resolver: Resolver) -> list[Finding]:
-    way = await receiver.way_of(patient.domain, resolver, config)
-    return list(way.findings)
+async def _as_receiver(patient: Patient, config: Config, resolver: Resolver, clock: Clock) -> list[Finding]:
+    domain = patient.domain
+    https = Https(resolver, config.delivery.ca_file, private=config.delivery.allow_private_targets)
+    way, (sts, policy), tlsrpt = await asyncio.gather(
+        receiver.way_of(domain, resolver, config),
+        policies.of_sts(domain, resolver, https, config.sts, clock.now()),
+        policies.of_tlsrpt(domain, resolver),
+    )
+    if not way.hosts:
+        return list(way.findings)
+    return [*way.findings, sts, *policies.of_hosts(policy, way), tlsrpt]
