@@ -47,7 +47,7 @@ async def way_of(domain: str, resolver: Resolver, config: Config) -> Way:
     if isinstance(site, NoWay):
         said, advice = _NO_WAY[site]
         return Way((problem("mx", said, advice),))
-    first, secure = (ok("route", f"the configuration names its next hop: {site.name}"), False)
+    first, secure = (ok("route", f"the configuration names its next hop: {hosts_of(site)}"), False)
     if routed is None:
         first, secure = await _records(domain, site, resolver)
     private = config.delivery.allow_private_targets or site.routed
@@ -64,11 +64,16 @@ async def _records(domain: str, site: Site, resolver: Resolver) -> tuple[Finding
     try:
         found = await resolver.exchangers(domain)
     except NoAnswer:  # it had answered a moment before
-        return ok("mx", shown(site.name)), False
+        return ok("mx", hosts_of(site)), False
     validated = "validated (DNSSEC)" if found.secure else "not validated by DNSSEC"
     if not found.exchangers:
         return ok("mx", f"none: its own address has its mail, {validated}"), found.secure
-    return ok("mx", f"{shown(site.name)}, {validated}"), found.secure
+    return ok("mx", f"{hosts_of(site)}, {validated}"), found.secure
+
+
+def hosts_of(site: Site) -> str:
+    """Name the hosts of a site in the order that they are asked in."""
+    return listed(each.host for each in site.hops)
 
 
 _TELL = "tell whoever runs the domain"

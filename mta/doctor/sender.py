@@ -19,6 +19,7 @@ from mta.doctor import dmarc, spf_record
 from mta.doctor.dmarc import Dmarc, DmarcError
 from mta.doctor.findings import Finding, Grade, ok, problem, shown, warning
 from mta.doctor.ourselves import Leaving
+from mta.doctor.receiver import hosts_of
 from mta.doctor.spf import LOOKUPS, Checked, Spf, check_host
 from mta.mail.key_record import differs, tags_of
 
@@ -189,4 +190,4 @@ async def return_path(sender: Sender, resolver: Resolver) -> list[Finding]:
     if isinstance(found, NoWay):
         said = f"the domain takes no mail ({found}): bounces are lost, and receivers may refuse what it sends"
         return [problem("return path", said, f"give {sender.domain} an MX record")]
-    return [ok("return path", shown(found.name))]
+    return [ok("return path", hosts_of(found))]

@@ -23,7 +23,7 @@ MX = {("rcpt.test", "MX"): ["20 b.test.", "10 a.test."], ("a.test", "A"): ["8.8.
 async def test_hosts_come_in_order_with_their_addresses():
     way = await look(MX)
     assert graded(way.findings) == {"mx": "ok", "a.test": "ok", "b.test": "ok"}
-    assert about(way.findings, "mx").said == "a.test:25 > b.test:25, not validated by DNSSEC"
+    assert about(way.findings, "mx").said == "a.test, b.test, not validated by DNSSEC"
     assert [(each.hop.host, each.addresses) for each in way.hosts] == [
         ("a.test", ("8.8.8.8",)),
         ("b.test", ("8.8.4.4",)),

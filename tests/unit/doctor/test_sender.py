@@ -170,7 +170,7 @@ async def test_a_signature_of_the_parent_stands_for_a_subdomain_unless_it_has_to
     [
         (["0 ."], "problem", "null MX"),
         ([], "problem", "neither MX nor address"),
-        (["10 mx.acme.test."], "ok", "mx.acme.test:25"),
+        (["10 mx.acme.test."], "ok", "mx.acme.test"),
     ],
 )
 async def test_bounces_have_somewhere_to_go(records: list[str], grade: str, said: str):
