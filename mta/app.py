@@ -178,11 +178,15 @@ class DeliveryRole:
         from mta.delivery.attempt import Attempter  # noqa: PLC0415
         from mta.delivery.dispatcher import Dispatcher  # noqa: PLC0415
         from mta.delivery.knowledge import explaining  # noqa: PLC0415
+        from mta.delivery.plans import Plans  # noqa: PLC0415
+        from mta.delivery.protection import Protection  # noqa: PLC0415
         from mta.delivery.published import Published  # noqa: PLC0415
+        from mta.delivery.remembered import Hosts  # noqa: PLC0415
         from mta.delivery.resolver import Resolver  # noqa: PLC0415
         from mta.delivery.signatory import Signatory  # noqa: PLC0415
         from mta.delivery.signing import Signer  # noqa: PLC0415
         from mta.delivery.sources import Sources  # noqa: PLC0415
+        from mta.delivery.sts_policies import StsPolicies  # noqa: PLC0415
         from mta.delivery.tlsrpt import TlsResults  # noqa: PLC0415
         from mta.queue import shaping  # noqa: PLC0415
         from mta.queue.deadlines import Deadlines  # noqa: PLC0415
@@ -199,7 +203,13 @@ class DeliveryRole:
         signer = Signer(parts.spool, self._signatory, parts.clock, self._published)
         limits = Limits(shaping.load(config.delivery.shaping or shaping.OURS), config.delivery.connections_per_site)
         self._sources = Sources(config, parts.spool, parts.clock)
-        self._attempts = Attempter(config, self._resolver, signer, parts.spool, self._sources, parts.clock, limits)
+        self.tls_results = TlsResults(parts.spool, parts.clock)
+        self._policies = StsPolicies(config, self._resolver, parts.spool, parts.clock)
+        self._protection = Protection(config, self._resolver, parts.spool, parts.clock, self.tls_results)
+        self._attempts = Attempter(
+            config, Plans(config, self._resolver, self._policies, parts.clock), self._protection, signer, parts.spool,
+            self._sources, parts.clock, limits,
+        )  # fmt: skip
         self._dispatcher = Dispatcher(
             parts.spool,
             parts.queue,
@@ -210,10 +220,10 @@ class DeliveryRole:
             sources=self._sources if config.sources else None,
             poll=poll,
         )
-        self.tls_results = TlsResults(parts.spool, parts.clock)
         self._deadlines = Deadlines(parts.spool, parts.queue, self._attempts.break_off, parts.clock, poll=poll)
         self._explain = explaining(self._dispatcher, self._attempts, parts.spool)
         self._forget = Question(AboutSite, lambda asked: self._dispatcher.forget(asked.site))
+        self._forget_tls = Question(Hosts, lambda asked: self._forget_levels(asked.names))
         self._bell: DoorbellSocket | None = None
         self._running: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
@@ -222,12 +232,14 @@ class DeliveryRole:
         """Begin to deliver."""
         del sockets
         await self._sources.start()
+        await self._protection.memory.recall()
         self._bell = DoorbellSocket(self._parts.config.doorbell, self._ring)
         counting = keep_counted(self._parts.spool, self._parts.clock, self._stop)
         loops = (
             ("dispatcher", self._dispatcher.run()),
             ("deadlines", self._deadlines.run()),
             ("counting", counting),
+            ("sts policies", self._policies.run(self._stop)),
             ("tls results", self.tls_results.run()),
             ("dkim", self._published.run()),
         )
@@ -255,6 +267,8 @@ class DeliveryRole:
             each.cancel()
             await asyncio.wait((each,))
         await self._attempts.close()
+        await self._protection.memory.close()
+        await self._policies.close()
         await self._sources.close()
         await self._published.close()
         await self._resolver.close()
@@ -277,6 +291,8 @@ class DeliveryRole:
             "sites": self._dispatcher.sites,
             "forget": self._forget,
             "tls_counted": self.tls_results.keep,
+            "tls_forget": self._forget_tls,
+            "tls_sessions": self.tls_sessions,
         }
 
     async def recall(self) -> int:
@@ -287,6 +303,13 @@ class DeliveryRole:
         claims = await self._parts.spool.claims()
         unwanted = {due.entry.id for due, claim in claims if claim.wish is not None and claim.wish.stops(due.entry)}
         return self._attempts.recall(unwanted)
+
+    async def tls_sessions(self) -> object:
+        """Count how sessions with next hops went."""
+        return self._protection.counts()
+
+    async def _forget_levels(self, names: tuple[str, ...]) -> list[str]:
+        return self._protection.memory.forget(names)
 
     async def sources(self) -> object:
         """Show all sources."""

@@ -309,10 +309,13 @@ class Route(Section):
     tls: Literal["none", "opportunistic", "require", "verify", "implicit"] = "opportunistic"
     username: Annotated[str, Field(min_length=1)] | None = None
     password_file: Place | None = None
+    ca_file: Place | None = None
 
     @classmethod
     def _between(cls, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _together(given, "username", "password_file")
+        if given.get("ca_file") is not None and given.get("tls") not in ("verify", "implicit"):
+            yield "ca_file", "needs tls: verify or implicit, which look at certificates"
         hops = _one_or_more(given.get("relay"))
         clear = given.get("tls", "opportunistic") in ("none", "opportunistic")
         away = isinstance(hops, list | tuple) and not all(_is_loopback(str(each)) for each in hops)
@@ -367,6 +370,7 @@ class Delivery(Section):
     idle: Seconds = 10.0
     shaping: Place | None = None
     ca_file: Place | None = None
+    tls_memory: Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)] = 30 * 86400.0
     allow_private_targets: StrictBool = False
     connect_timeout: Seconds = 30.0
     greeting_timeout: Seconds = 300.0

@@ -42,11 +42,7 @@ def file_problems(settings: Config) -> Iterator[str]:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls.certificate, settings.tls.key)
         except (OSError, ssl.SSLError) as error:
             yield f"tls: {settings.tls.certificate} with {settings.tls.key}: {_reason(error)}"
-    if settings.delivery.ca_file is not None:
-        try:
-            ssl.create_default_context(cafile=str(settings.delivery.ca_file))
-        except (OSError, ssl.SSLError) as error:
-            yield f"delivery.ca_file: {settings.delivery.ca_file}: {_reason(error)}"
+    yield from _no_authorities("delivery.ca_file", settings.delivery.ca_file)
     yield from _unusable_addresses(settings)
     if settings.delivery.shaping is not None:
         try:
@@ -54,11 +50,20 @@ def file_problems(settings: Config) -> Iterator[str]:
         except ConfigError as error:
             yield from error.problems
     for number, route in enumerate(settings.routes):
+        yield from _no_authorities(f"routes.{number}.ca_file", route.ca_file)
         if route.password_file is not None:
             yield from _unreadable(f"routes.{number}.password_file", route.password_file)
     for key, path in (("spool.key_file", settings.spool.key_file), ("dkim.key_file", settings.dkim.key_file)):
         if path is not None and path.exists():  # it is made on first use
             yield from _unreadable(key, path)
+
+
+def _no_authorities(key: str, path: Path | None) -> Iterator[str]:
+    if path is not None:
+        try:
+            ssl.create_default_context(cafile=str(path))
+        except (OSError, ssl.SSLError) as error:
+            yield f"{key}: {path}: {_reason(error)}"
 
 
 def _unusable_addresses(settings: Config) -> Iterator[str]:

@@ -77,15 +77,21 @@ async def create(session: Session, tenant: str, weight: int, pool: str) -> None:
     type=_Octets(),
     help="The same for the octets of what waits, such as 2GiB.",
 )
+@click.option(
+    "--tls",
+    type=click.Choice(["none", "encrypted", "verified"]),
+    help="The least that its mail goes over; the default is none.",
+)
 @with_spool
 async def set_(session: Session, /, tenant: str, **given: int | str | None) -> None:
     """Change TENANT; all roles know it within ten seconds."""
     fields = {name: value for name, value in given.items() if value is not None}
     if not fields:
-        raise Stop("say what to change: --weight, --pool, --backlog-messages or --backlog-octets", Exit.USAGE)
+        raise Stop("say what to change: --weight, --pool, --tls, --backlog-messages or --backlog-octets", Exit.USAGE)
     if "pool" in fields:
         _configured(session, str(fields["pool"]))
-    await accounts.change(session.spool, tenant, **fields)
+    stored = fields | ({"tls": ""} if fields.get("tls") == "none" else {})
+    await accounts.change(session.spool, tenant, **stored)
     said = {"most_messages": "backlog-messages", "most_octets": "backlog-octets"}
     text = " and ".join(f"{said.get(name, name)} {value}" for name, value in fields.items())
     session.out.record({"tenant": tenant, **fields}, f"tenant {tenant} has {text}")
@@ -126,6 +132,7 @@ async def show(session: Session, tenant: str) -> None:
         "weight": settings.weight,
         "pool": settings.pool or DEFAULT_POOL,
         "reserved_share": share or None,
+        "tls": settings.tls or None,
         "most_messages": settings.most_messages or None,
         "most_octets": settings.most_octets or None,
         "waiting": backlog.messages,
@@ -144,7 +151,8 @@ async def show(session: Session, tenant: str) -> None:
     }
     lines = [
         f"tenant    {tenant}, weight {settings.weight}, pool {settings.pool or DEFAULT_POOL}"
-        + (f", {share:.0%} reserved now" if share else ""),
+        + (f", {share:.0%} reserved now" if share else "")
+        + (f", its mail goes {settings.tls} or not at all" if settings.tls else ""),
         f"waiting   {backlog.messages} messages, {backlog.octets} octets; {backlog.untried} entries not tried yet",
         f"limits    {settings.most_messages or 'no'} messages, {settings.most_octets or 'no'} octets",
         *(_door_text(door, status) for door, status in doors.items()),

@@ -2,6 +2,7 @@
 
 import click
 
+from mta.cli.tls_memory import forget, list_, status
 from mta.cli.tls_report import report
 
 
@@ -10,5 +11,5 @@ def tls() -> None:
     """Show how TLS sessions with other hosts go."""
 
 
-for each in (report,):
+for each in (report, list_, forget, status):
     tls.add_command(each)

@@ -1,4 +1,4 @@
-"""One attempt: route, MX, TLS policy, connection, signature, one transaction, a verdict for each recipient.
+"""One attempt: plan (route, MX, policy), connection, signature, one transaction, a verdict for each recipient.
 
 Never raises: what happens to a message is an `Outcome`. Until the final dot an attempt can be broken off
 without a trace; after it the reply decides, and only its absence makes a duplicate possible (promise 2).
@@ -15,15 +15,15 @@ from mta.clock import Clock
 from mta.config import Config
 from mta.delivery import letter, mx, trouble
 from mta.delivery.letter import Letter
+from mta.delivery.plans import Plans
 from mta.delivery.pool import Pool
-from mta.delivery.resolver import Resolver
-from mta.delivery.route import Routes, Site, Target
+from mta.delivery.protection import NextHops, Protection
+from mta.delivery.route import Site, Target
 from mta.delivery.signatory import SigningError
 from mta.delivery.signing import Signed
-from mta.delivery.smtp import Connection, connect
+from mta.delivery.smtp import Connection
 from mta.delivery.source import NEVER, Leaving, Source, Wait, want_of
 from mta.delivery.sources import Choice, Sources
-from mta.delivery.tls import TlsContexts
 from mta.delivery.trouble import Exchange, Fault, NoWay, Stage, Trouble
 from mta.delivery.underway import Underway
 from mta.mail.result import Outcome, Reach, Result, Verdict
@@ -62,7 +62,8 @@ class Attempter:
     def __init__(
         self,
         config: Config,
-        resolver: Resolver,
+        plans: Plans,
+        protection: Protection,
         signer: Signer,
         content: Contents,
         sources: Sources,
@@ -71,12 +72,9 @@ class Attempter:
         *,
         rng: Random | None = None,
     ) -> None:
-        """OSError if `delivery.ca_file` cannot be used."""
-        self._hostname = config.hostname
         self._settings = config.delivery
-        self._routes = Routes(config.routes)
-        self._contexts = TlsContexts(config.delivery.ca_file)
-        self._resolver = resolver
+        self._plans = plans
+        self._protection = protection
         self._signer = signer
         self._content = content
         self._sources = sources
@@ -123,12 +121,12 @@ class Attempter:
 
     async def aim(self, destination: str) -> Aim:
         """Find the site of a lane's domain or relay; where there is none it is the domain's own name. Never raises."""
-        found = await self._site(destination)
-        return Aim(destination) if isinstance(found, NoWay) else _aim(found)
+        plan = await self._plans.plan(destination)
+        return Aim(destination) if isinstance(plan, NoWay) else _aim(plan.site)
 
     def knows(self, destination: str) -> bool:
         """Tell whether the site of a destination can be told without asking the DNS."""
-        return self._routes.site(destination) is not None or self._resolver.knows(destination)
+        return self._plans.knows(destination)
 
     def settled(self, job: Job) -> None:
         """Let others have the connections of an attempt, now that its outcome is committed."""
@@ -137,6 +135,8 @@ class Attempter:
 
     def _deliveries(self, site: Site, connection: Connection) -> int:
         """Return after how many deliveries a connection has done its share."""
+        if connection.single:
+            return 0
         aim = _aim(site)
         about = About(connection.source_name, aim.site, "", aim.hosts)
         return self._limits.deliveries_per_connection(about, self._settings.deliveries_per_connection)
@@ -191,17 +191,18 @@ class Attempter:
     async def _results(self, attempt: Underway) -> tuple[Result, ...]:
         if self._draining:
             return self._broken_off(attempt, Fault.BROKEN_OFF)
-        site = await self._site(attempt.job.entry.destination)
-        if isinstance(site, NoWay):
-            return self._nowhere(attempt, site)
+        plan = await self._plans.plan(attempt.job.entry.destination)
+        if isinstance(plan, NoWay):
+            return self._nowhere(attempt, plan)
+        site = plan.site
         attempt.site = site.name
         start = attempt.start
         if start is not None and start.about.site != site.name and not self._goes(attempt, start, site):
             attempt.counted = False
             return attempt.everyone(trouble.of_trouble(Trouble(Stage.CONNECT, Fault.MOVED)))
-        # A recipient domain's TLS policy (MTA-STS, DANE) will have its say here, before a connection is chosen.
         try:
-            return await self._from_any(attempt, site)
+            needs = await self._protection.needs_of(attempt.job.message)
+            return await self._from_any(attempt, NextHops(self._protection, plan, needs))
         except SpoolError as error:
             log.error(
                 "message=%s entry=%s attempt=deferred error=%s", attempt.job.message.id, attempt.job.entry.id, error
@@ -221,8 +222,9 @@ class Attempter:
         self._limits.goes_elsewhere(start, about, now)
         return True
 
-    async def _from_any(self, attempt: Underway, site: Site) -> tuple[Result, ...]:
+    async def _from_any(self, attempt: Underway, hops: NextHops) -> tuple[Result, ...]:
         """Leave from the source whose turn it is; from the next, if that one cannot reach any host."""
+        site = hops.site
         pool = await self._sources.pool_of(attempt.job.message.tenant)
         cannot = self._sources.unable(site.name)
         while True:
@@ -231,7 +233,7 @@ class Attempter:
                 return self._no_source(attempt, choice)
             attempt.choice, attempt.source_name = choice, choice.source.name
             await self._sources.secure(choice)
-            results = await self._from(attempt, site, choice.source)
+            results = await self._from(attempt, hops, choice.source)
             if results is not None:
                 return results
             attempt.choice = None
@@ -263,23 +265,23 @@ class Attempter:
             self._limits.goes_elsewhere(start, start.about._replace(source=choice.source.name), now)
         return choice
 
-    async def _from(self, attempt: Underway, site: Site, source: Source) -> tuple[Result, ...] | None:
+    async def _from(self, attempt: Underway, hops: NextHops, source: Source) -> tuple[Result, ...] | None:
         """Leave from this source; None if it has no address that can be used towards any host."""
         passed_over: list[tuple[Result, ...]] = []
-        again_at = attempt.job.entry.again_at
-        kept = None if again_at else self._pool.take(source.name, site)
+        again_at, site = attempt.job.entry.again_at, hops.site
+        kept = None if again_at else self._pool.take(source.name, site, hops.needs)
         if kept is not None:
-            said = await self._offer(attempt, site, kept)
+            said = await self._offer(attempt, hops, kept)
             if not said.elsewhere and not said.stale:
                 return trouble.verdicts(said, len(attempt.recipients))
             if said.stale:
                 attempt.reach = Reach.NOBODY  # what counts is what comes of dialling anew
                 attempt.closed_after = 0 if said.mail is None else kept.transactions - 1
         private = self._settings.allow_private_targets
-        trail = mx.Trail(site, self._resolver, self._rng, private=private, first=again_at)
+        trail = mx.Trail(site, self._protection.resolver, self._rng, private=private, first=again_at)
         cannot = False
         while (target := await trail.next()) is not None:
-            dialled = await self._dial(attempt, site, target, source)
+            dialled = await self._dial(attempt, hops, target, source)
             if dialled is None:
                 cannot = True
                 continue
@@ -290,33 +292,29 @@ class Attempter:
             log.info("message=%s relay=%s passed-over=%r", attempt.job.message.id, target, str(dialled.trouble))
         return None if cannot and not passed_over else self._nobody(attempt, passed_over, trail, site)
 
-    async def _site(self, destination: str) -> Site | NoWay:
-        routed = self._routes.site(destination)
-        if routed is not None:
-            return routed
-        return await mx.site_of(destination, self._resolver, self._hostname, self._settings.port)
-
-    async def _dial(self, attempt: Underway, site: Site, target: Target, source: Source) -> Exchange | None:
+    async def _dial(self, attempt: Underway, hops: NextHops, target: Target, source: Source) -> Exchange | None:
         """Send the message over a new connection; None if the source has no address for that."""
         address = self._sources.local(source, target.address)
         if address is None:
             return None
-        attempt.got(Reach.HOST)
-        attempt.dialled += 1
         try:
-            connection = await connect(target, site, Leaving(source, address), self._settings, self._contexts)
+            await hops.look_at(target)
+            attempt.got(Reach.HOST)
+            attempt.dialled += 1
+            connection = await hops.dial(target, Leaving(source, address))
         except Trouble as reason:
             if reason.fault is Fault.NO_ADDRESS:
                 self._sources.broken(source, address)
                 return None
+            attempt.policy = hops.policy_of(target)
             if reason.stage is not Stage.CONNECT:
                 attempt.relay, attempt.source, attempt.tls = str(target), "", ""
             return Exchange(trouble=reason)
-        return await self._offer(attempt, site, connection)
+        return await self._offer(attempt, hops, connection)
 
-    async def _offer(self, attempt: Underway, site: Site, connection: Connection) -> Exchange:
+    async def _offer(self, attempt: Underway, hops: NextHops, connection: Connection) -> Exchange:
         """Send the message over a connection, which goes (back) to the pool."""
-        attempt.meet(connection)
+        attempt.meet(connection, hops.told(connection.policy))
         attempt.got(Reach.SESSION)
         try:
             if attempt.letter is None:
@@ -332,7 +330,7 @@ class Attempter:
             return said
         finally:
             # Not to the pool yet: whoever takes it from there sends MAIL, and a crash could repeat both (promise 2).
-            self._held.setdefault(attempt.job.entry.id, []).append((site, connection))
+            self._held.setdefault(attempt.job.entry.id, []).append((hops.site, connection))
 
     async def _letter(self, attempt: Underway) -> Letter:
         message = attempt.job.message

@@ -32,6 +32,7 @@ class Extensions(msgspec.Struct, frozen=True, kw_only=True):
     size: int | None = None
     deliver_by: int | None = None
     priority: bool = False
+    requiretls: bool = False
 
 
 def extensions(offered: dict[str, str]) -> Extensions:
@@ -47,6 +48,7 @@ def extensions(offered: dict[str, str]) -> Extensions:
         size=limit if "size" in offered else None,
         deliver_by=_seconds(shortest) if "deliverby" in offered else None,
         priority="mt-priority" in offered,
+        requiretls="requiretls" in offered,
     )
 
 
@@ -72,6 +74,8 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
             return Fault.NEEDS_8BITMIME
         if offered.size and offered.size < self.size:
             return Fault.TOO_BIG  # RFC 1870 6.1
+        if self.message.tls_required == "yes" and not offered.requiretls:
+            return Fault.NEEDS_REQUIRETLS
         if not self.message.by_mode.startswith("R"):
             return None
         remaining = self._remaining(now)

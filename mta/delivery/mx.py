@@ -12,7 +12,7 @@ from functools import lru_cache
 from random import Random
 
 from mta.delivery.resolver import Exchanger, NoAnswer, Resolver
-from mta.delivery.route import NextHop, Site, Target, site
+from mta.delivery.route import NextHop, Site, Target, classed, site
 from mta.delivery.trouble import NoWay
 from mta.mail.address import AddressError, parse_literal
 
@@ -37,25 +37,25 @@ async def site_of(domain: str, resolver: Resolver, hostname: str, port: int) -> 
             return NoWay.NO_HOST
     try:
         found = await resolver.exchangers(domain)
-        if found.exchangers:
-            return by_rank(found.exchangers, hostname.lower(), port)
+        exchangers = found.exchangers
         if not found.exists:
             return NoWay.NO_DOMAIN
-        # RFC 5321 5.1: a domain without MX is its own, if it has an address
-        found = await resolver.addresses(domain)
+        if not exchangers:
+            # RFC 5321 5.1: a domain without MX is its own, if it has an address
+            if not (await resolver.addresses(domain)).addresses:
+                return NoWay.NO_HOST
+            exchangers = (Exchanger(0, domain),)
     except NoAnswer:
         return NoWay.DNS
-    if not found.addresses:
-        return NoWay.NO_HOST
-    return by_rank((Exchanger(0, domain),), hostname.lower(), port)
+    return by_rank(exchangers, hostname.lower(), port, secure=found.secure)
 
 
 @lru_cache(maxsize=4096)
-def by_rank(exchangers: tuple[Exchanger, ...], hostname: str, port: int) -> Site | NoWay:
+def by_rank(exchangers: tuple[Exchanger, ...], hostname: str, port: int, *, secure: bool = False) -> Site | NoWay:
     """Make a site of MX records: without null MX, without ourselves and whatever is no better than us.
 
     Ranks count from 0, and hosts of a rank stand in order of name, so that domains with the same hosts have
-    equal sites whatever their numbers are.
+    equal sites whatever their numbers are. `secure`: DNSSEC proves the records.
     """
     hosts = {each for each in exchangers if each.host}
     if not hosts:
@@ -68,7 +68,8 @@ def by_rank(exchangers: tuple[Exchanger, ...], hostname: str, port: int) -> Site
         return NoWay.LOOP
     preferences = sorted({each.preference for each in hosts})
     hops = [NextHop(preferences.index(each.preference), each.host, port) for each in hosts]
-    return site(tuple(sorted(hops, key=lambda hop: (hop.rank, hop.host))))
+    made = site(tuple(sorted(hops, key=lambda hop: (hop.rank, hop.host))))
+    return classed(made, secure=True) if secure else made
 
 
 def in_order(hops: Sequence[NextHop], rng: Random) -> list[NextHop]:

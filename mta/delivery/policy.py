@@ -1,8 +1,18 @@
-"""What a next hop has to show before mail goes over a session (decision 20). Pure."""
+"""What a next hop has to show before mail goes over a session (decision 20). Pure.
 
+`demand_of` says what a next hop has to meet, from what is known of it and what the message needs; `judge` holds a
+session against that. Nobody else decides.
+"""
+
+from collections.abc import Iterator
 from enum import Enum, IntEnum, StrEnum, auto
+from hashlib import blake2b
+from typing import NamedTuple
 
 import msgspec
+
+from mta.delivery.route import TlsMode
+from mta.delivery.trouble import Fault
 
 
 class Level(IntEnum):
@@ -58,6 +68,14 @@ class Flaw(msgspec.Struct, frozen=True):
     text: str
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a message does not go to a next hop: the flaw, which fault that is of an attempt, and who refuses."""
+
+    flaw: Flaw
+    fault: Fault
+    by: str = ""
+
+
 class DaneState(Enum):
     """What is known of a host's TLSA records (RFC 7672 2.1.1, 2.2)."""
 
@@ -79,3 +97,205 @@ class Dane(msgspec.Struct, frozen=True):
     records: tuple[Tlsa, ...] = ()
     base: str = ""
     text: str = ""
+
+
+class Needs(msgspec.Struct, frozen=True):
+    """What a message asks of each next hop: its tenant's least level, REQUIRETLS, or that policies be ignored."""
+
+    least: Level = Level.CLEAR
+    required: bool = False
+    waived: bool = False  # TLS-Required: No
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a next hop before it is dialled.
+
+    `secure`: DNSSEC proves that it is one of its domain. `listed`: its name is in the domain's MTA-STS policy.
+    `remembered` is the best level that was seen of it.
+    """
+
+    host: str
+    domain: str = ""
+    mode: TlsMode = "opportunistic"
+    routed: bool = False
+    secure: bool = False
+    sts: StsPolicy | None = None
+    listed: bool = True
+    dane: Dane = Dane()
+    remembered: Level = Level.CLEAR
+
+
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
+    """What a next hop has to meet.
+
+    A certificate may be for any of `names`; the first is the one to ask for. With `tlsa` one of these has to match and
+    no authority is asked. `by` says who wants it whatever the message is, as events do; `words` who wants the most, as
+    replies do. A message whose `required` demand nobody meets fails instead of being tried again.
+    """
+
+    least: Level = Level.CLEAR
+    names: tuple[str, ...]
+    tlsa: tuple[Tlsa, ...] = ()
+    by: str = ""
+    words: str = ""
+    required: bool = False
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """What a session showed: its version of TLS ("" in the clear), and what is wrong with its certificate.
+
+    `by_authority` None: an authority gave it for the next hop's name; `by_tlsa` None: it matches a TLSA record, if the
+    demand has any.
+    """
+
+    version: str = ""
+    by_authority: Flaw | None = None
+    by_tlsa: Flaw | None = None
+
+
+class _Wish(NamedTuple):
+    least: Level
+    by: str  # "" for the message's own
+    words: str
+
+
+_OLD = frozenset({"SSLv3", "TLSv1", "TLSv1.1"})
+_ROUTED = {"require": Level.ENCRYPTED, "verify": Level.VERIFIED, "implicit": Level.VERIFIED}
+
+
+def demand_of(known: Known, needs: Needs) -> Demand | Refusal:
+    """Say what a next hop has to meet for a message, or why it does not go there whatever is shown."""
+    refusal = _refusal(known, needs)
+    if refusal is not None:
+        return refusal
+    wishes = list(_wishes(known, needs))
+    least = max((wish.least for wish in wishes), default=Level.CLEAR)
+    # a route that says what it wants is taken at its word
+    if known.remembered > least and known.mode == "opportunistic" and not needs.waived:
+        least = known.remembered
+        wishes.append(_Wish(least, "memory", f"TLS as {known.host} had it before"))
+    tlsa = known.dane.records if _by_dane(known, needs) else ()
+    # RFC 7672 3.2.2: the TLSA base domain, and the names that securely led to it
+    names = (known.dane.base, known.host, known.domain) if tlsa else (known.host,)
+    return Demand(
+        least=least,
+        names=tuple(dict.fromkeys(each for each in names if each)),
+        tlsa=tlsa,
+        by=", ".join(wish.by for wish in wishes if wish.by),
+        words=", ".join(wish.words for wish in wishes if wish.least is least),
+        required=needs.required,
+    )
+
+
+def _refusal(known: Known, needs: Needs) -> Refusal | None:
+    if _asks_dane(known, needs) and known.dane.state is DaneState.FAILED:
+        # RFC 7672 2.1.3: as good as a host that is down, whatever else its domain says
+        return Refusal(Flaw(Failure.DNSSEC_INVALID, f"DANE: {known.dane.text}"), Fault.FORBIDDEN, "dane")
+    if needs.waived or known.routed or _by_dane(known, needs):
+        return None
+    flaw = _unlisted(known)
+    if flaw is not None and known.sts is not None and known.sts.mode == "enforce":
+        return Refusal(flaw, Fault.NEEDS_TLS if needs.required else Fault.FORBIDDEN, "sts enforce")
+    if needs.required and not known.secure and (known.sts is None or not known.listed):
+        # RFC 8689 4.2.1: who the next hop is has to come from DNSSEC or MTA-STS
+        text = f"REQUIRETLS: nothing proves that {known.host} is a next hop of {known.domain}"
+        return Refusal(Flaw(Failure.VALIDATION_FAILURE, text), Fault.NEEDS_TLS)
+    return None
+
+
+def _unlisted(known: Known) -> Flaw | None:
+    if known.sts is None or known.listed:
+        return None
+    text = f"{_sts_words(known.sts)}: {known.host} is none of its MX hosts"
+    return Flaw(Failure.VALIDATION_FAILURE, text)
+
+
+def _sts_words(policy: StsPolicy) -> str:
+    return f"MTA-STS policy of {policy.domain}"
+
+
+def _asks_dane(known: Known, needs: Needs) -> bool:
+    """Tell whether TLSA records have a say: not where anybody may have named the host (RFC 7672 2.2.1)."""
+    return known.secure and not known.routed and not needs.waived
+
+
+def _by_dane(known: Known, needs: Needs) -> bool:
+    return _asks_dane(known, needs) and known.dane.state is DaneState.USABLE
+
+
+def _wishes(known: Known, needs: Needs) -> Iterator[_Wish]:
+    """List who wants more than nothing. With usable TLSA records these alone judge (RFC 8461 2)."""
+    if known.mode in _ROUTED:
+        yield _Wish(_ROUTED[known.mode], f"route {known.mode}", "its route")
+    if _by_dane(known, needs):
+        yield _Wish(Level.VERIFIED, "dane", "DANE")
+    elif _asks_dane(known, needs) and known.dane.state is DaneState.UNUSABLE:
+        yield _Wish(Level.ENCRYPTED, "dane", "DANE")  # RFC 7672 2.2: TLS, with whoever it is
+    enforced = known.sts is not None and known.sts.mode == "enforce"
+    if known.sts is not None and enforced and not (needs.waived or known.routed or _by_dane(known, needs)):
+        yield _Wish(Level.VERIFIED, "sts enforce", _sts_words(known.sts))
+    if needs.required:
+        yield _Wish(Level.VERIFIED, "", "REQUIRETLS")
+    if needs.least:
+        yield _Wish(needs.least, "", "the sender's tenant")
+
+
+def level_of(demand: Demand, shown: Shown) -> Level:
+    """Say how well a session is protected."""
+    if not shown.version:
+        return Level.CLEAR
+    flaw = shown.by_tlsa if demand.tlsa else shown.by_authority
+    return Level.VERIFIED if flaw is None else Level.ENCRYPTED
+
+
+def judge(demand: Demand, shown: Shown) -> Refusal | None:
+    """Hold a session against a demand; None if it meets it."""
+    flaw = _flaw(demand, shown)
+    if flaw is None:
+        return None
+    if demand.required:
+        fault = Fault.NEEDS_TLS
+    else:
+        fault = Fault.UNENCRYPTED if flaw.failure is Failure.STARTTLS_NOT_SUPPORTED else Fault.UNVERIFIED
+    return Refusal(Flaw(flaw.failure, f"{demand.words}: {flaw.text}"), fault)
+
+
+def _flaw(demand: Demand, shown: Shown) -> Flaw | None:
+    if demand.least is Level.CLEAR:
+        return None
+    if not shown.version:
+        return Flaw(Failure.STARTTLS_NOT_SUPPORTED, f"{demand.names[0]} does not offer STARTTLS")
+    if shown.version in _OLD:  # RFC 8461 2 and RFC 8996: TLS 1.2 at least
+        return Flaw(Failure.VALIDATION_FAILURE, f"{shown.version} of {demand.names[0]} is older than TLS 1.2")
+    if demand.least is Level.ENCRYPTED:
+        return None
+    return shown.by_tlsa if demand.tlsa else shown.by_authority
+
+
+def rehearse(known: Known, demand: Demand, shown: Shown) -> Flaw | None:
+    """Say what an MTA-STS policy in testing mode would have refused, for the report (RFC 8461 5.1)."""
+    if known.sts is None or known.sts.mode != "testing" or demand.tlsa:
+        return None
+    words = _sts_words(known.sts)
+    refusal = judge(Demand(least=Level.VERIFIED, names=(known.host,), words=words), shown)
+    return _unlisted(known) or (refusal.flaw if refusal is not None else None)
+
+
+def told(by: str, needs: Needs, sts: StsPolicy | None) -> str:
+    """Say in an event who asked for what: who demanded it, the message, and a policy that only tests."""
+    said = [by] if by else []
+    if sts is not None and sts.mode == "testing" and "dane" not in by.split(", ") and not needs.waived:
+        said.append("sts testing")
+    if needs.required:
+        said.append("requiretls")
+    if needs.least:
+        said.append(f"tenant {needs.least.name.lower()}")
+    return ", ".join(said)
+
+
+def sts_class(policy: StsPolicy | None) -> str:
+    """Name what an enforced policy asks of hosts, the same for all domains that ask the same; "" for no such policy."""
+    if policy is None or policy.mode != "enforce":
+        return ""
+    patterns = "\n".join(sorted({each.lower() for each in policy.mx}))
+    return blake2b(patterns.encode(), digest_size=6).hexdigest()

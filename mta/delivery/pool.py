@@ -6,6 +6,7 @@ What is idle too long is told QUIT; what the peer ends is forgotten at once.
 import asyncio
 
 from mta.config import Delivery
+from mta.delivery.policy import Needs
 from mta.delivery.route import Site
 from mta.delivery.smtp import Connection
 
@@ -22,16 +23,14 @@ class Pool:
     def __len__(self) -> int:
         return sum(map(len, self._idle.values()))
 
-    def take(self, source: str, site: Site) -> Connection | None:
-        """Take the connection that was used last, if there is one from this source."""
+    def take(self, source: str, site: Site, needs: Needs) -> Connection | None:
+        """Take the connection that was used last, if there is one from this source that has what a message needs."""
         place = source, site
-        waiting = self._idle.get(place)
-        while waiting:
-            connection, _ = waiting.popitem()
-            connection.wire.on_end = None
-            if not waiting:
-                del self._idle[place]
-            if connection.alive:
+        waiting = self._idle.get(place, {})
+        for connection in reversed(waiting):
+            if connection.meets(needs):
+                self._forget(place, connection)
+                connection.wire.on_end = None
                 return connection
         return None
 

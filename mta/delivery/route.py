@@ -1,7 +1,7 @@
 """Where mail of a domain goes: sites, and the routes that name them instead of MX. Pure.
 
 A site is a set of next hops and how they are spoken to. Domains with equal sites share connections, so a
-site holds nothing of the domain.
+site holds nothing of the domain but what its TLS policies ask for.
 """
 
 from collections.abc import Sequence
@@ -38,6 +38,8 @@ class Site(msgspec.Struct, frozen=True):
     """Next hops in order of rank. `routed`: the operator named them, so they may be private addresses.
 
     `name` is one for all that share limits: `mx1.example.com:25, mx2.example.com:25 > backup.example.com:25`.
+    `ca_file` has the authorities that alone are trusted. `secure`: DNSSEC proves who the next hops are. `sts` names
+    what the domain's MTA-STS policy asks of them (mta.delivery.policy.sts_class).
     """
 
     name: str
@@ -45,6 +47,9 @@ class Site(msgspec.Struct, frozen=True):
     tls: TlsMode = "opportunistic"
     login: Login | None = None
     routed: bool = False
+    ca_file: Path | None = None
+    secure: bool = False
+    sts: str = ""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -80,7 +85,8 @@ class Routes:
     def _relay(self, hop: NextHop) -> Site:
         for _, routed in self._routes:
             if any((each.host.lower(), each.port) == (hop.host, hop.port) for each in routed.hops):
-                return site((hop,), routed.tls, routed.login, routed=True)
+                found = site((hop,), routed.tls, routed.login, routed=True)
+                return msgspec.structs.replace(found, ca_file=routed.ca_file)
         return site((hop,), routed=True)
 
 
@@ -99,9 +105,20 @@ def site(
         + ("" if tls == "opportunistic" else f" tls={tls}")
         + (f" as {login.username}" if login else "")
     )
-    if len(name) > _NAME_LIMIT:  # a stranger's zone can name a hundred hosts
-        name = f"{name[:_NAME_LIMIT]}… {blake2b(name.encode(), digest_size=8).hexdigest()}"
-    return Site(name, hops, tls, login, routed)
+    return Site(_limited(name), hops, tls, login, routed)
+
+
+def classed(found: Site, *, secure: bool = False, sts: str = "") -> Site:
+    """Make the site of those domains whose TLS policies ask the same of the next hops of `found`."""
+    words = " ".join([found.name, *(["dane"] if secure else []), *([f"sts={sts}"] if sts else [])])
+    return msgspec.structs.replace(found, name=_limited(words), secure=secure or found.secure, sts=sts)
+
+
+def _limited(name: str) -> str:
+    """Keep a name short: a stranger's zone can name a hundred hosts."""
+    if len(name) <= _NAME_LIMIT:
+        return name
+    return f"{name[:_NAME_LIMIT]}… {blake2b(name.encode(), digest_size=8).hexdigest()}"
 
 
 def _site(route: Route) -> Site:
@@ -109,4 +126,4 @@ def _site(route: Route) -> Site:
     if route.username is not None and route.password_file is not None:
         login = Login(route.username, route.password_file)
     hops = tuple(NextHop(rank, each.host, each.port) for rank, each in enumerate(route.relay))
-    return site(hops, route.tls, login, routed=True)
+    return msgspec.structs.replace(site(hops, route.tls, login, routed=True), ca_file=route.ca_file)

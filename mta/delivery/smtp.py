@@ -18,8 +18,10 @@ import aiosmtplib
 from mta.config import Delivery
 from mta.delivery import tls
 from mta.delivery.letter import Extensions, Letter, extensions
-from mta.delivery.route import Login, Site, Target, TlsMode
+from mta.delivery.policy import Level, Needs
+from mta.delivery.route import Login, Site, Target
 from mta.delivery.source import Leaving
+from mta.delivery.tls import Hello
 from mta.delivery.trouble import START_INPUT, Exchange, Fault, Stage, Trouble
 from mta.delivery.wire import Wire
 from mta.mail.reply import Reply
@@ -41,20 +43,27 @@ class Connection:
         self.offered = offered
         self.wire = wire
         self.transactions = 0
+        self.level = Level.CLEAR
         self.tls = ""
+        self.policy = ""  # who demanded what, when it was made
+        self.single = False  # for one message alone
         self.source = ""
         self.source_name = source_name
         self._settings = settings
         self._envelope_open = False
         if wire.transport is not None:
-            session = wire.transport.get_extra_info("ssl_object")
-            self.tls = tls.note(session) if session is not None else ""
             self.source = str(wire.transport.get_extra_info("sockname", ("",))[0])
 
     @property
     def alive(self) -> bool:
         """Whether another transaction may begin."""
         return self.wire.fault is None
+
+    def meets(self, needs: Needs) -> bool:
+        """Tell whether a message with such needs may go over it, as one that is as good for others of its site."""
+        if not self.alive or self.level < needs.least:
+            return False
+        return not needs.required or (self.level is Level.VERIFIED and self.offered.requiretls)
 
     async def transact(self, letter: Letter, now: float) -> Exchange:
         """Send a message, at most once. Never raises for what a peer does."""
@@ -137,31 +146,36 @@ class Connection:
                 wire.abort(Fault.GARBLED, "reply before the final dot")
 
 
-async def connect(
-    target: Target, site: Site, leaving: Leaving, settings: Delivery, contexts: tls.TlsContexts
-) -> Connection:
+async def connect(target: Target, site: Site, leaving: Leaving, settings: Delivery, guard: tls.Guard) -> Connection:
     """Set up a session with one address of a site; Trouble if that fails, NO_ADDRESS if nobody could be dialled.
 
-    `opportunistic` TLS that fails is given up for a new connection without it; a host that cannot do TLS is
-    no worse than one that does not offer it (RFC 7435 3).
+    A handshake that fails is given up for a new connection with a smaller one, and where the guard's demand lets it for
+    one in the clear. Nothing but EHLO is said over a session that the guard has not admitted.
     """
-    try:
-        return await _Setup(target, leaving, settings, contexts).run(site.tls, site.login)
-    except Trouble as trouble:
-        if site.tls != "opportunistic" or trouble.stage is not Stage.TLS or trouble.fault is Fault.GARBLED:
-            raise
-        log.info("relay=%s tls=given-up reason=%r", target, str(trouble))
-    return await _Setup(target, leaving, settings, contexts).run("none", site.login)
+    hellos = list(tls.ladder(site.tls, guard.demand))
+    while True:
+        hello = hellos.pop(0)
+        try:
+            return await _Setup(target, leaving, settings, guard).run(hello, site)
+        except Trouble as trouble:
+            if trouble.stage is not Stage.TLS or trouble.fault not in (None, Fault.TLS):
+                raise
+            if trouble.reply is not None:  # STARTTLS itself was refused, whatever the hello
+                hellos = [each for each in hellos if each is Hello.CLEAR]
+            if not hellos:
+                raise
+            log.info("relay=%s tls=failed hello=%s reason=%r", target, hello.name.lower(), str(trouble))
 
 
 class _Setup:
     """The way from an address to a session. aiosmtplib works on our wire through its public names alone."""
 
-    def __init__(self, target: Target, leaving: Leaving, settings: Delivery, contexts: tls.TlsContexts) -> None:
+    def __init__(self, target: Target, leaving: Leaving, settings: Delivery, guard: tls.Guard) -> None:
         self._target = target
         self._leaving = leaving
         self._settings = settings
-        self._contexts = contexts
+        self._guard = guard
+        self._level = Level.CLEAR
         self._wire = Wire(asyncio.get_running_loop())
         self._client = aiosmtplib.SMTP(
             hostname=target.host,
@@ -170,28 +184,57 @@ class _Setup:
             start_tls=False,
         )
 
-    async def run(self, mode: TlsMode, login: Login | None) -> Connection:
+    async def run(self, hello: Hello, site: Site) -> Connection:
+        implicit = site.tls == "implicit"
         try:
-            await self._connect(mode)
+            await self._connect(self._guard.context(hello) if implicit else None)
+            if implicit:
+                self._admit()
             await self._greeting()
             await self._hello()
-            if mode in ("require", "verify") or (
-                mode == "opportunistic" and "starttls" in self._client.esmtp_extensions
-            ):
-                await self._start_tls(mode)
-            if login is not None:
-                await self._log_in(login)
+            if not implicit:
+                await self._protect(hello)
+            if site.login is not None:
+                await self._log_in(site.login)
         except BaseException:  # whoever gives up, CancelledError too, leaves no connection behind
             self._wire.abort()
             raise
-        offered = extensions(self._client.esmtp_extensions)
-        return Connection(self._target, self._wire, offered, self._settings, self._leaving.source.name)
+        return self._connection()
 
-    async def _connect(self, mode: TlsMode) -> None:
+    def _connection(self) -> Connection:
+        offered = extensions(self._client.esmtp_extensions)
+        made = Connection(self._target, self._wire, offered, self._settings, self._leaving.source.name)
+        session, demand = self._session(), self._guard.demand
+        made.level, made.policy = self._level, demand.by
+        made.tls = tls.note(session, demand, self._level) if session is not None else ""
+        return made
+
+    def _session(self) -> ssl.SSLObject | None:
+        transport = self._wire.transport
+        found: ssl.SSLObject | None = transport.get_extra_info("ssl_object") if transport is not None else None
+        return found
+
+    def _admit(self) -> None:
+        """Have what the peer showed judged."""
+        try:
+            self._level = self._guard.admit(self._session())
+        except Trouble as refused:
+            raise Trouble(refused.stage, refused.fault, f"{self._target}: {refused.text}") from None
+
+    async def _protect(self, hello: Hello) -> None:
+        """Have the session encrypted if the peer offers it, and judged in any case."""
+        encrypts = hello is not Hello.CLEAR and "starttls" in self._client.esmtp_extensions
+        if encrypts:
+            await self._start_tls(self._guard.context(hello))
+        self._admit()
+        if encrypts:
+            # RFC 3207 4.2: what was offered in the clear means nothing any more, aiosmtplib has forgotten it
+            await self._hello()
+
+    async def _connect(self, context: ssl.SSLContext | None) -> None:
         address = ipaddress.ip_address(self._target.address)
         sock = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
         loop = asyncio.get_running_loop()
-        context = self._contexts.context(mode) if mode == "implicit" else None
         try:
             sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -207,7 +250,7 @@ class _Setup:
                     lambda: self._wire,
                     sock=sock,
                     ssl=context,
-                    server_hostname=self._target.host if context else None,
+                    server_hostname=self._guard.demand.names[0] if context else None,
                     ssl_handshake_timeout=self._settings.command_timeout if context else None,
                 )
         except BaseException:
@@ -235,12 +278,10 @@ class _Setup:
             if old:
                 await self._client.helo()  # RFC 5321 3.2: a server from before extensions
 
-    async def _start_tls(self, mode: TlsMode) -> None:
-        if "starttls" not in self._client.esmtp_extensions:
-            raise Trouble(Stage.TLS, Fault.TLS, f"{self._target}: STARTTLS is not offered")
+    async def _start_tls(self, context: ssl.SSLContext) -> None:
+        name = self._guard.demand.names[0]  # RFC 8461 4.1 and RFC 7672 8.1: the name that the certificate has to be for
         with self._step(Stage.TLS, Fault.TLS):
-            await self._client.starttls(tls_context=self._contexts.context(mode), server_hostname=self._target.host)
-        await self._hello()  # RFC 3207 4.2: what was offered in the clear means nothing any more
+            await self._client.starttls(tls_context=context, server_hostname=name)
 
     async def _log_in(self, login: Login) -> None:
         try:

@@ -48,6 +48,9 @@ class Fault(StrEnum):
     LOST = "connection lost"
     GARBLED = "not SMTP"
     TLS = "TLS failed"
+    FORBIDDEN = "no host that the domain's policy allows"
+    UNENCRYPTED = "TLS is required"
+    UNVERIFIED = "a verified host is required"
     NO_AUTH = "AUTH not possible"
     OURS = "our own failure"
     BROKEN_OFF = "broken off"
@@ -58,6 +61,8 @@ class Fault(StrEnum):
     NO_SOURCE = "no source may be used"
     NEEDS_8BITMIME = "8BITMIME not offered"
     NEEDS_SMTPUTF8 = "SMTPUTF8 not offered"
+    NEEDS_TLS = "not secure enough for REQUIRETLS"
+    NEEDS_REQUIRETLS = "REQUIRETLS not offered"
     NEEDS_DELIVERBY = "DELIVERBY not offered, or not for so short a time"
     TOO_BIG = "message too big"
     BAD_CONTENT = "content not fit for SMTP"
@@ -83,6 +88,10 @@ _FAULTS: dict[Fault, tuple[Reply, Verdict, Scope]] = {
     Fault.LOST: (Reply(451, "4.4.2", "connection lost"), Verdict.DEFERRED, Scope.HOST),
     Fault.GARBLED: (Reply(451, "4.5.0", "peer does not speak SMTP"), Verdict.DEFERRED, Scope.HOST),
     Fault.TLS: (Reply(451, "4.7.5", "TLS failed"), Verdict.DEFERRED, Scope.HOST),
+    # What a policy, a route, a tenant or memory asks for and a host does not show (mta.delivery.policy)
+    Fault.FORBIDDEN: (Reply(451, "4.7.0", "policy forbids this host"), Verdict.DEFERRED, Scope.HOST),
+    Fault.UNENCRYPTED: (Reply(451, "4.7.10", "TLS is required"), Verdict.DEFERRED, Scope.HOST),
+    Fault.UNVERIFIED: (Reply(451, "4.7.5", "a verified host is required"), Verdict.DEFERRED, Scope.HOST),
     Fault.NO_AUTH: (Reply(451, "4.7.0", "AUTH not possible"), Verdict.DEFERRED, Scope.US),
     Fault.OURS: (Reply(451, "4.3.0", "local error"), Verdict.DEFERRED, Scope.US),
     Fault.BROKEN_OFF: (Reply(451, "4.3.2", "shutting down"), Verdict.DEFERRED, Scope.US),
@@ -93,13 +102,16 @@ _FAULTS: dict[Fault, tuple[Reply, Verdict, Scope]] = {
     Fault.OUT_OF_TIME: (Reply(451, "4.4.7", "broken off at its deadline"), Verdict.DEFERRED, Scope.US),
     # Not for another host of the site (_UNFIT) to do better: RFC 2852 7
     Fault.NEEDS_DELIVERBY: (Reply(554, "5.3.3", "DELIVERBY"), Verdict.FAILED, Scope.MESSAGE),
+    # RFC 8689 4.2.1: when no host of the site does, the sender is told
+    Fault.NEEDS_TLS: (Reply(550, "5.7.10", "encryption needed for REQUIRETLS"), Verdict.FAILED, Scope.MESSAGE),
+    Fault.NEEDS_REQUIRETLS: (Reply(550, "5.7.30", "REQUIRETLS support required"), Verdict.FAILED, Scope.MESSAGE),
     Fault.NEEDS_8BITMIME: (Reply(554, "5.6.3", "8-bit content"), Verdict.FAILED, Scope.MESSAGE),
     Fault.NEEDS_SMTPUTF8: (Reply(550, "5.6.7", "internationalised addresses or fields"), Verdict.FAILED, Scope.MESSAGE),
     Fault.TOO_BIG: (Reply(552, "5.3.4", "message too big"), Verdict.FAILED, Scope.MESSAGE),
     Fault.BAD_CONTENT: (Reply(554, "5.6.0", "content not fit for SMTP"), Verdict.FAILED, Scope.MESSAGE),
     Fault.BAD_ENVELOPE: (Reply(553, "5.1.3", "address not fit for SMTP"), Verdict.FAILED, Scope.MESSAGE),
 }
-_UNFIT = frozenset({Fault.NEEDS_8BITMIME, Fault.NEEDS_SMTPUTF8, Fault.TOO_BIG})
+_UNFIT = frozenset({Fault.NEEDS_TLS, Fault.NEEDS_REQUIRETLS, Fault.NEEDS_8BITMIME, Fault.NEEDS_SMTPUTF8, Fault.TOO_BIG})
 
 
 class Trouble(Exception):

@@ -27,7 +27,7 @@ class Underway:
         self.letter: Letter | None = None
         self.signed = ""
         self.site = job.entry.destination  # until it is known where that goes
-        self.relay = self.source = self.source_name = self.tls = ""
+        self.relay = self.source = self.source_name = self.tls = self.policy = ""
         self.choice: Choice | None = None  # of a source, until it is known what became of it
         self.retry_after: float | None = None
         self._reply_lost = False  # that to the final dot
@@ -35,9 +35,10 @@ class Underway:
         self.closed_after = self.dialled = 0
         self._connection: Connection | None = None
 
-    def meet(self, connection: Connection) -> None:
-        """Note over which connection it goes now."""
+    def meet(self, connection: Connection, policy: str) -> None:
+        """Note over which connection it goes now, and who demanded what of that."""
         self._connection = connection
+        self.policy = policy
         self.relay, self.source, self.tls = str(connection.target), connection.source, connection.tls
 
     def got(self, reach: Reach) -> None:
@@ -83,6 +84,7 @@ class Underway:
             source=self.source,
             source_name=self.source_name,
             tls=self.tls,
+            policy=self.policy,
             signed=self.signed,
             counted=self.counted,
             broken_off=self.cut_short,

@@ -6,6 +6,7 @@ letter, make the transaction, judge the replies.
 """
 
 import asyncio
+import ssl
 import sys
 import time
 from itertools import repeat
@@ -14,10 +15,11 @@ import uvloop
 
 from mta.config import Delivery, HostPort
 from mta.delivery import letter, trouble
+from mta.delivery.policy import Demand, Level
 from mta.delivery.route import NextHop, Site, Target
 from mta.delivery.smtp import Connection, connect
 from mta.delivery.source import Leaving, Source
-from mta.delivery.tls import TlsContexts
+from mta.delivery.tls import Hello, TlsContexts
 from mta.mail.envelope import Recipient
 from mta.mail.result import Verdict
 from mta.spool.records import Message, Origin
@@ -32,6 +34,16 @@ _RECIPIENTS = (Recipient("to@away.test"),)
 _CONTENT = b"Subject: bench\r\n\r\n" + (b"x" * 74 + b"\r\n") * (OCTETS // 76)
 
 
+class _NoDemand:
+    demand = Demand(names=("away.test",))
+
+    def context(self, hello: Hello) -> ssl.SSLContext:
+        return TlsContexts().context(hello)
+
+    def admit(self, session: ssl.SSLObject | None) -> Level:
+        return Level.CLEAR
+
+
 async def _deliver(connection: Connection, messages: int) -> None:
     for _ in repeat(None, messages):
         said = await connection.transact(letter.write(_MESSAGE, _RECIPIENTS, b"", _CONTENT), 0.0)
@@ -42,8 +54,8 @@ async def _deliver(connection: Connection, messages: int) -> None:
 async def _measure(address: HostPort, connections: int, messages: int) -> float:
     site = Site((NextHop(0, address.host, address.port),), "none", routed=True)
     target = Target(address.host, address.host, address.port)
-    settings, contexts, leaving = Delivery(), TlsContexts(None), Leaving(Source("", "relay.test"), "")
-    opened = [await connect(target, site, leaving, settings, contexts) for _ in range(connections)]
+    settings, guard, leaving = Delivery(), _NoDemand(), Leaving(Source("", "relay.test"), "")
+    opened = [await connect(target, site, leaving, settings, guard) for _ in range(connections)]
     await asyncio.gather(*[_deliver(each, _WARM_UP) for each in opened])
     share = messages // connections
     began = time.process_time()

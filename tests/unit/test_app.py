@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mta.app import ROLES, CannotStart, ask_status, server_tls
 from mta.config import Config
-from mta.delivery.tls import TlsContexts
 from mta.lab.ca import PrivateCa
 from mta.supervise import ROLES as SUPERVISED
 
@@ -39,15 +38,6 @@ def test_a_certificate_that_cannot_be_used_is_named_with_the_reason(tmp_path: Pa
         with pytest.raises(CannotStart) as refused:
             server_tls(config(certificate, key))
         assert why in str(refused.value)
-
-
-def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    garbage = tmp_path / "garbage.pem"
-    garbage.write_text("no certificate")
-    with pytest.raises(OSError, match=rf"delivery\.ca_file {garbage}: not certificates in PEM"):
-        TlsContexts(garbage)
-    with pytest.raises(OSError, match=r"delivery\.ca_file /nonexistent: No such file"):
-        TlsContexts(Path("/nonexistent"))
 
 
 @pytest.mark.parametrize("answer", [b"", b"garbage\n", b'{"error": "no"}\n', b'{"ok": 1}\n'])

@@ -173,6 +173,14 @@ def test_a_password_does_not_leave_the_machine_in_the_clear(tls: str) -> None:
     assert parse(route % ("127.0.0.1:587", tls), "f.yaml").routes[0].username == "u"
 
 
+def test_an_authority_is_pinned_where_certificates_are_looked_at() -> None:
+    route = "routes: [{domains: '*', relay: '192.0.2.1:587', tls: %s, ca_file: /ca.pem}]\n"
+    assert parse(route % "verify", "f.yaml").routes[0].ca_file == Path("/ca.pem")
+    assert problems(route % "require") == [
+        "f.yaml:1:63: routes.0.ca_file: needs tls: verify or implicit, which look at certificates"
+    ]
+
+
 def test_a_rule_between_settings_does_not_hide_behind_a_wrong_type() -> None:
     assert [each.rpartition(": ")[0] for each in problems("listeners: [{address: 5, kind: relay}]\n")] == [
         "f.yaml:1:13: listeners.0.networks",

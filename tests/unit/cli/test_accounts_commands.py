@@ -282,3 +282,14 @@ def test_a_reservation_that_is_not_one_is_refused(relay: Any) -> None:
         done = relay.run("tenants", "reserve", "acme", "--share", share, "--until", until)
         assert done.code != 0
         assert said in done.err
+
+
+def test_a_tenant_has_a_least_level_of_tls(relay: Any) -> None:
+    relay.run("tenants", "create", "acme")
+    done = relay.run("tenants", "set", "acme", "--tls", "verified")
+    assert (done.code, done.out) == (0, "tenant acme has tls verified\n")
+    assert relay.run("tenants", "show", "acme", "--json").record["tls"] == "verified"
+    assert "its mail goes verified or not at all" in relay.run("tenants", "show", "acme").out
+    relay.run("tenants", "set", "acme", "--tls", "none")
+    assert relay.run("tenants", "show", "acme", "--json").record["tls"] is None
+    assert relay.run("tenants", "set", "acme", "--tls", "good").code == 2

@@ -80,13 +80,14 @@ def test_config_check_opens_what_the_settings_name(relay: Any, tmp_path: Path) -
         f"state_dir: {tmp_path}/cert.pem/state\n"
         f"tls: {{certificate: {tmp_path}/cert.pem, key: {tmp_path}/none.pem}}\n"
         f"delivery: {{ca_file: {tmp_path}/cert.pem, shaping: {tmp_path}/cert.pem}}\n"
-        f"routes: [{{domains: '*', relay: '127.0.0.1:25', username: u, password_file: {tmp_path}/none}}]\n"
+        f"routes: [{{domains: '*', relay: '127.0.0.1:25', username: u, password_file: {tmp_path}/none,\n"
+        f"    tls: verify, ca_file: {tmp_path}/cert.pem}}]\n"
     )
     done = relay.run("config", "check")
     assert done.code == 2
     named = [line.split(": ")[1] for line in done.err.splitlines()]
     shaping = f"{tmp_path}/cert.pem:1:1"
-    assert named == ["state_dir", "tls", "delivery.ca_file", shaping, "routes.0.password_file"]
+    assert named == ["state_dir", "tls", "delivery.ca_file", shaping, "routes.0.ca_file", "routes.0.password_file"]
 
 
 def test_a_configuration_named_by_the_environment_is_used(relay: Any) -> None:

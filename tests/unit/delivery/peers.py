@@ -15,9 +15,14 @@ import dns.rrset
 from mta.clock import SystemClock
 from mta.config import Config, Dns, HostPort
 from mta.delivery.attempt import Attempter
+from mta.delivery.plans import Plans
+from mta.delivery.policy import StsPolicy
+from mta.delivery.protection import Protection
 from mta.delivery.resolver import Resolver
 from mta.delivery.signing import Signed
 from mta.delivery.sources import Sources
+from mta.delivery.sts_policies import Standing
+from mta.delivery.tlsrpt import Session
 from mta.mail.envelope import Recipient
 from mta.mail.result import Outcome
 from mta.queue.job import Job
@@ -300,6 +305,34 @@ class Records:
         return [(name, value) for (found, name), value in self.held.items() if found == kind]
 
 
+class Policies:
+    """MTA-STS policies that are known, by domain."""
+
+    def __init__(self, *policies: StsPolicy) -> None:
+        self.standings = {each.domain: Standing(each) for each in policies}
+
+    def knows(self, domain: str) -> bool:
+        return True
+
+    async def of(self, domain: str) -> Standing:
+        return self.standings.setdefault(domain, Standing())
+
+
+class Noted:
+    """What was noted of sessions."""
+
+    def __init__(self) -> None:
+        self.sessions: list[Session] = []
+
+    def note(self, session: Session) -> None:
+        self.sessions.append(session)
+
+
+def sts_policy(*mx: str, mode: str = "enforce", domain: str = "rcpt.test") -> StsPolicy:
+    """Make a domain's MTA-STS policy."""
+    return StsPolicy(domain=domain, id="1", mode=mode, mx=mx, max_age=86400, fetched_at=0.0)
+
+
 class NoKeys:
     """A signer that has `signature` to put before anything."""
 
@@ -384,15 +417,19 @@ class Relay:
         clock=None,
         spool=None,
         shaping: Shaping | None = None,
+        policies: Policies | None = None,
     ) -> None:
-        clock = clock or SystemClock()
+        clock, spool = clock or SystemClock(), spool or Records()
         limits = Limits(shaping or Shaping(), settings.delivery.connections_per_site)
         self.resolver = Resolver(dns or Dns(servers=(HostPort(host=HOST, port=9),), timeout=0.2), clock)
         self.contents = Contents(content)
-        self.sources = Sources(settings, spool or Records(), clock)
+        self.sources = Sources(settings, spool, clock)
+        self.policies, self.noted = policies or Policies(), Noted()
+        self.protection = Protection(settings, self.resolver, spool, clock, self.noted)
         self.attempter = Attempter(
-            settings, self.resolver, NoKeys(signature), self.contents, self.sources, clock, limits
-        )
+            settings, Plans(settings, self.resolver, self.policies, clock), self.protection, NoKeys(signature),
+            self.contents, self.sources, clock, limits,
+        )  # fmt: skip
 
     async def __aenter__(self) -> Self:
         return self
@@ -405,4 +442,5 @@ class Relay:
 
     async def __aexit__(self, *_: object) -> None:
         await self.attempter.close()
+        await self.protection.memory.close()
         await self.resolver.close()

@@ -12,14 +12,13 @@ from typing import Any, Self
 import pytest
 import uvloop
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mta.clock import SystemClock
 from mta.delivery.https import BODY_LIMIT, FetchError, Https, Place
 from mta.delivery.policy import Failure
 from mta.delivery.resolver import Resolver
-from mta.lab.ca import PrivateCa, ServerCertificate, _builder, _name
+from mta.lab.ca import LIFETIME, PrivateCa, ServerCertificate, _builder, _name
 from mta.lab.clock import FakeClock
 from mta.lab.policy_host import DEAF_HOST, Hosting, PolicyHost, padded
 from tests.unit.delivery.peers import DnsPeer
@@ -222,10 +221,10 @@ async def test_who_the_system_trusts_alone_is_not_enough_for_a_private_authority
 async def test_a_common_name_is_no_host_name(bench: Bench) -> None:
     certificate = bench.ca.issue("mta-sts.a.test")
     issued = x509.load_pem_x509_certificate(certificate.certificate.read_bytes())
-    bare = (
-        _builder(_name("mta-sts.a.test"), issued.issuer, issued.public_key())  # type: ignore[arg-type]
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(bench.ca._key, hashes.SHA256())
+    bare = bench.ca._signer.sign(
+        _builder(_name("mta-sts.a.test"), issued.public_key(), LIFETIME).add_extension(  # type: ignore[arg-type]
+            x509.BasicConstraints(ca=False, path_length=None), critical=True
+        )
     )
     certificate.certificate.write_bytes(bare.public_bytes(Encoding.PEM))
     bench.at("a.test", "127.0.0.1")
