@@ -28,8 +28,9 @@ def _addresses(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -
 @click.option(
     "--address", "addresses", multiple=True, callback=_addresses, help="What receivers see us as, behind NAT."
 )
+@click.option("--no-connect", is_flag=True, help="Do not connect to the hosts that receive its mail.")
 @with_spool
-async def doctor(session: Session, domain: str, addresses: tuple[str, ...]) -> None:
+async def doctor(session: Session, domain: str, addresses: tuple[str, ...], no_connect: bool) -> None:
     """Examine DOMAIN: what receivers see of us as its sender, and what we see of it as a receiver.
 
     Each line is ok, a warning or a problem, with what to do. It asks the DNS itself, by the configuration's resolvers.
@@ -41,8 +42,8 @@ async def doctor(session: Session, domain: str, addresses: tuple[str, ...]) -> N
         raise Stop(str(error), Exit.USAGE) from None
     resolver = Resolver(session.config.dns, session.clock)
     try:
-        patient = await patient_of(name, session.spool, session.config, addresses)
-        sections = await examine(patient, session.config, resolver, session.clock)
+        patient = await patient_of(name, session.spool, session.config, addresses, session.clock.now())
+        sections = await examine(patient, session.config, resolver, session.clock, connect=not no_connect)
     finally:
         await resolver.close()
     session.out.record(_record(name, sections), "\n".join(line for each in sections for line in _lines(each)).strip())

@@ -25,11 +25,16 @@ _ELSEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
 
 class Leaving(NamedTuple):
-    """An address that receivers see, the name said in EHLO there, and the source it is of ("" without sources)."""
+    """An address that mail leaves from, the name said in EHLO there, and the source it is of ("" without sources)."""
 
     address: str
     hostname: str
     source: str = ""
+
+    @property
+    def seen(self) -> bool:
+        """Whether receivers can see it: it is a public address."""
+        return is_public(ipaddress.ip_address(self.address))
 
 
 def leavings(config: Config, names: Sequence[str] | None, seen: Sequence[str]) -> list[Leaving]:
@@ -64,7 +69,7 @@ def _of_the_system() -> list[str]:
 async def of_address(leaving: Leaving, resolver: Resolver) -> list[Finding]:
     """Check the names of one address, and that the name said in EHLO leads to it."""
     about = f"source {leaving.source} {leaving.address}" if leaving.source else f"source {leaving.address}"
-    if not is_public(ipaddress.ip_address(leaving.address)):
+    if not leaving.seen:
         advice = "say which addresses receivers see: --address ADDRESS, for each"
         return [warning(about, "not a public address: receivers see another one, which is not known here", advice)]
     return [await _pointers(about, leaving, resolver), await _hello(about, leaving, resolver)]

@@ -28,7 +28,7 @@ _LATER = "try again later"
 
 
 class Sender(msgspec.Struct, frozen=True):
-    """A From domain, the registered domain that signs for it, and where its mail leaves from."""
+    """A From domain, the registered domain that signs for it, and the public addresses that its mail leaves from."""
 
     domain: str
     registered: Domain
@@ -48,6 +48,9 @@ async def of_spf(sender: Sender, resolver: Resolver) -> list[Finding]:
     found = await _spf_record(sender, resolver)
     if any(each.grade is not Grade.OK for each in found):
         return found
+    if not sender.leavings:
+        said = "whether it passes is not known: no address of ours is one that receivers see"
+        return [*found, warning("spf of ours", said, "say which are: --address ADDRESS, for each")]
     checks = [_check(sender.domain, each, resolver) for each in sender.leavings]
     return [*found, *await asyncio.gather(*checks)]
 
@@ -80,7 +83,7 @@ def of_record(record: spf_record.Record, octets: bytes) -> Sequence[Finding]:
 
 def suggestion(leavings: Sequence[Leaving]) -> str:
     """Write the record that allows these addresses."""
-    return " ".join(["v=spf1", *map(_ip, leavings), "~all"])
+    return " ".join(["v=spf1", *(map(_ip, leavings) if leavings else ["ip4:ADDRESS"]), "~all"])
 
 
 def _ip(leaving: Leaving) -> str:

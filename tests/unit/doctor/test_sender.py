@@ -73,6 +73,15 @@ async def test_the_record_to_publish_names_our_addresses():
     assert advice == 'publish acme.test. IN TXT "v=spf1 ip4:8.8.4.4 ip6:2606:4700::6 ~all"'
 
 
+async def test_without_an_address_that_receivers_see_nothing_is_said_of_it():
+    """Red when a private address gets into a record, or is said to fail."""
+    found = await look(GOOD, leaving=())
+    assert graded(found)["spf"] == "ok"
+    assert "--address" in about(found, "spf of ours").advice
+    found = await look({**GOOD, ("acme.test", "TXT"): []}, leaving=())
+    assert about(found, "spf").advice == 'publish acme.test. IN TXT "v=spf1 ip4:ADDRESS ~all"'
+
+
 async def test_two_records_are_none_and_nine_look_ups_are_nearly_too_many():
     found = await look({**GOOD, ("acme.test", "TXT"): ['"v=spf1 a -all"', '"v=spf1 -all"']})
     assert "2 records" in about(found, "spf").said

@@ -27,7 +27,8 @@ async def check(records, address=OURS, domain="d.test", *, broken: str = "", sec
     async with DnsPeer(records) as peer:
         if broken:
             peer.rcodes[broken] = dns.rcode.SERVFAIL
-        resolver = Resolver(peer.settings, SystemClock())
+        settings = peer.settings.model_copy(update={"timeout": 5.0})
+        resolver = Resolver(settings, SystemClock())
         try:
             found = await check_host(ipaddress.ip_address(address), f"joe@{domain}", "helo.test", resolver)
         finally:
