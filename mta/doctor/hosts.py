@@ -136,9 +136,12 @@ def of_seen(expected: Expected, target: Target, seen: Seen, roots: Roots, now: f
     about = f"{shown(target.host)} {target.address}"
     if not seen.greeting:
         return [problem(about, shown(seen.trouble), "if it is so for all hosts: does something block port 25 here?")]
-    if seen.trouble:
-        return [problem(about, shown(seen.trouble), _TELL)]
     demand = expected.demand
+    if seen.trouble:
+        unasked = isinstance(demand, Demand) and demand.least is Level.CLEAR
+        if unasked and seen.starttls and not seen.tls:
+            return [warning(about, f"{shown(seen.trouble)}: mail may go in the clear", _TELL)]
+        return [problem(about, shown(seen.trouble), _TELL)]
     if isinstance(demand, Refusal):
         return [ok(about, f"answers: {shown(seen.greeting)}")]
     chain = seen.chain
@@ -147,7 +150,8 @@ def of_seen(expected: Expected, target: Target, seen: Seen, roots: Roots, now: f
         by_authority=certificates.by_authority(chain, target.host, roots, now) if seen.tls else None,
         by_tlsa=certificates.by_tlsa(chain, demand.tlsa, demand.names, now) if seen.tls and demand.tlsa else None,
     )
-    return [_judged(about, expected, demand, session), *_dates(about, chain, now)]
+    found = [_judged(about, expected, demand, session), *_dates(about, chain, now)]
+    return [*found, ok(f"{about} REQUIRETLS", "offered")] if seen.requiretls else found
 
 
 def _judged(about: str, expected: Expected, demand: Demand, session: Shown) -> Finding:

@@ -27,6 +27,7 @@ class Seen(msgspec.Struct, frozen=True):
     """
 
     greeting: str = ""
+    starttls: bool = False
     requiretls: bool = False
     tls: str = ""
     chain: tuple[bytes, ...] = ()
@@ -75,6 +76,7 @@ class _Glance:
             raise _Over(f"refuses us: {greeting}")
         offered = await self._hello()
         if "STARTTLS" in offered and not self.seen.tls:
+            self._note(starttls=True)
             await self._start_tls()
             offered = await self._hello()
         self._note(requiretls="REQUIRETLS" in offered)

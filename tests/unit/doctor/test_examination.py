@@ -70,10 +70,10 @@ async def test_all_of_a_domain_in_good_order(tmp_path, spool):
         "certificate": "ok",
     }
     assert set(graded(as_sender.findings).values()) == {"ok"}
-    assert graded(as_receiver.findings) == dict.fromkeys(
-        ["mx", "mx1.lab.test", "mta-sts", "mta-sts hosts", "tlsrpt", "mx1.lab.test policy", "mx1.lab.test 127.0.0.1"],
-        "ok",
-    )
+    grades = graded(as_receiver.findings)
+    assert set(grades.values()) == {"ok"}
+    looked_at = {"mx", "mx1.lab.test", "mta-sts", "mta-sts hosts", "tlsrpt"}
+    assert looked_at | {"mx1.lab.test policy", "mx1.lab.test 127.0.0.1"} <= set(grades)
     assert about(as_receiver.findings, "mx1.lab.test 127.0.0.1").said == "TLSv1.3, certificate verified"
 
 

@@ -199,6 +199,20 @@ async def test_a_host_that_does_not_answer_is_a_problem_with_a_guess(ca):
     assert "refuses us: 554 5.7.1 blocked" in about(found, ABOUT).said
 
 
+@pytest.mark.parametrize(("policy", "grade"), [(None, "warning"), (sts("enforce"), "problem")])
+async def test_a_handshake_that_fails_costs_mail_only_where_tls_is_demanded(ca, policy, grade: str):
+    script = OFFER.replace("X: starttls", "R: nonsense, which is no handshake at all\\r\\n\nX: close")
+    finding = about(await look(ca, script, None, policy), ABOUT)
+    assert (finding.grade.name.lower(), "its handshake fails" in finding.said) == (grade, True)
+    assert ("may go in the clear" in finding.said) is (grade == "warning")
+
+
+async def test_requiretls_is_told_where_it_is_offered(ca, certificates):
+    offered = TLS.replace("S: 250 mx.test\n", "S: 250-mx.test\nS: 250 REQUIRETLS\n")
+    assert graded(await look(ca, offered, certificates["good"]))[f"{ABOUT} REQUIRETLS"] == "ok"
+    assert f"{ABOUT} REQUIRETLS" not in graded(await look(ca, TLS, certificates["good"]))
+
+
 async def test_what_a_host_says_is_shown_harmlessly(ca):
     found = await look(ca, "R: 554 \\x1b[2J\\x07evil\\r\\n\nX: close")
     assert about(found, ABOUT).said.isprintable()
