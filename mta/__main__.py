@@ -24,6 +24,7 @@ _COMMANDS = {
     "domains": "Add and list sender domains.",
     "dkim": "Create, replace and check DKIM keys.",
     "tls": "Show how TLS sessions with other hosts go.",
+    "doctor": "Examine a domain: SPF, DKIM, DMARC, MX, TLS and what is wrong with them.",
     "sources": "List, park and unpark the addresses that mail leaves from.",
     "queue": "List, show and change what waits.",
     "explain": "Say what holds a message now.",

@@ -22,6 +22,7 @@ import dns.rdatatype
 import dns.rdtypes.ANY.MX
 import dns.rdtypes.tlsabase
 import dns.resolver
+import dns.reversename
 import msgspec
 
 from mta.clock import Clock
@@ -55,7 +56,8 @@ class Found(msgspec.Struct, frozen=True):
     """What the DNS says: `exists` is False for NXDOMAIN; no values are NODATA then or NXDOMAIN.
 
     `secure` means that a resolver whom `dns.trust_ad` names has validated it, absence too (RFC 4035 3.2.3). `canonical`
-    is the name that CNAMEs led to, "" without any. `texts` are TXT records, the strings of each joined.
+    is the name that CNAMEs led to, "" without any. `texts` are TXT records, the strings of each joined, `names`
+    those of PTR records.
     """
 
     exists: bool
@@ -65,6 +67,7 @@ class Found(msgspec.Struct, frozen=True):
     tlsa: tuple[Tlsa, ...] = ()
     secure: bool = False
     canonical: str = ""
+    names: tuple[str, ...] = ()
 
 
 # RFC 7672 2.1.1: a digest of an odd length makes its record unusable, and not the answer unreadable, as for dnspython
@@ -115,6 +118,10 @@ class Resolver:
     async def alias(self, name: str) -> Found:
         """Look up whether a name is an alias, wherever that leads, and whether that is secure. Raises NoAnswer."""
         return await self._found((name, dns.rdatatype.CNAME))
+
+    async def pointers(self, address: str) -> Found:
+        """Look up the names of an address (RFC 1035 3.5, RFC 3596 2.5). Raises NoAnswer."""
+        return await self._found((_text(dns.reversename.from_address(address)), dns.rdatatype.PTR))
 
     async def addresses(self, host: str) -> Found:
         """Look up the addresses of a host, IPv6 and IPv4 in turn (RFC 5321 5.1). Raises NoAnswer.
@@ -221,6 +228,8 @@ def _values(kind: dns.rdatatype.RdataType, records: Iterable[Any]) -> dict[str, 
         return {"canonical": _text(next(iter(records)).target)}
     if kind is dns.rdatatype.TLSA:
         return {"tlsa": tuple([Tlsa(each.usage, each.selector, each.mtype, each.cert) for each in some])}
+    if kind is dns.rdatatype.PTR:
+        return {"names": tuple([_text(each.target) for each in some])}
     return {"addresses": tuple([each.address for each in some])}
 
 

@@ -73,6 +73,15 @@ async def test_texts_and_tlsa():
         assert await ask(peer, "tlsa", "_25._tcp.mx2.test") == Found(exists=False)
 
 
+async def test_the_names_of_an_address():
+    six = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa"
+    records = {("1.2.0.192.in-addr.arpa", "PTR"): ["A.test.", "b.test."], (six, "PTR"): ["c.test."]}
+    async with DnsPeer(records) as peer:
+        assert set((await ask(peer, "pointers", "192.0.2.1")).names) == {"a.test", "b.test"}
+        assert (await ask(peer, "pointers", "2001:db8::1")).names == ("c.test",)
+        assert await ask(peer, "pointers", "192.0.2.2") == Found(exists=False)
+
+
 async def test_a_cname_says_where_it_led():
     async with DnsPeer(RECORDS) as peer:
         assert (await ask(peer, "addresses", "alias.test")).canonical == "mx2.test"
