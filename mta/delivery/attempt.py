@@ -269,7 +269,7 @@ class Attempter:
         """Leave from this source; None if it has no address that can be used towards any host."""
         passed_over: list[tuple[Result, ...]] = []
         again_at, site = attempt.job.entry.again_at, hops.site
-        kept = None if again_at else self._pool.take(source.name, site, hops.needs)
+        kept = None if again_at else self._pool.take(source.name, site, hops.take)
         if kept is not None:
             said = await self._offer(attempt, hops, kept)
             if not said.elsewhere and not said.stale:
@@ -309,6 +309,8 @@ class Attempter:
             attempt.policy = hops.policy_of(target)
             if reason.stage is not Stage.CONNECT:
                 attempt.relay, attempt.source, attempt.tls = str(target), "", ""
+                if reason.by_message:
+                    attempt.got(Reach.SESSION)  # or the needs of one message would hold up others at the site
             return Exchange(trouble=reason)
         return await self._offer(attempt, hops, connection)
 

@@ -130,7 +130,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
 
     A certificate may be for any of `names`; the first is the one to ask for. With `tlsa` one of these has to match and
     no authority is asked. `by` says who wants it whatever the message is, as events do; `words` who wants the most, as
-    replies do. A message whose `required` demand nobody meets fails instead of being tried again.
+    replies do: with `own` the message alone. One whose `required` demand nobody meets fails, and is not tried again.
     """
 
     least: Level = Level.CLEAR
@@ -138,6 +138,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     tlsa: tuple[Tlsa, ...] = ()
     by: str = ""
     words: str = ""
+    own: bool = False
     required: bool = False
 
 
@@ -183,6 +184,7 @@ def demand_of(known: Known, needs: Needs) -> Demand | Refusal:
         tlsa=tlsa,
         by=", ".join(wish.by for wish in wishes if wish.by),
         words=", ".join(wish.words for wish in wishes if wish.least is least),
+        own=least is not Level.CLEAR and not any(wish.by for wish in wishes if wish.least is least),
         required=needs.required,
     )
 
@@ -196,11 +198,15 @@ def _refusal(known: Known, needs: Needs) -> Refusal | None:
     flaw = _unlisted(known)
     if flaw is not None and known.sts is not None and known.sts.mode == "enforce":
         return Refusal(flaw, Fault.NEEDS_TLS if needs.required else Fault.FORBIDDEN, "sts enforce")
-    if needs.required and not known.secure and (known.sts is None or not known.listed):
-        # RFC 8689 4.2.1: who the next hop is has to come from DNSSEC or MTA-STS
+    if needs.required and not proven(known):
         text = f"REQUIRETLS: nothing proves that {known.host} is a next hop of {known.domain}"
         return Refusal(Flaw(Failure.VALIDATION_FAILURE, text), Fault.NEEDS_TLS)
     return None
+
+
+def proven(known: Known) -> bool:
+    """Tell whether more than the DNS names a host as a next hop: a route, DNSSEC, or MTA-STS (RFC 8689 4.2.1)."""
+    return known.routed or known.secure or (known.sts is not None and known.listed)
 
 
 def _unlisted(known: Known) -> Flaw | None:
@@ -255,6 +261,8 @@ def judge(demand: Demand, shown: Shown) -> Refusal | None:
         return None
     if demand.required:
         fault = Fault.NEEDS_TLS
+    elif demand.own:
+        fault = Fault.NEEDS_LEVEL
     else:
         fault = Fault.UNENCRYPTED if flaw.failure is Failure.STARTTLS_NOT_SUPPORTED else Fault.UNVERIFIED
     return Refusal(Flaw(flaw.failure, f"{demand.words}: {flaw.text}"), fault)

@@ -4,9 +4,9 @@ What is idle too long is told QUIT; what the peer ends is forgotten at once.
 """
 
 import asyncio
+from collections.abc import Callable
 
 from mta.config import Delivery
-from mta.delivery.policy import Needs
 from mta.delivery.route import Site
 from mta.delivery.smtp import Connection
 
@@ -23,12 +23,12 @@ class Pool:
     def __len__(self) -> int:
         return sum(map(len, self._idle.values()))
 
-    def take(self, source: str, site: Site, needs: Needs) -> Connection | None:
-        """Take the connection that was used last, if there is one from this source that has what a message needs."""
+    def take(self, source: str, site: Site, fits: Callable[[Connection], bool]) -> Connection | None:
+        """Take the connection that was used last of those from this source that fit."""
         place = source, site
         waiting = self._idle.get(place, {})
         for connection in reversed(waiting):
-            if connection.meets(needs):
+            if connection.alive and fits(connection):
                 self._forget(place, connection)
                 connection.wire.on_end = None
                 return connection

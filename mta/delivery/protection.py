@@ -133,9 +133,21 @@ class NextHops:
                 guard.failed(trouble, leaving.address, target.address)
                 raise guard.explained(trouble, target) from None
             raise
-        made.single = self.needs.waived  # what is good enough for this message may not be for the next
+        # what is good enough for this message may not be for the next
+        made.single = self.needs.waived or guard.for_domain_alone
         guard.made(made)
         return made
+
+    def take(self, kept: Connection) -> bool:
+        """Tell whether the message may go over a connection that was kept for its site."""
+        needs, sts, host = self.needs, self._plan.standing.policy, kept.target.host
+        if kept.level < needs.least:
+            return False
+        if not needs.required:
+            return True
+        listed = sts is None or matches(sts, host)
+        known = Known(host=host, routed=self.site.routed, secure=self.site.secure, sts=sts, listed=listed)
+        return kept.level is Level.VERIFIED and kept.offered.requiretls and policy.proven(known)
 
     def told(self, by: str) -> str:
         """Say in an event who asked for what, where a next hop's policies are `by`."""
@@ -161,7 +173,8 @@ class NextHops:
         )
         demand = policy.demand_of(known, self.needs)
         if isinstance(demand, Refusal):
-            _Guard(protection, self._plan, known, Demand(names=(host,)), self.needs).note(demand.flaw)
+            if demand.by:  # otherwise it is what the message wants, which is nothing to report
+                _Guard(protection, self._plan, known, Demand(names=(host,)), self.needs).note(demand.flaw)
             return demand
         return _Guard(protection, self._plan, known, demand, self.needs)
 
@@ -175,6 +188,7 @@ class _Guard:
         self._plan = plan
         self._known = known
         self._needs = needs
+        self.for_domain_alone = False  # by what its certificate is for, other domains may not use a session
         self._flaw: Flaw | None = None
         self._level = Level.CLEAR
 
@@ -208,12 +222,15 @@ class _Guard:
             refused = trouble.reply is not None
             failure = Failure.STARTTLS_NOT_SUPPORTED if refused else Failure.VALIDATION_FAILURE
             flaw = Flaw(failure, trouble.text or str(trouble.reply))
-        self.note(flaw, source, address)
         remembered = self._known.remembered
         if self._level < remembered and not self._needs.waived:
             self._protection.count("memory", str(flaw.failure))
             words = remembered.name.lower(), self._level.name.lower()
             log.warning("host=%s address=%s tls=fell from=%s to=%s", self._known.host, address, *words)
+        if self.demand.own:
+            self._protection.count("message", str(flaw.failure))
+        else:
+            self.note(flaw, source, address)
 
     def explained(self, trouble: Trouble, target: Target) -> Trouble:
         """Say with a handshake that failed who wanted it."""
@@ -221,7 +238,7 @@ class _Guard:
             return trouble
         text = trouble.text or f"{target}: {trouble.reply}"
         text = f"{text}; TLS is asked for by: {self.demand.words}"
-        return Trouble(Stage.TLS, trouble.fault or Fault.UNENCRYPTED, text)
+        return Trouble(Stage.TLS, Fault.NEEDS_LEVEL if self.demand.own else trouble.fault or Fault.UNENCRYPTED, text)
 
     def note(self, flaw: Flaw | None, source: str = "", address: str = "") -> None:
         """Count a session, and note it for the report of its domain unless policies were not asked."""
@@ -261,6 +278,10 @@ class _Guard:
         chain, now = chain_of(session), self._protection.clock.now()
         version = session.version() or ""
         if self.demand.tlsa:
-            return Shown(version=version, by_tlsa=by_tlsa(chain, self.demand.tlsa, self.demand.names, now))
+            names, domain = self.demand.names, self._plan.domain
+            flaw = by_tlsa(chain, self.demand.tlsa, names, now)
+            hosts = tuple([each for each in names if each != domain or each == self._known.host])
+            self.for_domain_alone = flaw is None and by_tlsa(chain, self.demand.tlsa, hosts, now) is not None
+            return Shown(version=version, by_tlsa=flaw)
         roots = self._protection.roots[self._plan.site.ca_file]
         return Shown(version=version, by_authority=by_authority(chain, self._known.host, roots, now))

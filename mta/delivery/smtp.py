@@ -18,7 +18,7 @@ import aiosmtplib
 from mta.config import Delivery
 from mta.delivery import tls
 from mta.delivery.letter import Extensions, Letter, extensions
-from mta.delivery.policy import Level, Needs
+from mta.delivery.policy import Level
 from mta.delivery.route import Login, Site, Target
 from mta.delivery.source import Leaving
 from mta.delivery.tls import Hello
@@ -58,12 +58,6 @@ class Connection:
     def alive(self) -> bool:
         """Whether another transaction may begin."""
         return self.wire.fault is None
-
-    def meets(self, needs: Needs) -> bool:
-        """Tell whether a message with such needs may go over it, as one that is as good for others of its site."""
-        if not self.alive or self.level < needs.least:
-            return False
-        return not needs.required or (self.level is Level.VERIFIED and self.offered.requiretls)
 
     async def transact(self, letter: Letter, now: float) -> Exchange:
         """Send a message, at most once. Never raises for what a peer does."""

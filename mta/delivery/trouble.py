@@ -61,6 +61,7 @@ class Fault(StrEnum):
     NO_SOURCE = "no source may be used"
     NEEDS_8BITMIME = "8BITMIME not offered"
     NEEDS_SMTPUTF8 = "SMTPUTF8 not offered"
+    NEEDS_LEVEL = "not secure enough for the message"
     NEEDS_TLS = "not secure enough for REQUIRETLS"
     NEEDS_REQUIRETLS = "REQUIRETLS not offered"
     NEEDS_DELIVERBY = "DELIVERBY not offered, or not for so short a time"
@@ -102,6 +103,8 @@ _FAULTS: dict[Fault, tuple[Reply, Verdict, Scope]] = {
     Fault.OUT_OF_TIME: (Reply(451, "4.4.7", "broken off at its deadline"), Verdict.DEFERRED, Scope.US),
     # Not for another host of the site (_UNFIT) to do better: RFC 2852 7
     Fault.NEEDS_DELIVERBY: (Reply(554, "5.3.3", "DELIVERBY"), Verdict.FAILED, Scope.MESSAGE),
+    # By what one message wants, and others for the same host may not
+    Fault.NEEDS_LEVEL: (Reply(451, "4.7.10", "encryption needed"), Verdict.DEFERRED, Scope.MESSAGE),
     # RFC 8689 4.2.1: when no host of the site does, the sender is told
     Fault.NEEDS_TLS: (Reply(550, "5.7.10", "encryption needed for REQUIRETLS"), Verdict.FAILED, Scope.MESSAGE),
     Fault.NEEDS_REQUIRETLS: (Reply(550, "5.7.30", "REQUIRETLS support required"), Verdict.FAILED, Scope.MESSAGE),
@@ -111,7 +114,8 @@ _FAULTS: dict[Fault, tuple[Reply, Verdict, Scope]] = {
     Fault.BAD_CONTENT: (Reply(554, "5.6.0", "content not fit for SMTP"), Verdict.FAILED, Scope.MESSAGE),
     Fault.BAD_ENVELOPE: (Reply(553, "5.1.3", "address not fit for SMTP"), Verdict.FAILED, Scope.MESSAGE),
 }
-_UNFIT = frozenset({Fault.NEEDS_TLS, Fault.NEEDS_REQUIRETLS, Fault.NEEDS_8BITMIME, Fault.NEEDS_SMTPUTF8, Fault.TOO_BIG})
+_INSECURE = frozenset({Fault.NEEDS_LEVEL, Fault.NEEDS_TLS})
+_UNFIT = _INSECURE | {Fault.NEEDS_REQUIRETLS, Fault.NEEDS_8BITMIME, Fault.NEEDS_SMTPUTF8, Fault.TOO_BIG}
 
 
 class Trouble(Exception):
@@ -123,6 +127,11 @@ class Trouble(Exception):
         self.text = text
         self.reply = reply
         super().__init__(f"{stage}: {reply or text or fault}")
+
+    @property
+    def by_message(self) -> bool:
+        """Whether a session was given up for what this message alone wants: the host is as good as ever for others."""
+        return self.fault in _INSECURE
 
     @property
     def elsewhere(self) -> bool:

@@ -89,6 +89,19 @@ async def test_octets_before_the_handshake_are_an_attack(injected):
     assert server.heard[0].endswith(b"STARTTLS\r\n")
 
 
+async def test_downgrade_by_what_was_offered_in_the_clear_is_forgotten(ca):
+    """What a man in the middle adds to the first EHLO is not believed after the handshake (RFC 3207 4.2)."""
+    offer = EHLO.replace("S: 250-DSN", "S: 250-STARTTLS\nS: 250-AUTH PLAIN\nS: 250-DSN")
+    inside = "C: EHLO relay.test\nS: 250 mx.test\n"
+    mail = "C: MAIL FROM:<a@sender.test>\nS: 250 ok\nC: RCPT\nX: close\n"
+    server = await ScriptedServer(
+        offer + "C: STARTTLS\nS: 220 go\nX: starttls\n" + inside + mail, tls=server_context(ca, "other.test")
+    ).start()
+    await attempt(server)
+    # one command at a time, and without SIZE: none of it was offered inside
+    assert server.heard[0].endswith(b"MAIL FROM:<a@sender.test>\r\nRCPT TO:<r@rcpt.test>\r\n")
+
+
 async def test_require_without_an_offer_sends_nothing():
     server = await ScriptedServer(EHLO).start()
     outcome = await attempt(server, route={"tls": "require"})

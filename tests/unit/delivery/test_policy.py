@@ -153,6 +153,9 @@ def test_a_tenant_asks_for_more_whatever_the_domain_says():
     assert demand(Needs(least=Level.VERIFIED, waived=True)).least is Level.VERIFIED
     found = demand(Needs(least=Level.VERIFIED), remembered=Level.ENCRYPTED)
     assert (found.least, found.by, found.words) == (Level.VERIFIED, "", "the sender's tenant")
+    assert judge(found, UNVERIFIED).fault is Fault.NEEDS_LEVEL
+    found = demand(Needs(least=Level.VERIFIED), sts=ENFORCE)  # which the domain asks of everybody
+    assert (found.own, judge(found, UNVERIFIED).fault) == (False, Fault.UNVERIFIED)
 
 
 def test_tls_required_no_asks_for_no_policy_of_the_receiver():

@@ -19,6 +19,8 @@ from mta.delivery.sts_policies import Standing
 from mta.lab.ca import PrivateCa
 from mta.lab.clock import FakeClock
 from mta.mail.result import Reach, Scope, Verdict
+from mta.queue.pace import met
+from mta.queue.window import Met
 from tests.unit.delivery.peers import (
     ACCEPT,
     EHLO,
@@ -317,6 +319,22 @@ async def test_dane_asks_for_the_base_domain_in_the_hello(ca):
     assert asked == ["real.rcpt.test"]
 
 
+async def test_dane_by_the_name_of_one_domain_leaves_no_connection_for_another(ca, tmp_path):
+    stranger = PrivateCa(tmp_path)
+    anchor = hashlib.sha256(stranger.certificate.public_bytes(Encoding.DER)).hexdigest()
+    for names, kept in ((("rcpt.test",), 0), ((MX,), 1)):
+        tls = context(stranger, *names)
+        chain = tmp_path / "chain.pem"
+        chain.write_bytes((tmp_path / f"{names[0]}.pem").read_bytes() + stranger.ca_file.read_bytes())
+        tls.load_cert_chain(chain, tmp_path / f"{names[0]}.key")
+        server = await ScriptedServer(TAKEN, tls=tls).start()
+        async with relaying(server, ca, secure=True) as relay:
+            relay.dns.records[f"_{server.port}._tcp.{MX}", "TLSA"] = [f"2 0 1 {anchor}"]
+            outcome = await attempt(relay)
+            assert said(outcome) == (Verdict.DELIVERED, "2.0.0")
+            assert len(relay.attempter._pool) == kept
+
+
 # Memory
 
 
@@ -422,6 +440,7 @@ async def test_requiretls_fails_where_no_host_has_what_it_takes(ca, script, name
         outcome = await attempt(relay, needing("yes"))
     assert said(outcome) == (Verdict.FAILED, status)
     assert b"MAIL" not in b"".join(server.heard)
+    assert policies or relay.noted.sessions == []
 
 
 async def test_requiretls_waits_where_a_host_is_down(ca):
@@ -437,6 +456,18 @@ async def test_requiretls_takes_no_kept_connection_that_has_less(ca):
     assert [each.results[0].verdict for each in outcomes] == [Verdict.DELIVERED] * 3
     assert [each.policy for each in outcomes[:2]] == ["sts enforce", "sts enforce, requiretls"]
     assert len(server.heard) == 2
+
+
+async def test_requiretls_takes_no_kept_connection_to_a_host_that_only_an_insecure_dns_names(ca):
+    server = await ScriptedServer(REQUIRETLS, tls=context(ca)).start()
+    async with relaying(server, ca, sts_policy(MX, mode="testing")) as relay:
+        outcomes = [await attempt(relay, job(domain="other.test"))]
+        assert len(relay.attempter._pool) == 1
+        made = needing("yes")
+        entry = msgspec.structs.replace(made.entry, domain="other.test")
+        outcomes.append(await attempt(relay, msgspec.structs.replace(made, entry=entry)))
+        assert len(relay.attempter._pool) == 1
+    assert [said(each) for each in outcomes] == [(Verdict.DELIVERED, "2.0.0"), (Verdict.FAILED, "5.7.10")]
 
 
 def tenant(tls):
@@ -455,6 +486,22 @@ async def test_a_tenants_least_level_is_asked_of_every_session(ca):
     assert (said(second), second.policy) == ((Verdict.DEFERRED, "4.7.10"), "tenant encrypted")
     assert "the sender's tenant" in second.results[0].reply.text
     assert len(server.heard) == 2  # that of the first message is not good enough
+
+
+@pytest.mark.parametrize("script", [PLAIN, BROKEN, OFFER + "C: STARTTLS\nS: 454 no\n"])
+@pytest.mark.parametrize("tls_required", ["", "yes"])
+async def test_what_one_message_wants_does_not_count_against_the_host(ca, script, tls_required):
+    """Red when it does: some such messages to a domain would have its site taken for dead, for all tenants."""
+    spool = Records()
+    if not tls_required:
+        spool.held["tenant", "t"] = tenant("encrypted")
+    server = await ScriptedServer(script, tls=context(ca)).start()
+    async with server, Relay(config(routes=[route(server.port)]), spool=spool) as relay:
+        outcome = await attempt(relay, needing(tls_required))
+        assert list(relay.protection.counts()) == ["message"]
+    assert (outcome.reach, outcome.results[0].scope) == (Reach.SESSION, Scope.MESSAGE)
+    assert met(outcome) is Met.REACHED
+    assert b"MAIL" not in b"".join(server.heard)
 
 
 async def test_a_tenant_goes_over_tls_where_its_route_would_not(ca):
