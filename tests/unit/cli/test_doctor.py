@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from mta.accounts import domains, tenants
+from mta.cli.doctor import _lines
+from mta.doctor.findings import Finding, Grade, Section
 from tests.unit.delivery.peers import DnsPeer
 
 PTR = ("4.4.8.8.in-addr.arpa", "PTR")
@@ -125,6 +127,14 @@ def test_what_strangers_publish_reaches_no_terminal_raw(relay, doctor):
     assert all(line.isprintable() for line in done.out.splitlines())
     assert not any(line.startswith("  ok       spf passes") for line in done.out.splitlines())
     assert len(max(done.out.splitlines(), key=len)) < 600
+
+
+def test_a_finding_is_on_its_line_whatever_is_in_it():
+    """Red when text that a check forgot to clean writes lines that look like ours."""
+    hostile = Finding("x\n  ok", Grade.PROBLEM, "x\n  ok       spf passes\x1b[2J", "do\nthis")
+    lines = _lines(Section("title", (hostile,)))
+    assert len(lines) == 4
+    assert all(line.isprintable() for line in lines)
 
 
 def test_a_dns_that_says_nothing_ends_it_in_its_time_with_warnings(relay, doctor):
