@@ -1,18 +1,12 @@
 """tenants, keys, credentials, domains, dkim: what is made, what is printed, what is refused."""
 
-import asyncio
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Event, Thread
 from typing import Any
 
 import pytest
 
-from mta.accounts import credentials, domains, keys, rotation
+from mta.accounts import credentials, keys
 from mta.cli.dkim import zone_line
-from mta.clock import SystemClock
-from tests.unit.delivery.peers import DnsPeer
 
 
 def test_creating_a_tenant_twice_changes_nothing_and_is_no_failure(relay: Any) -> None:
@@ -71,128 +65,6 @@ def test_a_domain_with_keys_of_both_kinds(relay: Any) -> None:
     assert re.fullmatch(r'e1\._domainkey\.example\.test\. IN TXT "v=DKIM1; k=ed25519; p=[^"]{44}"\n', text)
     assert relay.run(*command).out == text
     assert relay.run("domains", "list", "--json").record["selectors"] == ["r1", "e1"]
-
-
-def test_keys_are_replaced_and_the_list_says_what_to_do(relay: Any) -> None:
-    relay.run("tenants", "create", "acme")
-    relay.run("domains", "add", "example.test", "--tenant", "acme")
-    for selector, algorithm in (("r1", "rsa2048"), ("e1", "ed25519")):
-        relay.run("dkim", "create", "example.test", "--selector", selector, "--algorithm", algorithm)
-    first, further = relay.run("dkim", "list", "example.test", "--json").records
-    assert (first["state"], first["todo"]) == ("active", "")
-    assert (further["state"], further["todo"]) == ("pending", "publish e1._domainkey.example.test")
-    name = "e2._domainkey.example.test"
-
-    rotated = relay.run("dkim", "rotate", "example.test")
-    assert re.fullmatch(
-        r"rsa20\d{6}\._domainkey\.example\.test\. IN TXT \(.*\)\n", rotated.out
-    )  # of the one that signs
-    assert relay.run("dkim", "rotate", "example.test").out == rotated.out
-    wrong = relay.run("dkim", "rotate", "example.test", "--algorithm", "ed25519")
-    assert (wrong.code, "no ed25519 key that signs" in wrong.err) == (1, True)
-
-    seen(relay, "r1", "e1")
-    listed = relay.run("dkim", "list", "example.test", "--json").records
-    assert [each["state"] for each in listed] == ["active", "active", "pending"]
-    assert all(each["shown_at"] for each in listed[:2])
-    both = relay.run("dkim", "rotate", "example.test", "--selector", "e2")
-    assert (both.code, "--algorithm" in both.err) == (2, True)
-    made = relay.run("dkim", "rotate", "example.test", "--selector", "e2", "--algorithm", "ed25519", "--json").record
-    assert (made["name"], made["type"], "alias" in made) == (name, "TXT", False)
-
-    seen(relay, "e2")
-    e2 = relay.run("dkim", "list", "example.test", "--json").records[3]
-    assert e2["todo"].startswith("nothing: it signs from 20")
-    seen(relay, "e1", "e2", later=rotation.SETTLING)
-    _, e1, _, e2 = relay.run("dkim", "list", "example.test", "--json").records
-    assert (e1["state"], e2["state"], e2["replaces"]) == ("retired", "active", ["e1"])
-    assert e1["todo"].startswith("leave e1._domainkey.example.test in the DNS until 20")
-
-    fresh = rotated.out.partition(".")[0]
-    for seconds in (2 * rotation.SETTLING, rotation.SETTLING):  # more than a week ago
-        seen(relay, "r1", fresh, later=-rotation.KEPT - seconds)
-    lines = relay.run("dkim", "list", "example.test").out.splitlines()
-    assert lines[0].split("  ")[-1] == "TO DO"
-    assert re.fullmatch(r"r1 +rsa2048 +retired +20\S+ +remove r1\._domainkey\.example\.test from the DNS", lines[1])
-
-
-def test_a_zone_of_ours_has_the_keys_and_others_point_there(relay: Any) -> None:
-    with relay.config_file.open("a") as file:
-        file.write("dkim: {delegate: Keys.relay.test}\n")
-    relay.run("tenants", "create", "acme")
-    relay.run("domains", "add", "example.test", "--tenant", "acme")
-    command = ("dkim", "create", "example.test", "--selector", "s1", "--algorithm", "ed25519")
-    alias, target = relay.run(*command).out.splitlines()
-    assert alias == "s1._domainkey.example.test. IN CNAME s1._domainkey.example.test.keys.relay.test."
-    assert target.startswith('s1._domainkey.example.test.keys.relay.test. IN TXT "v=DKIM1; k=ed25519; p=')
-    record = relay.run(*command, "--json").record
-    assert (record["name"], record["alias"]) == (
-        "s1._domainkey.example.test.keys.relay.test",
-        "s1._domainkey.example.test",
-    )
-
-
-@contextmanager
-def dns(relay: Any) -> Iterator[dict[tuple[str, str], list[str]]]:
-    """Run a DNS server on a loop of its own, which the relay asks; yields its records."""
-    loop, peer, running, ended = asyncio.new_event_loop(), DnsPeer(), Event(), asyncio.Event()
-
-    async def serve() -> None:
-        async with peer:
-            running.set()
-            await ended.wait()
-
-    thread = Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    try:
-        assert running.wait(10)
-        with relay.config_file.open("a") as file:
-            file.write(f"dns: {{servers: ['{peer.settings.servers[0]}'], timeout: 1}}\n")
-        yield peer.records
-    finally:
-        loop.call_soon_threadsafe(ended.set)
-        thread.join(10)
-        loop.close()
-
-
-def test_the_dns_is_compared_with_the_keys(relay: Any) -> None:
-    relay.run("tenants", "create", "acme")
-    relay.run("domains", "add", "example.test", "--tenant", "acme")
-    with dns(relay) as records:
-        made = [
-            relay.run("dkim", "create", "example.test", "--selector", each, "--algorithm", "ed25519", "--json").record
-            for each in ("s1", "s2", "s3")
-        ]
-        records["s1._domainkey.example.test", "TXT"] = [f'"{made[0]["value"]}"']
-        records["s2._domainkey.example.test", "CNAME"] = ["s2.keys.test."]
-        records["s2.keys.test", "TXT"] = [f'"{made[1]["value"]}"']
-        records["s3._domainkey.example.test", "TXT"] = [f'"{made[0]["value"]}"', '"v=spf1 -all"']
-        done = relay.run("dkim", "check", "example.test", "--json")
-        assert done.code == 1
-        assert "1 of the records of example.test cannot be used by verifiers as they are" in done.err
-        assert [(each["selector"], each["dns"], each["found_at"]) for each in done.records] == [
-            ("s1", "ok", "s1._domainkey.example.test"),
-            ("s2", "ok", "s2.keys.test"),
-            ("s3", "2 TXT records", "s3._domainkey.example.test"),
-        ]
-        records["s3._domainkey.example.test", "TXT"] = [f'"{made[2]["value"]}"']
-        assert relay.run("dkim", "check", "example.test").code == 0
-    silent = relay.run("dkim", "check", "example.test", "--json")
-    assert silent.code == 1
-    assert all(each["dns"].startswith("no answer: ") for each in silent.records)
-
-
-def seen(relay: Any, *shown: str, later: float = 0.0) -> None:
-    """Have the DNS looked at, which shows these and is silent about the others."""
-
-    async def look(spool: Any) -> None:
-        def looked(domain: Any) -> Any:
-            found = {each.dns_value: "" for each in domain.selectors if each.name in shown}
-            return rotation.looked(domain, found, SystemClock().now() + later)
-
-        await domains.change(spool, "example.test", looked)
-
-    relay.with_spool(look)
 
 
 def test_a_long_record_is_cut_into_strings_that_a_zone_file_takes() -> None:
