@@ -36,7 +36,6 @@ _SHOWABLE = re.compile(r"[A-Za-z0-9*._-]{1,100}")
 _DIGESTS = {1: hashlib.sha256, 2: hashlib.sha512}  # RFC 6698 2.1.3
 _UNREADABLE = (
     ValueError,
-    TypeError,
     crypto.Error,
     UnsupportedAlgorithm,
     x509.InvalidVersion,
@@ -116,7 +115,7 @@ def covers(presented: str, host: str) -> bool:
     # top-level domain, as OpenSSL has it
     star, _, parent = presented.partition(".")
     label, _, rest = host.partition(".")
-    return star == "*" and "*" not in parent and "." in parent and label != "" and rest == parent
+    return star == "*" and "." in parent and label != "" and rest == parent
 
 
 class _Shown(NamedTuple):

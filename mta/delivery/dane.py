@@ -44,14 +44,10 @@ async def dane_of(host: str, port: int, resolver: Resolver) -> Dane:
     if not resolver.validating or _is_address(host):
         return _NO_DANE
     try:
-        found = await resolver.addresses(host)
+        bases = await _bases(host, resolver)
     except NoAnswer:
         return Dane(DaneState.FAILED, text=f"the addresses of {host} cannot be had")
-    if not found.secure or not found.addresses:
-        # RFC 7672 2.2: who does not sign addresses is not asked for TLSA; some of their servers fail at that
-        return _NO_DANE
-    # RFC 7672 2.2.2: where CNAMEs lead to, and then where they began
-    for base in dict.fromkeys((found.canonical or host, host)):
+    for base in bases:
         try:
             answer = await resolver.tlsa(f"_{port}._tcp.{base}")
         except NoAnswer:
@@ -60,6 +56,20 @@ async def dane_of(host: str, port: int, resolver: Resolver) -> Dane:
             records = usable(answer.tlsa)
             return Dane(DaneState.USABLE, records, base) if records else Dane(DaneState.UNUSABLE, answer.tlsa, base)
     return _NO_DANE
+
+
+async def _bases(host: str, resolver: Resolver) -> Iterable[str]:
+    """Return the names that TLSA records of a host may stand at, in order (RFC 7672 2.2.2). NoAnswer."""
+    found = await resolver.addresses(host)
+    if not found.addresses:
+        return ()
+    if found.secure:
+        return dict.fromkeys((found.canonical or host, host))  # where CNAMEs lead to, and then where they began
+    # who does not sign addresses is not asked for TLSA, at which some servers fail; but an alias may be signed that
+    # leads to where nothing is
+    if found.canonical and (await resolver.alias(host)).secure:
+        return (host,)
+    return ()
 
 
 def _is_address(host: str) -> bool:

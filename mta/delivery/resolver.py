@@ -112,6 +112,10 @@ class Resolver:
         """Look up the TLSA records of a name such as `_25._tcp.mx.example.com`. Raises NoAnswer, also where bogus."""
         return await self._found((name, dns.rdatatype.TLSA))
 
+    async def alias(self, name: str) -> Found:
+        """Look up whether a name is an alias, wherever that leads, and whether that is secure. Raises NoAnswer."""
+        return await self._found((name, dns.rdatatype.CNAME))
+
     async def addresses(self, host: str) -> Found:
         """Look up the addresses of a host, IPv6 and IPv4 in turn (RFC 5321 5.1). Raises NoAnswer.
 
@@ -213,6 +217,8 @@ def _values(kind: dns.rdatatype.RdataType, records: Iterable[Any]) -> dict[str, 
     some = islice(records, RECORDS_LIMIT)
     if kind is dns.rdatatype.TXT:
         return {"texts": tuple([b"".join(each.strings) for each in some])}
+    if kind is dns.rdatatype.CNAME:
+        return {"canonical": _text(next(iter(records)).target)}
     if kind is dns.rdatatype.TLSA:
         return {"tlsa": tuple([Tlsa(each.usage, each.selector, each.mtype, each.cert) for each in some])}
     return {"addresses": tuple([each.address for each in some])}

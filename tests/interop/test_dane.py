@@ -27,6 +27,28 @@ from tests.interop.processes import free_ports
 MX_ADDRESS = "127.0.0.4"
 NAMES = ("mx.signed.test", "ta.signed.test")  # one host: known by its key, and by its authority
 
+_SIGNED = f"""\
+@ 1 IN MX 10 mx
+by-ta 1 IN MX 10 ta
+by-bogus 1 IN MX 10 bogus
+mx 1 IN A {{mx}}
+ta 1 IN A {{mx}}
+bogus 1 IN A {{mx}}
+none 1 IN A {{mx}}
+alias 1 IN CNAME mx
+out 1 IN CNAME mx.plain.test.
+in 1 IN CNAME mx.plain.test.
+_{{port}}._tcp.mx 1 IN TLSA {{by_key}}
+_{{port}}._tcp.in 1 IN TLSA {{by_key}}
+_{{port}}._tcp.ta 1 IN TLSA {{by_authority}}
+_{{port}}._tcp.bogus 1 IN TLSA 3 1 1 {"ab" * 32}
+"""
+_PLAIN = """\
+@ 1 IN MX 10 mx
+mx 1 IN A {mx}
+_{port}._tcp.mx 1 IN TLSA {by_key}
+"""
+
 
 class Receiver(NamedTuple):
     """A Postfix as the MX of `signed.test`, whose key may change, and unbound, who knows its TLSA records."""
@@ -47,17 +69,12 @@ def receiver() -> Iterator[Receiver]:
         mx = HostPort(host=MX_ADDRESS, port=free_ports(1, MX_ADDRESS)[0])
         by_key = f"3 1 1 {hashlib.sha256(public_key(first)).hexdigest()}"
         by_authority = f"2 0 2 {hashlib.sha512(authority.certificate.public_bytes(Encoding.DER)).hexdigest()}"
-        hosts = ("mx", "ta", "none", "bogus")
-        lines = [f"{each} 1 IN A {MX_ADDRESS}" for each in hosts]
-        lines += ["@ 1 IN MX 10 mx", "alias 1 IN CNAME mx", "out 1 IN CNAME mx.plain.test."]
-        lines.append(f"_{mx.port}._tcp.mx 1 IN TLSA {by_key}")
-        lines.append(f"_{mx.port}._tcp.ta 1 IN TLSA {by_authority}")
-        lines.append(f"_{mx.port}._tcp.bogus 1 IN TLSA 3 1 1 {'ab' * 32}")
-        zone = signed("signed.test", "\n".join([*lines, ""]))
+        values = {"mx": MX_ADDRESS, "port": mx.port, "by_key": by_key, "by_authority": by_authority}
+        zone = signed("signed.test", _SIGNED.format(**values))
         # somebody who has not the zone's key puts in a record of his own
         assert zone.text.count("ab" * 32) == 1
         zone = zone._replace(text=zone.text.replace("ab" * 32, "cd" * 32))
-        unsigned = plain("plain.test", f"mx 1 IN A {MX_ADDRESS}\n_{mx.port}._tcp.mx 1 IN TLSA {by_key}\n")
+        unsigned = plain("plain.test", _PLAIN.format(**values))
         with unbound(directory, [zone, unsigned]) as resolver:
             yield Receiver(mx, resolver, authority, first)
 
@@ -138,6 +155,9 @@ async def test_that_there_is_no_dane_is_proved_too(receiver: Receiver) -> None:
 
 
 async def test_dane_is_only_where_addresses_are_signed(receiver: Receiver) -> None:
-    insecure, out, alias = await look_up(receiver, "mx.plain.test", "out.signed.test", "alias.signed.test")
+    insecure, out, alias, signed_alias = await look_up(
+        receiver, "mx.plain.test", "out.signed.test", "alias.signed.test", "in.signed.test"
+    )
     assert insecure.state is out.state is DaneState.NONE
     assert (alias.state, alias.base) == (DaneState.USABLE, "mx.signed.test")
+    assert (signed_alias.state, signed_alias.base) == (DaneState.USABLE, "in.signed.test")

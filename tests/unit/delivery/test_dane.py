@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mta.clock import SystemClock
@@ -48,6 +48,7 @@ def test_of_the_dane_digests_of_one_kind_the_strongest_counts():
 
 
 @given(st.lists(st.builds(Tlsa, st.integers(0, 5), st.integers(0, 3), st.integers(0, 4), st.binary(max_size=70))))
+@settings(deadline=None)
 def test_what_can_be_used_of_dane_records_is_some_of_them_and_stays_so(records):
     chosen = usable(records)
     assert set(chosen) <= set(records)
@@ -131,6 +132,7 @@ async def test_dane_needs_a_resolver_that_is_trusted(server):
 
 async def test_a_host_without_addresses_or_that_is_one_has_no_dane(server):
     assert await look_up(server, "nowhere.signed.test") == NONE
+    assert server.zone.asked("_25._tcp.nowhere.signed.test", "TLSA") == 0
     asked = server.zone.total
     assert await look_up(server, "192.0.2.1") == NONE
     assert await look_up(server, "2001:db8::1") == NONE
@@ -149,9 +151,20 @@ async def test_dane_of_an_alias_stands_where_it_leads_or_where_it_began(server):
     assert (found.state, found.base) == (DaneState.USABLE, "mx.other.test")
     zone.fail("_25._tcp.mx.other.test", Failure.SERVFAIL)  # and not as if there were none
     assert (await look_up(server, "alias.signed.test")).state is DaneState.FAILED
-    zone.fail("_25._tcp.mx.other.test", None)
-    zone.secure("signed.test")
+
+
+async def test_dane_of_a_signed_alias_that_leads_to_where_nothing_is_signed(server):
+    zone = server.zone
+    zone.set("alias.signed.test", "CNAME", "mx.plain.test.")
+    zone.set("_25._tcp.mx.plain.test", "TLSA", "3 1 2 " + LONGER.hex())
     assert await look_up(server, "alias.signed.test") == NONE
+    assert zone.asked("_25._tcp.mx.plain.test", "TLSA") == 0
+    zone.set("_25._tcp.alias.signed.test", "TLSA", TEXT)
+    assert await look_up(server, "alias.signed.test") == Dane(DaneState.USABLE, (GOOD,), "alias.signed.test")
+    zone.set("alias.plain.test", "CNAME", "mx.plain.test.")
+    zone.set("_25._tcp.alias.plain.test", "TLSA", TEXT)
+    assert await look_up(server, "alias.plain.test") == NONE
+    assert zone.asked("_25._tcp.alias.plain.test", "TLSA") == 0
 
 
 async def test_dane_is_asked_for_once_in_its_time(server):

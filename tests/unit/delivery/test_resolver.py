@@ -77,6 +77,8 @@ async def test_a_cname_says_where_it_led():
     async with DnsPeer(RECORDS) as peer:
         assert (await ask(peer, "addresses", "alias.test")).canonical == "mx2.test"
         assert (await ask(peer, "addresses", "mx2.test")).canonical == ""
+        assert await ask(peer, "alias", "alias.test") == Found(exists=True, canonical="mx2.test")
+        assert await ask(peer, "alias", "mx2.test") == Found(exists=True)
 
 
 async def test_what_a_trusted_resolver_has_validated_is_secure():
