@@ -284,9 +284,8 @@ class StsPolicies:
     async def _remove(self, domain: str) -> None:
         try:
             await self._spool.delete_record(KIND, domain)
-        except SpoolError as error:  # a later start finds it again
+        except SpoolError as error:  # the next round tries again, or finds that there is none
             log.warning("sts=unremoved domain=%s error=%s", domain, error)
-        self._renew_at.pop(domain, None)
         self._let_go(domain)
 
     async def _stored(self) -> dict[str, Kept]:
