@@ -273,10 +273,10 @@ def _presented(record: Tlsa) -> str:
 
 
 def _bounded(strings: list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    """Take as many strings as are kept of a policy."""
+    """Take as many strings as are kept of a policy, without empty ones."""
     taken: list[str] = []
     left = _STRINGS_LIMIT
-    for each in map(_plain_line, strings):
+    for each in filter(None, map(_plain_line, strings)):
         left -= len(each) + 1
         if left < 0:
             break

@@ -22,7 +22,7 @@ from mta.mail.tls_report import DAY, FailureDetails, Policy, PolicyResults
 from mta.mail.tls_report_record import Endpoint
 from mta.queue.queue import Queue
 from mta.spool import tls_results
-from mta.spool.interface import Unavailable
+from mta.spool.interface import Unavailable, Uncertain
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Message, Origin
 from mta.spool.sealing import Keyring
@@ -45,7 +45,7 @@ class Bench:
         self.records: dict[str, Sequence[bytes]] = {}
         self.asked: list[str] = []
         self.dns_fails = False
-        self.status: int | NotNow = 200
+        self.status: int | Exception = 200
         self.posted: list[tuple[Endpoint, bytes]] = []
         self.config = Config.model_validate(
             {"hostname": "relay.test", "tlsrpt": {"contact": "postmaster@relay.test"} | settings}
@@ -62,7 +62,7 @@ class Bench:
 
     async def post(self, endpoint: Endpoint, body: bytes) -> int:
         self.posted.append((endpoint, body))
-        if isinstance(self.status, NotNow):
+        if isinstance(self.status, Exception):
             raise self.status
         return self.status
 
@@ -220,6 +220,38 @@ async def test_a_mail_that_is_not_accepted_is_tried_again(bench: Bench, monkeypa
     assert len(await bench.mails()) == 1
 
 
+async def test_a_mail_that_may_be_on_its_way_is_not_sent_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    await bench.counted(record=MAIL)
+    accept = bench.queue.accept
+
+    async def unsure(*submissions: object) -> object:
+        await accept(*submissions)  # type: ignore[arg-type]
+        raise Uncertain("the disk did not say")
+
+    monkeypatch.setattr(bench.queue, "accept", unsure)
+    await bench.start()
+    await bench.advance(MIDNIGHT + SPREAD + LIFETIME)
+    assert len(await bench.mails()) == 1
+
+
+async def test_a_mail_is_not_handed_over_before_it_is_surely_on_record(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red when what may not be on record counts as sent: the domain would get no report at all."""
+    await bench.counted(record=MAIL)
+
+    async def unsure(*_: object) -> None:
+        raise Uncertain("the disk did not say")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tls_results, "keep_progress", unsure)
+        await bench.start()
+        await bench.advance(MIDNIGHT + SPREAD + 600)
+        assert not await bench.mails()
+    await bench.advance(4 * 3600)
+    assert len(await bench.mails()) == 1
+
+
 async def test_a_server_that_fails_is_tried_for_a_day_less_and_less_often(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -252,7 +284,7 @@ async def test_a_server_that_fails_is_tried_for_a_day_less_and_less_often(
 
 
 @pytest.mark.parametrize("status", [301, 404, 500, NotNow("sink.rcpt.test did not answer within 60 s")])
-async def test_what_is_no_success_is_tried_again(bench: Bench, status: int | NotNow) -> None:
+async def test_what_is_no_success_is_tried_again(bench: Bench, status: int | Exception) -> None:
     await bench.counted(record=WEB)
     bench.status = status
     await bench.start()
@@ -337,6 +369,19 @@ async def test_settings_name_who_reports(spool: LmdbSpool) -> None:
     (mail,) = await bench.mails()
     assert (mail.tenant, mail.sender) == ("ops", "reports@mail.test")
     await bench.end()
+
+
+async def test_a_defect_at_one_endpoint_sends_nothing_twice_to_another(bench: Bench) -> None:
+    """Red when what was done is forgotten with the error: a mail at each try."""
+    await bench.counted(record=BOTH)
+    bench.status = RuntimeError("a defect")
+    await bench.start()
+    await bench.advance(MIDNIGHT + SPREAD + LIFETIME / 2)
+    assert len(bench.posted) > 2
+    assert len(await bench.mails()) == 1
+    progress = await bench.progress()
+    assert progress is not None
+    assert progress.trouble == "https://sink.rcpt.test/v1: RuntimeError: a defect"
 
 
 async def test_one_that_fails_by_a_defect_holds_up_no_other(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
