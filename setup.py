@@ -24,7 +24,7 @@ from setuptools import setup
 COMPILED = {
     "mta/accounts": "senders",
     "mta/content": "compose",
-    "mta/mail": "address dsn event_line headers ids reply",
+    "mta/mail": "address dsn event_line headers ids reply tls_required",
     "mta/ingress": "arrival body connection dialog parameters questions replies server session trace",
     "mta/queue": "acceptance bucket doorbell held limits pace queue rate reports retry scheduler shares transitions "
     "turns window",

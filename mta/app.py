@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import signal
-import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from socket import socket
@@ -26,6 +25,7 @@ from mta.config import Config, read
 from mta.control import Commands, ControlError, Question, ask, socket_path
 from mta.events.mover import Mover
 from mta.ingress.access import Accounts
+from mta.ingress.certificate import CertificateError, OwnCertificate
 from mta.ingress.server import Ingress
 from mta.queue.doorbell import Doorbell, DoorbellSocket
 from mta.queue.gate import Gate, keep_counted
@@ -103,7 +103,7 @@ class IngressRole:
         self._gate = parts.gate
         access = Accounts(parts.spool, parts.clock)
         self._ingress = Ingress(
-            config, config.listeners, parts.queue, parts.spool, access, parts.clock, server_tls(config)
+            config, config.listeners, parts.queue, parts.spool, access, parts.clock, own_certificate(config)
         )
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
@@ -383,29 +383,12 @@ def besides(role: str, config: Config, known: str = "") -> str:
     return text
 
 
-def server_tls(config: Config) -> ssl.SSLContext | None:
+def own_certificate(config: Config) -> OwnCertificate:
     """Read our certificate; CannotStart when it cannot be used."""
-    if config.tls.certificate is None or config.tls.key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    certificate, key = config.tls.certificate, config.tls.key
-    for name, path in (("tls.certificate", certificate), ("tls.key", key)):  # what OpenSSL says names no file
-        try:
-            path.open("rb").close()
-        except OSError as error:
-            raise CannotStart(f"{name} {path}: {error.strerror}") from None
     try:
-        context.load_cert_chain(certificate, key, password=_no_passphrase)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        reason = getattr(error, "reason", None) or error
-        raise CannotStart(f"tls.certificate {certificate}, tls.key {key}: {reason}") from None
-    return context
-
-
-def _no_passphrase() -> str:
-    """Answer OpenSSL, which would ask at the terminal."""
-    raise ValueError("the key has a passphrase, and nobody is there to say it: store it without one")
+        return OwnCertificate(config.tls, config.listeners)
+    except CertificateError as error:
+        raise CannotStart(str(error)) from None
 
 
 async def ask_status(path: Path) -> msgspec.Struct:

@@ -240,28 +240,43 @@ class Section(BaseModel):
 
 
 class Listener(Section):
-    """One SMTP socket. `submission` asks for AUTH before MAIL; `relay` trusts `networks` for `tenant`."""
+    """One SMTP socket. `submission` asks for AUTH before MAIL; `relay` trusts `networks` for `tenant`.
+
+    Without `networks` a relay trusts certificates of `client_ca`: all, or those that name one of `client_names`.
+    """
 
     address: ListenAddress
     kind: Literal["submission", "relay"]
     tls: Literal["none", "starttls", "implicit"] = "none"
     networks: tuple[Network, ...] = ()
     tenant: Name | None = None
+    client_ca: Place | None = None
+    client_names: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     proxy: tuple[Network, ...] = ()
     bare_newlines: Literal["refuse", "fix"] = "refuse"
     long_lines: Literal["pass", "refuse"] = "pass"
 
+    @property
+    def by_certificate(self) -> bool:
+        """Whether a client's certificate decides if it may relay."""
+        return self.client_ca is not None and not self.networks
+
     @classmethod
     def _between(cls, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if given.get("kind") == "relay":
+            unix = str(given.get("address")).startswith("unix:")
             if given.get("tenant") is None:
                 yield "tenant", "a relay listener needs a tenant"
-            if not given.get("networks") and not str(given.get("address")).startswith("unix:"):
-                yield "networks", "a relay listener needs the networks it trusts"
+            if not (given.get("networks") or given.get("client_ca") or unix):
+                yield "networks", "a relay listener needs the networks it trusts, or client_ca"
+            if given.get("client_ca") and (unix or given.get("tls", "none") == "none"):
+                yield "client_ca", "is for relay listeners on the network with tls"
         elif given.get("kind") == "submission":
-            for key in ("tenant", "networks"):
+            for key in ("tenant", "networks", "client_ca"):
                 if given.get(key):
                     yield key, "is for relay listeners: submission clients say who they are"
+        if given.get("client_names") and not given.get("client_ca"):
+            yield "client_names", "needs client_ca too"
 
 
 class Http(Section):

@@ -11,6 +11,7 @@ from mta.cli.output import Printer
 from mta.cli.session import become_owner, configuration, json_option
 from mta.config import Config, ConfigError
 from mta.delivery.sources import trouble_of
+from mta.ingress.certificate import CertificateError, OwnCertificate
 from mta.queue import shaping
 
 
@@ -37,11 +38,10 @@ def file_problems(settings: Config) -> Iterator[str]:
     place = next(each for each in (settings.state_dir, *settings.state_dir.parents) if each.exists())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         yield f"state_dir: {settings.state_dir}: {place} is not a directory that can be written to"
-    if settings.tls.certificate is not None:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls.certificate, settings.tls.key)
-        except (OSError, ssl.SSLError) as error:
-            yield f"tls: {settings.tls.certificate} with {settings.tls.key}: {_reason(error)}"
+    try:
+        OwnCertificate(settings.tls, settings.listeners)
+    except CertificateError as error:
+        yield str(error)
     yield from _no_authorities("delivery.ca_file", settings.delivery.ca_file)
     yield from _unusable_addresses(settings)
     if settings.delivery.shaping is not None:
@@ -63,7 +63,8 @@ def _no_authorities(key: str, path: Path | None) -> Iterator[str]:
         try:
             ssl.create_default_context(cafile=str(path))
         except (OSError, ssl.SSLError) as error:
-            yield f"{key}: {path}: {_reason(error)}"
+            reason = "not certificates (PEM)" if isinstance(error, ssl.SSLError) else error.strerror
+            yield f"{key}: {path}: {reason}"
 
 
 def _unusable_addresses(settings: Config) -> Iterator[str]:
@@ -79,11 +80,3 @@ def _unreadable(key: str, path: Path) -> Iterator[str]:
             file.read(1)
     except OSError as error:
         yield f"{key}: {path}: {error.strerror}"
-
-
-def _reason(error: OSError) -> str:
-    return (
-        "not a certificate and the key that belongs to it (PEM)"
-        if isinstance(error, ssl.SSLError)
-        else str(error.strerror)
-    )

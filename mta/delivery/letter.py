@@ -121,6 +121,8 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
             words.append(by)
         if offered.priority:
             words.append(f"MT-PRIORITY={self.message.priority}")  # RFC 6710 4.2
+        if offered.requiretls and self.message.tls_required == "yes":
+            words.append("REQUIRETLS")  # RFC 8689 4.2.1
         return f"{' '.join(words)}\r\n".encode()
 
 

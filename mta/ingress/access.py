@@ -58,8 +58,19 @@ def client_at(address: str) -> Client:
 
 
 def admits(listener: Listener, client: Client) -> bool:
-    """Tell whether the listener serves the client: a relay serves its networks and what comes by its unix socket."""
-    return listener.kind == "submission" or client == UNIX_CLIENT or client.within(listener.networks)
+    """Tell whether the listener serves the client: a relay serves its networks and what comes by its unix socket.
+
+    One that goes by certificates serves everybody so far.
+    """
+    if listener.kind == "submission" or listener.by_certificate:
+        return True
+    return client == UNIX_CLIENT or client.within(listener.networks)
+
+
+def certified(listener: Listener, names: Sequence[str]) -> bool:
+    """Tell whether a verified client certificate with these names may relay; without a certificate there are none."""
+    wanted = [each.lower() for each in listener.client_names]
+    return any(not wanted or each.lower() in wanted for each in names)
 
 
 class Identity(msgspec.Struct, frozen=True):

@@ -5,7 +5,6 @@ as it comes, and the message then refers to it. The header block has to be compl
 """
 
 import logging
-import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple, Protocol
@@ -17,6 +16,7 @@ from mta.config import Limits
 from mta.ingress import replies
 from mta.ingress.access import Access
 from mta.ingress.body import Budget
+from mta.ingress.certificate import OwnCertificate
 from mta.ingress.questions import Accept
 from mta.ingress.trace import Trace, received_field, repaired
 from mta.mail import headers
@@ -24,6 +24,7 @@ from mta.mail.address import domain_of
 from mta.mail.envelope import Envelope
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
+from mta.mail.tls_required import FIELD, tls_required
 from mta.queue.gate import type_refusal
 from mta.queue.submission import Receipt, Submission
 from mta.spool.interface import ContentWriter, Full, Refused, Spool, SpoolError
@@ -32,6 +33,7 @@ from mta.spool.records import MessageClass, Origin, Segment
 log = logging.getLogger(__name__)
 
 _MESSAGE_ID_LIMIT = 512  # octets of a Message-ID worth remembering
+_TLS_REQUIRED = FIELD.encode()
 
 
 class Queue(Protocol):
@@ -55,7 +57,7 @@ class Intake(msgspec.Struct, frozen=True):
     access: Access
     clock: Clock
     budget: Budget
-    tls: ssl.SSLContext | None
+    tls: OwnCertificate
 
 
 class Provenance(msgspec.Struct, frozen=True):
@@ -80,6 +82,7 @@ class Arrival:
         self._sign_domain = ""
         self._note = ""
         self._header_message_id = ""
+        self._tls_required = ""
 
     async def store(self, envelope: Envelope, content: bytes) -> Reply | None:
         """Commit a stretch of content; the reply for the end of data if the message is refused."""
@@ -162,6 +165,8 @@ class Arrival:
         refusal = await self._judge_sender(header) or (await self._judge_return_path(envelope) if submitted else None)
         if refusal is not None:
             return refusal
+        asked = envelope.tls_required == "yes"
+        self._tls_required = tls_required(headers.values(header, _TLS_REQUIRED), requiretls=asked)
         now = self._intake.clock.now()
         if submitted:
             header = repaired(header, self._intake.hostname, self.id, now)
@@ -204,6 +209,8 @@ class Arrival:
         return Reply(550, "5.7.1", f"MAIL FROM domain {standing.foreign[:100]!a} belongs to another account")
 
     def _submission(self, envelope: Envelope, stored: tuple[Segment, ...], content: bytes) -> Submission:
+        if envelope.tls_required != self._tls_required:
+            envelope = msgspec.structs.replace(envelope, tls_required=self._tls_required)
         return Submission(
             id=self.id,
             tenant=self._from.tenant,

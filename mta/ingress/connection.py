@@ -13,6 +13,7 @@ from mta.config import Listener, UnixPath
 from mta.ingress import replies
 from mta.ingress.access import HIDDEN_CLIENT, UNIX_CLIENT, Client, Identity, client_at
 from mta.ingress.arrival import Arrival, Intake, Provenance, Whole, accept_each
+from mta.ingress.certificate import names_of
 from mta.ingress.questions import Abandon, Accept, Authenticate, Question, StartTls, Store
 from mta.ingress.session import Session
 from mta.mail.ids import new_message_id
@@ -115,7 +116,7 @@ class Connection(asyncio.Protocol):
         )
         self._session = session
         if self.listener.tls == "implicit":
-            session.tls_started(_describe(transport))
+            self._tls_started(session, transport)
         session.greet()
         self._advance(session)
 
@@ -380,8 +381,7 @@ class Connection(asyncio.Protocol):
 
     async def _start_tls(self, session: Session) -> None:
         """Do the handshake, then begin anew on the transport that it gives."""
-        plain, context = self._transport, self._intake.tls
-        assert context is not None
+        plain, context = self._transport, self._intake.tls.context(self.listener)
         self.work()
         if plain is None or session.closed:  # lost, or something was sent in the clear
             return
@@ -399,14 +399,16 @@ class Connection(asyncio.Protocol):
         transport.set_protocol(self)
         self._transport = transport
         self._reading = True
-        session.tls_started(_describe(transport))
+        self._tls_started(session, transport)
         if early.data:
             session.receive(early.data)
 
-
-def _describe(transport: asyncio.Transport) -> str:
-    tls = transport.get_extra_info("ssl_object")
-    return f"{tls.version()} {tls.cipher()[0]}"
+    def _tls_started(self, session: Session, transport: asyncio.Transport) -> None:
+        tls = transport.get_extra_info("ssl_object")
+        names = names_of(tls.getpeercert())
+        if names:
+            log.info("session=%s client=%s certificate=%a", self.id, self.client.name, names[0])
+        session.tls_started(f"{tls.version()} {tls.cipher()[0]}", names)
 
 
 class _Early(asyncio.Protocol):

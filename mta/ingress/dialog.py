@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from mta.config import Limits, Listener
 from mta.ingress import auth, replies
-from mta.ingress.access import Client, Identity
+from mta.ingress.access import Client, Identity, certified
 from mta.ingress.body import Body, Budget
 from mta.ingress.parameters import MailFrom, parse_mail, parse_rcpt
 from mta.ingress.questions import Authenticate, StartTls, TurnAway
@@ -42,6 +42,7 @@ class Dialog:
         now: Callable[[], float],
     ) -> None:
         self.tls = ""  # version and cipher
+        self.certificate: tuple[str, ...] = ()  # whom the client's names, if it has shown one
         self.failures = 0  # logins that went wrong
         self._listener = listener
         self._limits = limits
@@ -95,6 +96,7 @@ class Dialog:
             release_at=self._timing.release_at,
             hold=mail.hold,
             priority=mail.priority,
+            tls_required="yes" if mail.requiretls else "",
         )
 
     def obey(self, verb: str, argument: str) -> type_outcome:
@@ -132,7 +134,9 @@ class Dialog:
         offered += [f"DELIVERBY {SHORTEST}", "MT-PRIORITY"]
         if self._submits:  # RFC 4865 4.2: never elsewhere
             offered.append(f"FUTURERELEASE {longest_hold(self._now(), self._limits.hold)}")
-        if self._listener.tls == "starttls" and not self.tls:
+        if self.tls:
+            offered.append("REQUIRETLS")  # RFC 8689 2: never without TLS
+        elif self._listener.tls == "starttls":
             offered.append("STARTTLS")
         if self._submits and self._may_log_in:
             offered.append(f"AUTH {' '.join(auth.MECHANISMS)}")
@@ -179,9 +183,9 @@ class Dialog:
     def _mail_from(self, argument: str) -> Reply | TurnAway:
         if not self._helo:
             return replies.HELO_FIRST
-        if self._submits and self.identity is None:
-            needs_tls = self._listener.tls == "starttls" and not self.tls
-            return replies.STARTTLS_FIRST if needs_tls else replies.AUTH_FIRST
+        unknown = self._unknown()
+        if unknown is not None:
+            return unknown
         if self._mail is not None:
             return replies.NESTED_MAIL
         if self._budget.exhausted:
@@ -190,7 +194,7 @@ class Dialog:
         refused = self._refusal(tenant or "")
         if refused is not None:
             return TurnAway(replies.tenant_refused(refused.cause, refused.retry_after))
-        parsed = parse_mail(argument, self._limits.size, holds=self._submits)
+        parsed = parse_mail(argument, self._limits.size, holds=self._submits, tls=bool(self.tls))
         if isinstance(parsed, Reply):
             return parsed
         timing = timing_of(parsed, self._now(), self._limits.hold)
@@ -198,6 +202,16 @@ class Dialog:
             return timing
         self._mail, self._timing = parsed, timing
         return replies.SENDER_OK
+
+    def _unknown(self) -> Reply | None:
+        """Say how a client makes itself known, if it has to and has not (RFC 4954 6)."""
+        if self.identity is not None or not (self._submits or self._listener.by_certificate):
+            return None
+        if self._listener.tls == "starttls" and not self.tls:
+            return replies.STARTTLS_FIRST
+        if self._submits:
+            return replies.AUTH_FIRST
+        return None if certified(self._listener, self.certificate) else replies.CERTIFICATE_FIRST
 
     def _rcpt_to(self, argument: str) -> Reply:
         if self._mail is None:

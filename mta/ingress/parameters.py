@@ -1,4 +1,4 @@
-"""MAIL and RCPT: paths and ESMTP parameters, by RFC (RFC 5321 4.1.2; 1870, 2852, 3461, 4865, 4954, 6152, 6531, 6710).
+"""MAIL and RCPT: paths and ESMTP parameters, by RFC (5321 4.1.2; 1870, 2852, 3461, 4865, 4954, 6152, 6531, 6710, 8689).
 
 Values are kept as they came: ENVID and ORCPT are xtext, whose case and escapes belong to the client.
 A wrong command is answered by the reply that says what is wrong with it.
@@ -37,6 +37,7 @@ BAD_MAIL = Reply(501, "5.5.4", "Syntax: MAIL FROM:<address> [parameters]")
 BAD_RCPT = Reply(501, "5.5.4", "Syntax: RCPT TO:<address> [parameters]")
 _MAIL_PARAMETERS = frozenset({"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH", "BY", "MT-PRIORITY"})
 _HOLD_PARAMETERS = frozenset({"HOLDFOR", "HOLDUNTIL"})
+_TLS_PARAMETERS = frozenset({"REQUIRETLS"})
 _RCPT_PARAMETERS = frozenset({"NOTIFY", "ORCPT"})
 
 
@@ -57,6 +58,7 @@ class MailFrom(msgspec.Struct, frozen=True):
     by_mode: str = ""
     hold: str = ""
     priority: int = 0
+    requiretls: bool = False
 
 
 class _Wrong(ValueError):
@@ -68,14 +70,17 @@ class _Wrong(ValueError):
 
 
 @lru_cache(maxsize=256)  # the few senders of an application repeat
-def parse_mail(argument: str, size_limit: int, *, holds: bool) -> MailFrom | Reply:
-    """Read what follows `MAIL `; the reply that refuses it if it is wrong. `holds` tells of FUTURERELEASE."""
+def parse_mail(argument: str, size_limit: int, *, holds: bool, tls: bool) -> MailFrom | Reply:
+    """Read what follows `MAIL `; the reply that refuses it if it is wrong.
+
+    `holds` tells of FUTURERELEASE, `tls` of a session in which REQUIRETLS is offered.
+    """
     found = _FROM.fullmatch(argument.rstrip(" "))
     if found is None:
         return BAD_MAIL
     path, parameters = found.groups()
     try:
-        given = _mail_parameters(parameters, size_limit, holds=holds) if parameters else MailFrom("")
+        given = _mail_parameters(parameters, size_limit, _known(holds=holds, tls=tls)) if parameters else MailFrom("")
         if not path:
             return given
         address = _mailbox(path, "5.1.7", utf8=given.smtputf8)
@@ -132,8 +137,12 @@ def _parameters(text: str, known: frozenset[str]) -> dict[str, str]:
     return found
 
 
-def _mail_parameters(text: str, size_limit: int, *, holds: bool) -> MailFrom:
-    given = _parameters(text, _MAIL_PARAMETERS | _HOLD_PARAMETERS if holds else _MAIL_PARAMETERS)
+def _known(*, holds: bool, tls: bool) -> frozenset[str]:
+    return _MAIL_PARAMETERS | (_HOLD_PARAMETERS if holds else frozenset()) | (_TLS_PARAMETERS if tls else frozenset())
+
+
+def _mail_parameters(text: str, size_limit: int, known: frozenset[str]) -> MailFrom:
+    given = _parameters(text, known)
     size, body, ret = given.get("SIZE", "0"), given.get("BODY", "7BIT").upper(), given.get("RET", "").upper()
     if not _SIZE.fullmatch(size):
         raise _malformed("SIZE")
@@ -141,8 +150,9 @@ def _mail_parameters(text: str, size_limit: int, *, holds: bool) -> MailFrom:
         raise _Wrong(replies.TOO_BIG)  # RFC 1870 6.1
     if body not in ("7BIT", "8BITMIME"):
         raise _malformed("BODY")
-    if given.get("SMTPUTF8"):
-        raise _malformed("SMTPUTF8")
+    for keyword in ("SMTPUTF8", "REQUIRETLS"):
+        if given.get(keyword):  # they have no value: RFC 6531 3.1, RFC 8689 2
+            raise _malformed(keyword)
     if "RET" in given and ret not in ("FULL", "HDRS"):
         raise _malformed("RET")
     envid = given.get("ENVID", "")
@@ -166,6 +176,7 @@ def _mail_parameters(text: str, size_limit: int, *, holds: bool) -> MailFrom:
         by_mode,
         _hold(given),
         int(priority),
+        "REQUIRETLS" in given,
     )
 
 

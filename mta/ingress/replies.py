@@ -50,6 +50,7 @@ TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients, send the others 
 TLS_NOT_OFFERED = Reply(502, "5.5.1", "STARTTLS is not offered here")
 TLS_ALREADY = Reply(503, "5.5.1", "TLS is already active")
 STARTTLS_FIRST = Reply(530, "5.7.0", "Must issue a STARTTLS command first")
+CERTIFICATE_FIRST = Reply(530, "5.7.0", "A client certificate that may relay here is required")
 AUTH_FIRST = Reply(530, "5.7.0", "Authentication required")
 AUTH_NOT_OFFERED = Reply(502, "5.5.1", "AUTH is not offered here")
 AUTH_NEEDS_TLS = Reply(538, "5.7.11", "Encryption required for requested authentication mechanism")

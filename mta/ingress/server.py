@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from ssl import SSLContext
 
 from mta.clock import Clock
 from mta.config import Config, HostPort, Listener, UnixPath
@@ -21,6 +20,7 @@ from mta.ingress import replies
 from mta.ingress.access import UNIX_CLIENT, Access, Client, admits, client_at
 from mta.ingress.arrival import Intake, Queue, Whole, accept_each
 from mta.ingress.body import Budget
+from mta.ingress.certificate import OwnCertificate
 from mta.ingress.connection import HANDSHAKE, Connection
 from mta.ingress.proxy import ProxyError, read_proxied
 from mta.mail.reply import Reply
@@ -45,7 +45,7 @@ class Ingress:
         spool: Spool,
         access: Access,
         clock: Clock,
-        tls: SSLContext | None,
+        tls: OwnCertificate,
     ) -> None:
         """Serve `listeners`; `spool` takes the content of large messages as it arrives."""
         limits = config.limits
@@ -113,7 +113,8 @@ class Ingress:
             self._sweeper.cancel()
 
     def sweep(self, now: float) -> None:
-        """Look for time-outs at loop time `now`, and log who was turned away since the last look."""
+        """Look for time-outs at loop time `now` and at our certificate; log who was turned away since the last look."""
+        self.intake.tls.look()
         for connection in list(self._connections):
             connection.sweep(now)
         for (client, refusal), times in self._turned_away.items():
@@ -338,7 +339,7 @@ class Ingress:
             await loop.connect_accepted_socket(
                 lambda: Connection(self, listener, client),
                 accepted,
-                ssl=self.intake.tls,
+                ssl=self.intake.tls.context(listener),
                 ssl_handshake_timeout=min(HANDSHAKE, self._limits.idle),
             )
         else:

@@ -120,11 +120,15 @@ class Session:
                 self._end(replies.TOO_MANY_LOGINS)
         self._go_on()
 
-    def tls_started(self, description: str) -> None:
-        """Answer StartTls, or say at first that there is TLS already: `description` is version and cipher."""
+    def tls_started(self, description: str, certificate: tuple[str, ...] = ()) -> None:
+        """Answer StartTls, or say at first that there is TLS already: `description` is version and cipher.
+
+        `certificate` is whom the client's names, which has been verified.
+        """
         self.question = None
         self.dialog.forget_client()
         self.dialog.tls = description
+        self.dialog.certificate = certificate
         self._go_on()
 
     def answer(self, reply: Reply | None = None) -> None:

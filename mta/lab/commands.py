@@ -1,4 +1,4 @@
-"""MAIL and RCPT with their parameters, read by RFC 5321 4.1.1.2, RFC 2852, RFC 3461, RFC 6152 and RFC 6531; pure.
+"""MAIL and RCPT with their parameters, by RFC 5321 4.1.1.2, RFC 2852, RFC 3461, RFC 6152, RFC 6531 and RFC 8689; pure.
 
 aiosmtpd's own reading folds parameters to upper case, which breaks the xtext of ENVID and ORCPT, and
 refuses those of DSN.
@@ -18,13 +18,17 @@ _NOTIFY = {"NEVER": Notify.NEVER, "SUCCESS": Notify.SUCCESS, "FAILURE": Notify.F
 
 
 class Extension(StrEnum):
-    """SMTP extensions that a receiving MX may lack. SIZE is always there, STARTTLS is no matter of parameters."""
+    """SMTP extensions that a receiving MX may lack. SIZE is always there, STARTTLS is no matter of parameters.
+
+    REQUIRETLS is there within TLS only (RFC 8689 2).
+    """
 
     PIPELINING = "PIPELINING"
     EIGHT_BIT = "8BITMIME"
     SMTPUTF8 = "SMTPUTF8"
     DSN = "DSN"
     DELIVERBY = "DELIVERBY"
+    REQUIRETLS = "REQUIRETLS"
 
 
 class Refused(Exception):
@@ -49,13 +53,20 @@ def read_mail(arg: str | None, offered: AbstractSet[Extension], size_limit: int)
     ret = given.pop("RET", "").upper() if Extension.DSN in offered else ""
     envid = given.pop("ENVID", "") if Extension.DSN in offered else ""
     by = given.pop("BY", "0;N").upper() if Extension.DELIVERBY in offered else "0;N"
+    requiretls = Extension.REQUIRETLS in offered and given.pop("REQUIRETLS", None) is not None
     _nothing_left(given)
     if body not in ("7BIT", "8BITMIME") or ret not in ("", "FULL", "HDRS") or not _BY.fullmatch(by):
         raise Refused("501 5.5.4 malformed parameter")
     if not address.isascii() and not smtputf8:
         raise Refused("553 5.6.7 the address needs SMTPUTF8")
     return Envelope(
-        sender=address, recipients=(), eight_bit=body == "8BITMIME", smtputf8=smtputf8, ret=ret, envid=envid
+        sender=address,
+        recipients=(),
+        eight_bit=body == "8BITMIME",
+        smtputf8=smtputf8,
+        ret=ret,
+        envid=envid,
+        tls_required="yes" if requiretls else "",
     )
 
 

@@ -135,6 +135,10 @@ class _Session(aiosmtpd.smtp.SMTP):
     def _create_envelope(self) -> _Transaction:
         return _Transaction()
 
+    def _offered(self) -> frozenset[Extension]:
+        within_tls = self._tls_protocol is not None
+        return self._mx.settings.extensions - (frozenset() if within_tls else {Extension.REQUIRETLS})
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet a client, or go on after the handshake of STARTTLS."""
         super().connection_made(transport)
@@ -193,7 +197,7 @@ class _Session(aiosmtpd.smtp.SMTP):
         self.envelope = self._create_envelope()
         self.session.extended_smtp = True
         self.session.host_name = hostname
-        lines = [self.hostname, f"SIZE {self._mx.settings.size}", *sorted(self._mx.settings.extensions)]
+        lines = [self.hostname, f"SIZE {self._mx.settings.size}", *sorted(self._offered())]
         if self.tls_context is not None and self._tls_protocol is None:
             lines.append("STARTTLS")
         await self.push("\r\n".join([*(f"250-{line}" for line in lines[:-1]), f"250 {lines[-1]}"]))
@@ -218,7 +222,7 @@ class _Session(aiosmtpd.smtp.SMTP):
         try:
             if self._transaction().mail is not None:
                 raise Refused("503 5.5.1 nested MAIL")
-            self._transaction().mail = read_mail(arg, settings.extensions, settings.size)
+            self._transaction().mail = read_mail(arg, self._offered(), settings.size)
         except Refused as refused:
             await self._reply(str(refused))
         else:

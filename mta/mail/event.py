@@ -65,6 +65,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     release_at: float = 0
     priority: int = 0
     source_name: str = ""
+    tls_required: str = ""
 
 
 def event_id(message_id: str, entry_number: int, number: int) -> str:

@@ -126,4 +126,5 @@ def _accepted(submission: Submission, message: Message, now: float) -> Event:
         deliver_by=message.deliver_by,
         release_at=message.release_at if message.release_at > now else 0,
         priority=message.priority,
+        tls_required=message.tls_required,
     )

@@ -19,7 +19,11 @@ FULL_LIMIT = 64 * 1024  # octets of a message that come back whole when RET=FULL
 async def report(
     spool: Spool, message: Message, entry: Entry, kind: DsnKind, reported: Sequence[Reported], hostname: str, now: float
 ) -> Submission:
-    """Write the DSN of `kind` for the recipients reported. A message that cannot be read is left out of it."""
+    """Write the DSN of `kind` for the recipients reported. A message that cannot be read is left out of it.
+
+    What is told of a message with REQUIRETLS is protected as the message is, and returns its header alone (RFC 8689 5).
+    """
+    protected = message.tls_required == "yes"
     dsn_id = new_message_id()
     content = build_dsn(
         DsnReport(
@@ -34,7 +38,7 @@ async def report(
             content=await _original(spool, message, entry),
             size=message.size,
             envid=message.envid,
-            ret=message.ret,
+            ret="HDRS" if protected else message.ret,
             retry_until=message.expires_at if kind is DsnKind.DELAYED else 0.0,
             deliver_by=message.deliver_by if message.by_mode else 0.0,
             hold=message.hold,
@@ -51,6 +55,7 @@ async def report(
             eight_bit=not content.isascii(),
             smtputf8=not message.sender.isascii(),
             priority=message.priority,  # RFC 6710 4.6
+            tls_required="yes" if protected else "",
         ),
         message_class=message.message_class if message.priority else MessageClass.NORMAL,
         origin=Origin.DSN,

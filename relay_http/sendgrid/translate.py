@@ -9,6 +9,7 @@ import msgspec
 from mta.content.compose import Head, Mailbox, body, head
 from mta.mail.envelope import Envelope, Notify, Recipient
 from mta.mail.ids import new_message_id
+from mta.mail.tls_required import FIELD, tls_required
 from mta.queue.submission import Submission
 from mta.spool.records import Origin
 from relay_http.problem import Problem, Refusal
@@ -70,7 +71,7 @@ def _draft(request: MailSend, each: Personalization, sending: Sending, message_i
     submission = Submission(
         id=message_id,
         tenant=sending.tenant,
-        envelope=_envelope(sender, recipients, request.reply_to),
+        envelope=_envelope(sender, recipients, request.reply_to, headers),
         origin=Origin.HTTP,
         sign_domain=sending.sign_domain,
         header_message_id=given_id or f"<{message_id}@{sending.hostname}>",
@@ -94,7 +95,9 @@ def _draft(request: MailSend, each: Personalization, sending: Sending, message_i
     return Draft(submission, head(fields))
 
 
-def _envelope(sender: Mailbox, recipients: tuple[Mailbox, ...], reply_to: tuple[Mailbox, ...]) -> Envelope:
+def _envelope(
+    sender: Mailbox, recipients: tuple[Mailbox, ...], reply_to: tuple[Mailbox, ...], headers: dict[str, str]
+) -> Envelope:
     # RFC 6531 3.1: domains are A-labels by now, so only a local part can need SMTPUTF8.
     utf8 = not all(each.address.isascii() for each in (sender, *recipients, *reply_to))
     return Envelope(
@@ -103,6 +106,7 @@ def _envelope(sender: Mailbox, recipients: tuple[Mailbox, ...], reply_to: tuple[
         recipients=tuple(Recipient(each.address, Notify.NEVER) for each in recipients),
         eight_bit=utf8,
         smtputf8=utf8,
+        tls_required=tls_required([value.encode() for name, value in headers.items() if name.lower() == FIELD]),
     )
 
 

@@ -46,7 +46,7 @@ def test_any_text(text: str, utf8: bool) -> None:
 @settings(max_examples=500, deadline=None)
 def test_any_command(path: str, parameters: str) -> None:
     argument = f"<{path}> {parameters}"
-    mail = parse_mail(f"FROM:{argument}", 1000, holds=True)
+    mail = parse_mail(f"FROM:{argument}", 1000, holds=True, tls=True)
     assert isinstance(mail, MailFrom) or mail.code in (501, 552, 553, 555)
     rcpt = parse_rcpt(f"TO:{argument}", "mx.test", utf8=True)
     assert isinstance(rcpt, Recipient | Reply)
@@ -54,4 +54,4 @@ def test_any_command(path: str, parameters: str) -> None:
 
 @pytest.mark.parametrize("path", ["@" * 2000, '"' * 2001, '"\\' * 1000, "a." * 1000, '""' * 1000, "é" * 600])
 def test_long_paths_are_refused_at_once(path: str) -> None:
-    assert isinstance(parse_mail(f"FROM:<{path}> SMTPUTF8", 1000, holds=True), Reply)
+    assert isinstance(parse_mail(f"FROM:<{path}> SMTPUTF8", 1000, holds=True, tls=True), Reply)

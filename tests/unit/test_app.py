@@ -3,41 +3,24 @@
 import asyncio
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from mta.app import ROLES, CannotStart, ask_status, server_tls
+from mta.app import ROLES, CannotStart, ask_status, own_certificate
 from mta.config import Config
 from mta.lab.ca import PrivateCa
 from mta.supervise import ROLES as SUPERVISED
 
 
-def config(certificate: Path, key: Path) -> Config:
-    return Config.model_validate({"hostname": "mx.test", "tls": {"certificate": certificate, "key": key}})
-
-
-def test_a_certificate_that_cannot_be_used_is_named_with_the_reason(tmp_path: Path) -> None:
+def test_a_certificate_that_cannot_be_used_is_no_start(tmp_path: Path) -> None:
     ca = PrivateCa(tmp_path)
     ours, other = ca.issue("mx.test"), ca.issue("other.test")
-    assert server_tls(config(ours.certificate, ours.key)) is not None
-    private = ec.generate_private_key(ec.SECP256R1())
-    locked = tmp_path / "locked.key"
-    encryption = serialization.BestAvailableEncryption(b"secret")
-    form = serialization.PrivateFormat.PKCS8
-    locked.write_bytes(private.private_bytes(serialization.Encoding.PEM, form, encryption))
-    missing = tmp_path / "missing.pem"
-    for certificate, key, why in (
-        (missing, ours.key, f"tls.certificate {missing}: No such file or directory"),
-        (ours.certificate, missing, f"tls.key {missing}: No such file or directory"),
-        (ours.certificate, other.key, "KEY_VALUES_MISMATCH"),
-        (ours.certificate, locked, f"tls.key {locked}: the key has a passphrase"),
-    ):
-        with pytest.raises(CannotStart) as refused:
-            server_tls(config(certificate, key))
-        assert why in str(refused.value)
+    for key, refused in ((ours.key, False), (other.key, True)):
+        config = Config.model_validate({"hostname": "mx.test", "tls": {"certificate": ours.certificate, "key": key}})
+        with pytest.raises(CannotStart, match="KEY_VALUES_MISMATCH") if refused else nullcontext():
+            own_certificate(config)
 
 
 @pytest.mark.parametrize("answer", [b"", b"garbage\n", b'{"error": "no"}\n', b'{"ok": 1}\n'])

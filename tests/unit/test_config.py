@@ -156,10 +156,20 @@ def test_a_mistake_is_named_where_it_stands(text: str, problem: str) -> None:
         ("{address: '0.0.0.0:25', kind: submission, networks: ['::/0']}", "networks: is for relay listeners"),
         ("{address: '0.0.0.0:25', kind: relay, networks: [5], tenant: a}", "networks.0: must be a network"),
         ("{address: 'unix:/s', kind: relay, tenant: '../a'}", "tenant: String should match pattern"),
+        ("{address: '0.0.0.0:25', kind: relay, tenant: a, client_ca: /c}", "client_ca: is for relay listeners on the"),
+        ("{address: 'unix:/s', kind: relay, tenant: a, tls: starttls, client_ca: /c}", "client_ca: is for relay"),
+        (
+            "{address: '0.0.0.0:25', kind: submission, tls: starttls, client_ca: /c}",
+            "client_ca: is for relay listeners:",
+        ),
+        (
+            "{address: '0.0.0.0:25', kind: relay, tenant: a, networks: ['::/0'], client_names: [a.test]}",
+            "client_names: needs client_ca too",
+        ),
     ],
 )
 def test_a_listener_is_refused_for(listener: str, problem: str) -> None:
-    found = problems(f"listeners: [{listener}]\n")
+    found = problems(f"tls: {{certificate: /c.pem, key: /k.pem}}\nlisteners: [{listener}]\n")
     assert len(found) == 1
     assert f"listeners.0.{problem}" in found[0]
 

@@ -87,7 +87,8 @@ def test_config_check_opens_what_the_settings_name(relay: Any, tmp_path: Path) -
     assert done.code == 2
     named = [line.split(": ")[1] for line in done.err.splitlines()]
     shaping = f"{tmp_path}/cert.pem:1:1"
-    assert named == ["state_dir", "tls", "delivery.ca_file", shaping, "routes.0.ca_file", "routes.0.password_file"]
+    keys = ["routes.0.ca_file", "routes.0.password_file"]
+    assert named == ["state_dir", "tls.certificate", "delivery.ca_file", shaping, *keys]
 
 
 def test_a_configuration_named_by_the_environment_is_used(relay: Any) -> None:

@@ -87,9 +87,12 @@ BY = {"deliverby": "30", "dsn": ""}
         ({"priority": -3}, {"mt-priority": "MIXER"}, None, b" MT-PRIORITY=-3"),
         ({}, {"mt-priority": ""}, None, b" MT-PRIORITY=0"),
         ({"priority": 9}, {}, None, b""),
+        ({"tls_required": "yes"}, {"requiretls": ""}, None, b" REQUIRETLS"),
+        ({"tls_required": "no"}, {"requiretls": ""}, None, b""),
+        ({}, {"requiretls": ""}, None, b""),
     ],
 )
-def test_what_is_passed_on_of_deadline_and_priority(message, offered, lacks, parameters):
+def test_what_is_passed_on_of_deadline_priority_and_requiretls(message, offered, lacks, parameters):
     made = write(msgspec.structs.replace(MADE.message, **message), MADE.recipients, b"", b"S: s\r\n\r\n")
     assert made.unfit(extensions(offered), 1000.0) is lacks
     if parameters is not None:

@@ -10,16 +10,19 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mta.accounts.senders import Standing
-from mta.config import HostPort, Limits, Listener, parse
+from mta.config import HostPort, Limits, Listener, Tls, parse
 from mta.ingress.access import Identity
+from mta.ingress.certificate import OwnCertificate
 from mta.ingress.server import Ingress
 from mta.queue.gate import Turned
 from mta.queue.submission import Receipt, Submission
@@ -150,14 +153,15 @@ class HandClock:
 class Door:
     """A running ingress and what is behind it."""
 
-    def __init__(self, listeners: Sequence[Listener], limits: Limits, tls: ssl.SSLContext, roles: str) -> None:
+    def __init__(self, listeners: Sequence[Listener], limits: Limits, tls: Tls, roles: str) -> None:
         self.queue = Keeping()
         self.store = Store()
         self.people = People()
         self.clock = HandClock()
         self.peers: list[Peer] = []
         config = parse(f"hostname: mx.fairlead.test\n{roles}", "test").model_copy(update={"limits": limits})
-        self.ingress = Ingress(config, listeners, self.queue, self.store, self.people, self.clock, tls)
+        certificate = OwnCertificate(tls, listeners)
+        self.ingress = Ingress(config, listeners, self.queue, self.store, self.people, self.clock, certificate)
 
     @property
     def port(self) -> int:
@@ -265,11 +269,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(pem)
 
 
-@pytest.fixture(scope="session")
-def server_tls(certificate: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
+@pytest.fixture
+def server_tls(certificate: str) -> Tls:
+    """The files of our certificate; a test module may have others."""
+    return Tls(certificate=Path(certificate), key=Path(certificate))
 
 
 @pytest.fixture(scope="session")
@@ -289,7 +292,7 @@ OpenDoor = Callable[..., AbstractAsyncContextManager[Door]]
 
 
 @pytest.fixture
-def open_door(server_tls: ssl.SSLContext) -> OpenDoor:
+def open_door(server_tls: Tls) -> OpenDoor:
     """An ingress for a block: `async with open_door(listener, ..., size=1000)` with limits of the configuration."""
 
     @asynccontextmanager
@@ -324,3 +327,15 @@ async def serve(open_door: OpenDoor, caplog: pytest.LogCaptureFixture) -> AsyncI
 @pytest.fixture
 def make_listener() -> Callable[..., Listener]:
     return listener
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest):
+    """Runs a coroutine under an event loop of its own."""
+
+    def run(story):
+        factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(story)
+
+    return run

@@ -28,10 +28,12 @@ LIMIT = 1000
         ("FROM:<a@b.test> RET=hdrs ENVID=Qq+2B3D+20", MailFrom("a@b.test", ret="HDRS", envid="Qq+2B3D+20")),
         ("FROM:<a@b.test> AUTH=<>", MailFrom("a@b.test")),
         ("FROM:<a@b.test> AUTH=e+3Dmc2@b.test", MailFrom("a@b.test")),
+        ("FROM:<a@b.test> requiretls", MailFrom("a@b.test", requiretls=True)),
+        ("FROM:<> REQUIRETLS", MailFrom("", requiretls=True)),
     ],
 )
 def test_senders(argument: str, expected: MailFrom):
-    assert parse_mail(argument, LIMIT, holds=True) == expected
+    assert parse_mail(argument, LIMIT, holds=True, tls=True) == expected
 
 
 @pytest.mark.parametrize(
@@ -72,14 +74,22 @@ def test_senders(argument: str, expected: MailFrom):
         ("FROM:<a@b.test> AUTH", "501 5.5.4"),
         ("FROM:<a@b.test> AUTH=a=b", "501 5.5.4"),
         ("FROM:<a@b.test> NOTIFY=NEVER", "555 5.5.4"),
-        ("FROM:<a@b.test> REQUIRETLS", "555 5.5.4"),
+        ("FROM:<a@b.test> REQUIRETLS=", "501 5.5.4"),
+        ("FROM:<a@b.test> REQUIRETLS=yes", "501 5.5.4"),
+        ("FROM:<a@b.test> REQUIRETLS requiretls", "501 5.5.4"),
         ("FROM:<a@b.test> =x", "501 5.5.4"),
     ],
 )
 def test_refused_senders(argument: str, refused: str):
-    reply = parse_mail(argument, LIMIT, holds=True)
+    reply = parse_mail(argument, LIMIT, holds=True, tls=True)
     assert isinstance(reply, Reply)
     assert str(reply).startswith(refused)
+
+
+def test_requiretls_is_unknown_where_it_is_not_offered():
+    for given_ in ("REQUIRETLS", "REQUIRETLS=yes"):
+        reply = parse_mail(f"FROM:<a@b.test> {given_}", LIMIT, holds=True, tls=False)
+        assert str(reply) == "555 5.5.4 Parameter REQUIRETLS not recognized"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +144,8 @@ def test_smtputf8_admits_other_recipients():
 
 @given(st.text(alphabet='abFROMTO:<>@."\\ =;+,-\t[]é\u2028', max_size=60))
 def test_any_text_is_taken_or_refused_and_never_breaks_out(text: str):
-    for parsed in (parse_mail("FROM:<" + text, LIMIT, holds=True), parse_rcpt("TO:<" + text, "mx.test", utf8=True)):
+    mail = parse_mail("FROM:<" + text, LIMIT, holds=True, tls=True)
+    for parsed in (mail, parse_rcpt("TO:<" + text, "mx.test", utf8=True)):
         if isinstance(parsed, Reply):
             assert parsed.permanent
         else:
@@ -144,5 +155,5 @@ def test_any_text_is_taken_or_refused_and_never_breaks_out(text: str):
 @pytest.mark.parametrize("unit", ['"', '""', '"a', "\\", '"\\', "@", "<", "a ", "A=b ", "(("])
 def test_hostile_arguments_cost_linear_time(unit: str):
     argument = "FROM:<" + unit * (2048 // len(unit))
-    assert isinstance(parse_mail(argument, LIMIT, holds=True), Reply)
-    assert isinstance(parse_mail("FROM:<> " + unit * (2048 // len(unit)), LIMIT, holds=True), Reply)
+    assert isinstance(parse_mail(argument, LIMIT, holds=True, tls=True), Reply)
+    assert isinstance(parse_mail("FROM:<> " + unit * (2048 // len(unit)), LIMIT, holds=True, tls=True), Reply)

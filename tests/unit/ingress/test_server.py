@@ -11,7 +11,6 @@ import stat
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from mta.ingress import server
 from mta.ingress.connection import LINGER, Connection
@@ -42,18 +41,6 @@ def later(seconds: float) -> float:
 # TLS
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest):
-    """Runs a coroutine under an event loop of its own."""
-
-    def run(story):
-        factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(story)
-
-    return run
-
-
 def secure(make_listener):
     return make_listener("submission", tls="starttls"), make_listener("submission", tls="implicit")
 
@@ -80,38 +67,6 @@ def test_smtplib_delivers_over_both_kinds_of_tls(run, open_door, make_listener, 
             for content in door.contents:
                 assert b"with ESMTPSA id" in content
                 assert b"\r\n\t(TLSv1.3 TLS_" in content
-
-    run(story())
-
-
-def test_a_command_injected_before_the_handshake_is_not_obeyed(run, open_door, make_listener, client_tls):
-    async def story():
-        async with open_door(*secure(make_listener)) as door:
-            peer = await door.greeted()
-            peer.say(b"STARTTLS\r\nEHLO evil.test\r\n" + LOGIN + b"\r\n")
-            assert (await peer.reply()).startswith(b"554 5.5.0 ")
-            assert await peer.rest() == b""
-            for turns in range(6):  # of the loop, which works on what has arrived some turns later
-                peer = await door.greeted()
-                peer.say(b"STARTTLS\r\n")
-                for _ in range(turns):
-                    await asyncio.sleep(0)
-                peer.say(b"EHLO evil.test\r\n" + LOGIN + b"\r\n")
-                said = await peer.rest()
-                assert said.startswith((b"554 5.5.0 ", b"220 2.0.0 Ready to start TLS\r\n"))
-                assert b"\n250" not in said
-                assert b"235" not in said
-            # What comes a packet later is taken for a handshake, and is none.
-            peer = await door.greeted()
-            assert (await peer.ask(b"STARTTLS")).startswith(b"220 ")
-            peer.say(b"EHLO evil.test\r\n")
-            assert b"250" not in await peer.rest()
-            peer = await door.greeted()
-            assert (await peer.ask(b"STARTTLS")).startswith(b"220 ")
-            await peer.start_tls(client_tls)
-            assert (await peer.ask(LOGIN)).startswith(b"503 5.5.1 Send HELO")
-            assert b"STARTTLS" not in await peer.ask(b"EHLO client.test")
-            assert (await peer.ask(b"STARTTLS")).startswith(b"503 ")
 
     run(story())
 

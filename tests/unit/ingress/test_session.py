@@ -386,11 +386,13 @@ def test_what_is_offered_depends_on_listener_client_and_tls():
     plain = offers(new_session(submission("starttls")))
     assert b"STARTTLS" in plain
     assert b"AUTH" not in plain
+    assert b"REQUIRETLS" not in plain
     session = new_session(submission("starttls"), REMOTE)
     session.tls_started("TLSv1.3 X")
     secure = offers(session)
     assert b"STARTTLS" not in secure
     assert b"AUTH PLAIN LOGIN" in secure
+    assert b"-REQUIRETLS\r\n" in secure
     for wanted in (b"PIPELINING", b"SIZE 52428800", b"8BITMIME", b"SMTPUTF8", b"ENHANCEDSTATUSCODES", b"DSN"):
         assert wanted in secure
     assert b"CHUNKING" not in secure

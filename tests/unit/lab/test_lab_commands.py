@@ -15,6 +15,7 @@ def test_mail_with_every_parameter_keeps_xtext_as_it_is() -> None:
     expected = Envelope(sender="ü@a.test", recipients=(), eight_bit=True, smtputf8=True, ret="HDRS", envid="aB+3Dc")
     assert read_mail(arg, ALL, 10) == expected
     assert read_mail("from: <>", ALL, 10) == Envelope(sender="", recipients=())
+    assert read_mail("FROM:<> REQUIRETLS", ALL, 10) == Envelope(sender="", recipients=(), tls_required="yes")
 
 
 def test_rcpt_with_every_parameter_keeps_xtext_as_it_is() -> None:
@@ -45,6 +46,7 @@ def test_rcpt_with_every_parameter_keeps_xtext_as_it_is() -> None:
         ("FROM:<a@b.test> ENVID=x", ALL - {Extension.DSN}, "555 5.5.4"),
         ("FROM:<a@b.test> BY=5;R", ALL - {Extension.DELIVERBY}, "555 5.5.4"),
         ("FROM:<a@b.test> BY=5", ALL, "501 5.5.4"),
+        ("FROM:<a@b.test> REQUIRETLS", ALL - {Extension.REQUIRETLS}, "555 5.5.4"),
     ],
 )
 def test_mail_that_cannot_be_taken(arg: str | None, offered: frozenset[Extension], reply: str) -> None:

@@ -160,6 +160,7 @@ async def test_ehlo_offers_what_there_is_and_starttls_only_once(tmp_path: Path) 
         async with lab.client(start_tls=True) as client:
             await client.ehlo()
             assert not client.supports_extension("STARTTLS")
+            assert client.supports_extension("REQUIRETLS")
             assert (await client.execute_command(b"STARTTLS")).code == 503
 
 

@@ -74,3 +74,10 @@ def test_a_deadline_and_a_release(times: dict[str, Any], expires_at: float, time
     (event,) = made.events
     assert event.deliver_by == times.get("deliver_by", 0)
     assert event.release_at == (release_at if release_at > 50 else 0)
+
+
+@pytest.mark.parametrize("asked", ["yes", "no", ""])
+def test_requiretls_is_kept_and_told(asked: str) -> None:
+    made = accepted(Recipient("a@x.test"), tls_required=asked)
+    assert made.message.tls_required == asked
+    assert made.events[0].tls_required == asked

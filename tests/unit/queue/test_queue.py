@@ -471,3 +471,21 @@ async def test_an_outcome_is_stored_though_the_last_word_is_the_first(fix: Fixtu
     assert meddled.words == []
     assert await fix.told() == ["accepted", "delivered a@x.test"]
     assert await fix.spool.claims() == []
+
+
+@pytest.mark.parametrize(("asked", "returned"), [("yes", False), ("no", True), ("", True)])
+async def test_a_report_is_protected_by_requiretls_as_its_message_is(fix: Fixture, asked: str, returned: bool) -> None:
+    envelope = Envelope(
+        sender="sender@acme.test", recipients=(Recipient("a@x.test"),), ret="FULL", tls_required=asked
+    )  # fmt: skip
+    content = b"Subject: told\r\n\r\nsecret\r\n"
+    submission = Submission(
+        id=new_message_id(), tenant="acme", envelope=envelope, origin=Origin.RELAY, content=content
+    )  # fmt: skip
+    await fix.queue.accept(submission)
+    await fix.settle(await fix.job(), NEVER)
+    told = (await fix.job()).message
+    assert (told.origin, told.sender, told.tls_required) == (Origin.DSN, "", "yes" if asked == "yes" else "")
+    dsn = await fix.spool.content(told, 100_000)
+    assert b"Subject: told\r\n" in dsn
+    assert (b"secret" in dsn) is returned

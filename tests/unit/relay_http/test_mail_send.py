@@ -415,3 +415,15 @@ async def test_a_tenant_with_too_much_waiting_is_told_when_to_come_back(api: Any
     assert not caplog.records  # the gate says once for all of them when it begins and when it ends
     del api.queue.turned["shop"]
     assert (await api.send(mail)).status_code == 202
+
+
+async def test_requiretls_no_is_said_by_a_header_for_each_personalization(api: Any, mail: Json) -> None:
+    mail["headers"] = {"TLS-Required": "No"}
+    mail["personalizations"] = [
+        {"to": [{"email": "one@example.test"}]},
+        {"to": [{"email": "two@example.test"}], "headers": {"tls-required": "Yes"}},
+    ]
+    assert (await api.send(mail)).status_code == 202
+    ((first, second),) = api.queue.calls
+    assert [each.envelope.tls_required for each in (first, second)] == ["no", ""]
+    assert parsed(first.content)["TLS-Required"] == "No"
