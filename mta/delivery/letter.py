@@ -74,7 +74,8 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
             return Fault.NEEDS_8BITMIME
         if offered.size and offered.size < self.size:
             return Fault.TOO_BIG  # RFC 1870 6.1
-        if self.message.tls_required == "yes" and not offered.requiretls:
+        # RFC 8689 5: a report is not to be lost for that
+        if self.message.tls_required == "yes" and self.message.sender and not offered.requiretls:
             return Fault.NEEDS_REQUIRETLS
         if not self.message.by_mode.startswith("R"):
             return None

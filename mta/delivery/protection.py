@@ -80,8 +80,9 @@ class Protection:
             self._needs[message.tenant] = now + TENANTS_INTERVAL, needs
         if not message.tls_required:
             return needs
-        required, waived = message.tls_required == "yes", message.tls_required == "no"
-        return msgspec.structs.replace(needs, required=required, waived=waived)
+        # RFC 8689 5: a report is not to be lost for that
+        required = message.tls_required == "yes" and message.sender != ""
+        return msgspec.structs.replace(needs, required=required, waived=message.tls_required == "no")
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Tell how sessions went since the start: by policy, how many were successful or which failure they had."""
