@@ -127,6 +127,7 @@ class NextHops:
     async def dial(self, target: Target, leaving: Leaving) -> Connection:
         """Set up a session that shows what it has to; Trouble, which says what was missing."""
         guard = await self.look_at(target)
+        guard.begin()
         try:
             made = await connect(target, self.site, leaving, self._protection.settings, guard)
         except Trouble as trouble:
@@ -189,6 +190,10 @@ class _Guard:
         self._plan = plan
         self._known = known
         self._needs = needs
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the session before: each address of a host has its own."""
         self.for_domain_alone = False  # by what its certificate is for, other domains may not use a session
         self._flaw: Flaw | None = None
         self._level = Level.CLEAR
@@ -205,7 +210,7 @@ class _Guard:
         if refusal is not None:
             self._flaw = refusal.flaw
             raise Trouble(Stage.TLS, refusal.fault, refusal.flaw.text)
-        self._flaw = policy.rehearse(self._known, self.demand, shown)
+        self._flaw = None if self._needs.waived else policy.rehearse(self._known, self.demand, shown)
         return self._level
 
     def made(self, connection: Connection) -> None:
@@ -245,7 +250,7 @@ class _Guard:
         """Count a session, and note it for the report of its domain unless policies were not asked."""
         standing, dane = self._plan.standing, self._known.dane
         failure = flaw.failure if flaw is not None else None
-        if failure is None and standing.policy is None:
+        if failure is None and standing.policy is None and not self._needs.waived:
             failure = standing.failure
         self._protection.count(self._asked(), str(failure or "successful"))
         if self._plan.site.routed or self._needs.waived:

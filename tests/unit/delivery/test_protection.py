@@ -181,6 +181,18 @@ async def test_sts_goes_on_to_the_next_host(ca):
     assert len(server.heard) == 1
 
 
+async def test_sts_report_has_what_was_wrong_at_each_address(ca):
+    first = await ScriptedServer(TAKEN, tls=context(ca, "other.test")).start()
+    second = await ScriptedServer(OFFER + "C: STARTTLS\nS: 454 no\n").start("127.0.0.2", first.port)
+    async with second, relaying(first, ca, sts_policy(MX)) as relay:
+        relay.dns.records[MX, "A"] = ["127.0.0.1", "127.0.0.2"]
+        assert (await attempt(relay)).results[0].verdict is Verdict.DEFERRED
+    assert {each.address: each.failure for each in relay.noted.sessions} == {
+        "127.0.0.1": Failure.CERTIFICATE_HOST_MISMATCH,
+        "127.0.0.2": Failure.STARTTLS_NOT_SUPPORTED,
+    }
+
+
 @pytest.mark.parametrize(("script", "tls"), [(PLAIN, ""), (TAKEN, "unverified")])
 async def test_sts_in_testing_delivers_and_reports(ca, script, tls):
     server = await ScriptedServer(script, tls=context(ca, "other.test")).start()
@@ -408,6 +420,13 @@ async def test_tls_required_no_goes_where_sts_dane_and_memory_forbid_it_and_leav
     assert (said(outcome), outcome.policy, outcome.tls) == ((Verdict.DELIVERED, "2.0.0"), "", "")
     assert relay.protection.counts()["waived"] == {"successful": 1}
     assert [each.failure for each in relay.noted.sessions] == [Failure.DNSSEC_INVALID]
+
+
+async def test_tls_required_no_is_not_held_against_an_sts_policy_that_tests(ca):
+    server = await ScriptedServer(PLAIN).start()
+    async with relaying(server, ca, sts_policy(MX, mode="testing")) as relay:
+        await attempt(relay, needing("no"))
+    assert (relay.noted.sessions, relay.protection.counts()) == ([], {"waived": {"successful": 1}})
 
 
 async def test_tls_required_no_still_goes_over_tls_where_there_is_any(ca):
