@@ -254,6 +254,17 @@ def level_of(demand: Demand, shown: Shown) -> Level:
     return Level.VERIFIED if flaw is None else Level.ENCRYPTED
 
 
+def memorable(demand: Demand, shown: Shown, *, pinned: bool) -> Level:
+    """Say which level of a session is to be remembered: what the host can be asked for again, whoever asks.
+
+    Of old TLS nothing, for it would not do. By TLSA or by a `pinned` authority a host is verified for nobody else.
+    """
+    if shown.version in _OLD:
+        return Level.CLEAR
+    level = level_of(demand, shown)
+    return min(level, Level.ENCRYPTED) if demand.tlsa or pinned else level
+
+
 def judge(demand: Demand, shown: Shown) -> Refusal | None:
     """Hold a session against a demand; None if it meets it."""
     flaw = _flaw(demand, shown)

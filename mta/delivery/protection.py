@@ -196,7 +196,7 @@ class _Guard:
         """Forget the session before: each address of a host has its own."""
         self.for_domain_alone = False  # by what its certificate is for, other domains may not use a session
         self._flaw: Flaw | None = None
-        self._level = Level.CLEAR
+        self._level = self._memorable = Level.CLEAR
 
     def context(self, hello: Hello) -> ssl.SSLContext:
         """Return the context for a handshake."""
@@ -206,6 +206,7 @@ class _Guard:
         """Judge a session before anything is said over it; Trouble if it does not meet the demand."""
         shown = self._shown(session) if session is not None else Shown()
         self._level = policy.level_of(self.demand, shown)
+        self._memorable = policy.memorable(self.demand, shown, pinned=self._plan.site.ca_file is not None)
         refusal = policy.judge(self.demand, shown)
         if refusal is not None:
             self._flaw = refusal.flaw
@@ -215,11 +216,9 @@ class _Guard:
 
     def made(self, connection: Connection) -> None:
         """Learn from a session that was set up."""
-        host, address = connection.target, connection.target.address
-        self.note(self._flaw, connection.source, address)
-        # By TLSA or by a pinned authority it is verified for nobody else
-        ours = self.demand.tlsa or self._plan.site.ca_file is not None
-        self._protection.memory.saw(host.host, host.port, min(self._level, Level.ENCRYPTED) if ours else self._level)
+        target = connection.target
+        self.note(self._flaw, connection.source, target.address)
+        self._protection.memory.saw(target.host, target.port, self._memorable)
 
     def failed(self, trouble: Trouble, source: str, address: str) -> None:
         """Learn from a session that came to nothing because of TLS."""

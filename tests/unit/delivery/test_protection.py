@@ -393,6 +393,14 @@ async def test_downgrade_is_found_out_after_a_restart_and_not_when_memory_is_off
             assert (await attempt(relay)).results[0].verdict is verdict
 
 
+async def test_a_host_that_knows_old_tls_alone_is_not_asked_for_more(ca):
+    server = await ScriptedServer(STARTTLS, TAKEN, STARTTLS, TAKEN, tls=context(ca, old=True)).start()
+    async with relaying(server, ca, deliveries_per_connection=1) as relay:
+        outcomes = [await attempt(relay) for _ in range(2)]
+    assert [each.results[0].verdict for each in outcomes] == [Verdict.DELIVERED] * 2
+    assert [each.tls.partition(":")[0] for each in outcomes] == ["TLSv1.1"] * 2
+
+
 async def test_a_host_that_never_did_better_is_not_asked_for_more(ca):
     server = await ScriptedServer(BROKEN, BROKEN, PLAIN, tls=context(ca)).start()
     async with relaying(server, ca, deliveries_per_connection=1) as relay:
