@@ -197,9 +197,11 @@ class _Guard:
         self.for_domain_alone = False  # by what its certificate is for, other domains may not use a session
         self._flaw: Flaw | None = None
         self._level = self._memorable = Level.CLEAR
+        self._old = False
 
     def context(self, hello: Hello) -> ssl.SSLContext:
         """Return the context for a handshake."""
+        self._old = hello is Hello.OLD
         return self._protection.contexts.context(hello)
 
     def admit(self, session: ssl.SSLObject | None) -> Level:
@@ -289,4 +291,5 @@ class _Guard:
             self.for_domain_alone = flaw is None and by_tlsa(chain, self.demand.tlsa, hosts, now) is not None
             return Shown(version=version, by_tlsa=flaw)
         roots = self._protection.roots[self._plan.site.ca_file]
-        return Shown(version=version, by_authority=by_authority(chain, self._known.host, roots, now))
+        flaw = by_authority(chain, self._known.host, roots, now)
+        return Shown(version=version, old=self._old, by_authority=flaw)

@@ -226,6 +226,7 @@ def test_what_is_remembered_can_be_asked_for_again():
     assert memorable(demand(), VERIFIED, pinned=False) is Level.VERIFIED
     assert memorable(demand(), VERIFIED, pinned=True) is Level.ENCRYPTED
     assert memorable(demand(secure=True, dane=USABLE), VERIFIED, pinned=False) is Level.ENCRYPTED
+    assert memorable(demand(), Shown(version="TLSv1.2", old=True), pinned=False) is Level.CLEAR
     for shown in SHOWN:  # red when old TLS is remembered: such a host gets no second message
         level = memorable(demand(), shown, pinned=False)
         assert judge(demand(remembered=level), shown) is None

@@ -401,6 +401,17 @@ async def test_a_host_that_knows_old_tls_alone_is_not_asked_for_more(ca):
     assert [each.tls.partition(":")[0] for each in outcomes] == ["TLSv1.1"] * 2
 
 
+async def test_a_host_with_odd_ciphers_alone_is_not_asked_for_more(ca):
+    tls = context(ca)
+    tls.maximum_version = ssl.TLSVersion.TLSv1_2
+    tls.set_ciphers("ECDHE-ECDSA-CAMELLIA128-SHA256")
+    server = await ScriptedServer(STARTTLS, TAKEN, STARTTLS, TAKEN, tls=tls).start()
+    async with relaying(server, ca, deliveries_per_connection=1) as relay:
+        outcomes = [await attempt(relay) for _ in range(2)]
+    assert [each.results[0].verdict for each in outcomes] == [Verdict.DELIVERED] * 2
+    assert [each.tls.partition(":")[0] for each in outcomes] == ["TLSv1.2"] * 2
+
+
 async def test_a_host_that_never_did_better_is_not_asked_for_more(ca):
     server = await ScriptedServer(BROKEN, BROKEN, PLAIN, tls=context(ca)).start()
     async with relaying(server, ca, deliveries_per_connection=1) as relay:
