@@ -145,11 +145,13 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """What a session showed: its version of TLS ("" in the clear), and what is wrong with its certificate.
 
+    `old`: it came of a hello that takes whatever there is, and that nobody who asks for TLS would say.
     `by_authority` None: an authority gave it for the next hop's name; `by_tlsa` None: it matches a TLSA record, if the
     demand has any.
     """
 
     version: str = ""
+    old: bool = False
     by_authority: Flaw | None = None
     by_tlsa: Flaw | None = None
 
@@ -253,6 +255,17 @@ def level_of(demand: Demand, shown: Shown) -> Level:
     flaw = shown.by_tlsa if demand.tlsa else shown.by_authority
     # RFC 8996: what is old can be broken, and proves nothing
     return Level.VERIFIED if flaw is None and shown.version not in _OLD else Level.ENCRYPTED
+
+
+def memorable(demand: Demand, shown: Shown, *, pinned: bool) -> Level:
+    """Say which level of a session is to be remembered: what the host can be asked for again, whoever asks.
+
+    Of old TLS nothing, for that would not do. By TLSA or by a `pinned` authority a host is verified for nobody else.
+    """
+    if shown.old or shown.version in _OLD:
+        return Level.CLEAR
+    level = level_of(demand, shown)
+    return min(level, Level.ENCRYPTED) if demand.tlsa or pinned else level
 
 
 def judge(demand: Demand, shown: Shown) -> Refusal | None:

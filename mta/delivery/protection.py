@@ -125,6 +125,7 @@ class NextHops:
     async def dial(self, target: Target, leaving: Leaving) -> Connection:
         """Set up a session that shows what it has to; Trouble, which says what was missing."""
         guard = await self.look_at(target)
+        guard.begin()
         try:
             made = await connect(target, self.site, leaving, self._protection.settings, guard)
         except Trouble as trouble:
@@ -187,32 +188,37 @@ class _Guard:
         self._plan = plan
         self._known = known
         self._needs = needs
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the session before: each address of a host has its own."""
         self.for_domain_alone = False  # by what its certificate is for, other domains may not use a session
         self._flaw: Flaw | None = None
-        self._level = Level.CLEAR
+        self._level = self._memorable = Level.CLEAR
+        self._old = False
 
     def context(self, hello: Hello) -> ssl.SSLContext:
         """Return the context for a handshake."""
+        self._old = hello is Hello.OLD
         return self._protection.contexts.context(hello)
 
     def admit(self, session: ssl.SSLObject | None) -> Level:
         """Judge a session before anything is said over it; Trouble if it does not meet the demand."""
         shown = self._shown(session) if session is not None else Shown()
         self._level = policy.level_of(self.demand, shown)
+        self._memorable = policy.memorable(self.demand, shown, pinned=self._plan.site.ca_file is not None)
         refusal = policy.judge(self.demand, shown)
         if refusal is not None:
             self._flaw = refusal.flaw
             raise Trouble(Stage.TLS, refusal.fault, refusal.flaw.text)
-        self._flaw = policy.rehearse(self._known, self.demand, shown)
+        self._flaw = None if self._needs.waived else policy.rehearse(self._known, self.demand, shown)
         return self._level
 
     def made(self, connection: Connection) -> None:
         """Learn from a session that was set up."""
-        host, address = connection.target, connection.target.address
-        self.note(self._flaw, connection.source, address)
-        # By TLSA or by a pinned authority it is verified for nobody else
-        ours = self.demand.tlsa or self._plan.site.ca_file is not None
-        self._protection.memory.saw(host.host, host.port, min(self._level, Level.ENCRYPTED) if ours else self._level)
+        target = connection.target
+        self.note(self._flaw, connection.source, target.address)
+        self._protection.memory.saw(target.host, target.port, self._memorable)
 
     def failed(self, trouble: Trouble, source: str, address: str) -> None:
         """Learn from a session that came to nothing because of TLS."""
@@ -243,7 +249,7 @@ class _Guard:
         """Count a session, and note it for the report of its domain unless policies were not asked."""
         standing, dane = self._plan.standing, self._known.dane
         failure = flaw.failure if flaw is not None else None
-        if failure is None and standing.policy is None:
+        if failure is None and standing.policy is None and not self._needs.waived:
             failure = standing.failure
         self._protection.count(self._asked(), str(failure or "successful"))
         if self._plan.site.routed or self._needs.waived:
@@ -283,4 +289,5 @@ class _Guard:
             self.for_domain_alone = flaw is None and by_tlsa(chain, self.demand.tlsa, hosts, now) is not None
             return Shown(version=version, by_tlsa=flaw)
         roots = self._protection.roots[self._plan.site.ca_file]
-        return Shown(version=version, by_authority=by_authority(chain, self._known.host, roots, now))
+        flaw = by_authority(chain, self._known.host, roots, now)
+        return Shown(version=version, old=self._old, by_authority=flaw)

@@ -19,6 +19,7 @@ from mta.delivery.policy import (
     demand_of,
     judge,
     level_of,
+    memorable,
     rehearse,
     sts_class,
     told,
@@ -217,6 +218,18 @@ def test_the_level_is_by_tlsa_where_there_is_any():
     found = demand(secure=True, dane=USABLE)
     assert level_of(found, Shown(version="TLSv1.3", by_authority=UNTRUSTED)) is Level.VERIFIED
     assert level_of(found, Shown(version="TLSv1.3", by_tlsa=NO_MATCH)) is Level.ENCRYPTED
+
+
+def test_what_is_remembered_can_be_asked_for_again():
+    assert memorable(demand(), CLEAR, pinned=False) is Level.CLEAR
+    assert memorable(demand(), UNVERIFIED, pinned=False) is Level.ENCRYPTED
+    assert memorable(demand(), VERIFIED, pinned=False) is Level.VERIFIED
+    assert memorable(demand(), VERIFIED, pinned=True) is Level.ENCRYPTED
+    assert memorable(demand(secure=True, dane=USABLE), VERIFIED, pinned=False) is Level.ENCRYPTED
+    assert memorable(demand(), Shown(version="TLSv1.2", old=True), pinned=False) is Level.CLEAR
+    for shown in SHOWN:  # red when old TLS is remembered: such a host gets no second message
+        level = memorable(demand(), shown, pinned=False)
+        assert judge(demand(remembered=level), shown) is None
 
 
 def test_what_events_say():

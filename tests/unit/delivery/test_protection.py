@@ -181,6 +181,18 @@ async def test_sts_goes_on_to_the_next_host(ca):
     assert len(server.heard) == 1
 
 
+async def test_sts_report_has_what_was_wrong_at_each_address(ca):
+    first = await ScriptedServer(TAKEN, tls=context(ca, "other.test")).start()
+    second = await ScriptedServer(OFFER + "C: STARTTLS\nS: 454 no\n").start("127.0.0.2", first.port)
+    async with second, relaying(first, ca, sts_policy(MX)) as relay:
+        relay.dns.records[MX, "A"] = ["127.0.0.1", "127.0.0.2"]
+        assert (await attempt(relay)).results[0].verdict is Verdict.DEFERRED
+    assert {each.address: each.failure for each in relay.noted.sessions} == {
+        "127.0.0.1": Failure.CERTIFICATE_HOST_MISMATCH,
+        "127.0.0.2": Failure.STARTTLS_NOT_SUPPORTED,
+    }
+
+
 @pytest.mark.parametrize(("script", "tls"), [(PLAIN, ""), (TAKEN, "unverified")])
 async def test_sts_in_testing_delivers_and_reports(ca, script, tls):
     server = await ScriptedServer(script, tls=context(ca, "other.test")).start()
@@ -381,6 +393,25 @@ async def test_downgrade_is_found_out_after_a_restart_and_not_when_memory_is_off
             assert (await attempt(relay)).results[0].verdict is verdict
 
 
+async def test_a_host_that_knows_old_tls_alone_is_not_asked_for_more(ca):
+    server = await ScriptedServer(STARTTLS, TAKEN, STARTTLS, TAKEN, tls=context(ca, old=True)).start()
+    async with relaying(server, ca, deliveries_per_connection=1) as relay:
+        outcomes = [await attempt(relay) for _ in range(2)]
+    assert [each.results[0].verdict for each in outcomes] == [Verdict.DELIVERED] * 2
+    assert [each.tls.partition(":")[0] for each in outcomes] == ["TLSv1.1"] * 2
+
+
+async def test_a_host_with_odd_ciphers_alone_is_not_asked_for_more(ca):
+    tls = context(ca)
+    tls.maximum_version = ssl.TLSVersion.TLSv1_2
+    tls.set_ciphers("ECDHE-ECDSA-CAMELLIA128-SHA256")
+    server = await ScriptedServer(STARTTLS, TAKEN, STARTTLS, TAKEN, tls=tls).start()
+    async with relaying(server, ca, deliveries_per_connection=1) as relay:
+        outcomes = [await attempt(relay) for _ in range(2)]
+    assert [each.results[0].verdict for each in outcomes] == [Verdict.DELIVERED] * 2
+    assert [each.tls.partition(":")[0] for each in outcomes] == ["TLSv1.2"] * 2
+
+
 async def test_a_host_that_never_did_better_is_not_asked_for_more(ca):
     server = await ScriptedServer(BROKEN, BROKEN, PLAIN, tls=context(ca)).start()
     async with relaying(server, ca, deliveries_per_connection=1) as relay:
@@ -410,6 +441,13 @@ async def test_tls_required_no_goes_where_sts_dane_and_memory_forbid_it_and_leav
     assert [each.failure for each in relay.noted.sessions] == [Failure.DNSSEC_INVALID]
 
 
+async def test_tls_required_no_is_not_held_against_an_sts_policy_that_tests(ca):
+    server = await ScriptedServer(PLAIN).start()
+    async with relaying(server, ca, sts_policy(MX, mode="testing")) as relay:
+        await attempt(relay, needing("no"))
+    assert (relay.noted.sessions, relay.protection.counts()) == ([], {"waived": {"successful": 1}})
+
+
 async def test_tls_required_no_still_goes_over_tls_where_there_is_any(ca):
     server = await ScriptedServer(TAKEN, tls=context(ca)).start()
     async with relaying(server, ca) as relay:
@@ -422,6 +460,18 @@ async def test_requiretls_is_passed_on_to_a_host_that_offers_it(ca):
     async with relaying(server, ca, sts_policy(MX)) as relay:
         outcome = await attempt(relay, needing("yes"))
     assert (said(outcome), outcome.policy) == ((Verdict.DELIVERED, "2.0.0"), "sts enforce, requiretls")
+    assert b" REQUIRETLS\r\n" in server.heard[0]
+
+
+@pytest.mark.parametrize(("script", "said_so"), [(REQUIRETLS, True), (TAKEN, False), (PLAIN, False)])
+async def test_requiretls_of_a_report_is_passed_on_and_does_not_lose_it(ca, script, said_so):
+    server = await ScriptedServer(script, tls=context(ca)).start()
+    async with relaying(server, ca) as relay:
+        made = needing("yes")
+        report = msgspec.structs.replace(made.message, sender="")
+        outcome = await attempt(relay, msgspec.structs.replace(made, message=report))
+    assert said(outcome) == (Verdict.DELIVERED, "2.0.0")
+    assert (b" REQUIRETLS\r\n" in server.heard[0]) is said_so
 
 
 @pytest.mark.parametrize(
