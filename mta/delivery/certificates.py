@@ -18,8 +18,8 @@ from typing import NamedTuple
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, PublicKeyAlgorithmOID
 from OpenSSL import crypto
 
 from mta.delivery.der import cut_public_key
@@ -27,6 +27,15 @@ from mta.delivery.policy import Failure, Flaw, Tlsa
 
 CHAIN_LIMIT = 16  # certificates; what is behind them is not looked at
 ANCHORS_LIMIT = 8  # of those that TLSA records name, tried in turn
+_KINDS = frozenset(
+    {
+        PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5,
+        PublicKeyAlgorithmOID.RSASSA_PSS,
+        PublicKeyAlgorithmOID.EC_PUBLIC_KEY,
+        PublicKeyAlgorithmOID.ED25519,
+        PublicKeyAlgorithmOID.ED448,
+    }
+)
 _RSA_BITS = range(2048, 8192 + 1)  # NIST SP 800-131A; above, each signature costs milliseconds
 _RSA_EXPONENT_LIMIT = 2**32  # one as long as the modulus costs a thousand times as much
 _EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
@@ -143,14 +152,15 @@ class _Shown(NamedTuple):
 def _read(der: bytes) -> tuple[x509.Certificate, crypto.X509]:
     """Read a certificate; one of `_UNREADABLE` if that cannot be done or its key is not one to work with."""
     certificate = x509.load_der_x509_certificate(der)
+    # before its key is read: of a Diffie-Hellman key of 8,192 bits that would be a minute of looking for primes
+    if certificate.public_key_algorithm_oid not in _KINDS:
+        raise _Unfit("its key is of a kind that is not used for TLS")
     key = certificate.public_key()
     if isinstance(key, rsa.RSAPublicKey):
         if key.key_size not in _RSA_BITS:
             raise _Unfit(f"its RSA key has {key.key_size} bits")
         if key.public_numbers().e > _RSA_EXPONENT_LIMIT:
             raise _Unfit("its RSA key has too large an exponent")
-    elif not isinstance(key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
-        raise _Unfit("its key is of a kind that is not used for TLS")
     return certificate, crypto.load_certificate(crypto.FILETYPE_ASN1, der)
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 HOST = "mx.example.com"
@@ -87,3 +87,42 @@ def pem(directory: Path, *made: Made) -> Path:
     file = directory / "authorities.pem"
     file.write_bytes(b"".join(each.certificate.public_bytes(Encoding.PEM) for each in made))
     return file
+
+
+_PRIME = (1 << 4423) - 1
+"""A library that is given it for a parameter takes seconds to see that it is one."""
+
+
+def of_diffie_hellman() -> bytes:
+    """A SubjectPublicKeyInfo (RFC 3279 2.3.3) whose parameters take seconds to check."""
+    kind = bytes.fromhex("06092a864886f70d010301")
+    return element(
+        0x30,
+        element(0x30, kind + element(0x30, _number(_PRIME) + _number(3))) + element(0x03, b"\0" + _number(1 << 1000)),
+    )
+
+
+def with_key(der: bytes, key: bytes) -> bytes:
+    """Put another SubjectPublicKeyInfo into a certificate, whose signature is that of the first."""
+    certificate = x509.load_der_x509_certificate(der)
+    signed = certificate.tbs_certificate_bytes
+    before = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    content = signed[_head_length(signed) :].replace(before, key)
+    return element(0x30, element(0x30, content) + der[_head_length(der) + len(signed) :])
+
+
+def element(tag: int, content: bytes) -> bytes:
+    """Write an element in DER (X.690 8.1.3)."""
+    length = len(content)
+    if length < 0x80:
+        return bytes([tag, length]) + content
+    octets = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes([tag, 0x80 | len(octets)]) + octets + content
+
+
+def _number(value: int) -> bytes:
+    return element(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
+
+
+def _head_length(der: bytes) -> int:
+    return 2 + (der[1] & 0x7F if der[1] & 0x80 else 0)

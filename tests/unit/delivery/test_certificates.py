@@ -18,7 +18,19 @@ from hypothesis import strategies as st
 from mta.delivery.certificates import Roots, by_authority, chain_of, covers
 from mta.delivery.policy import Failure
 from mta.lab.ca import PrivateCa, self_signed
-from tests.unit.delivery.chains import CLIENT, HOST, NOW, SERVER, Made, authority, builder, pem, server
+from tests.unit.delivery.chains import (
+    CLIENT,
+    HOST,
+    NOW,
+    SERVER,
+    Made,
+    authority,
+    builder,
+    of_diffie_hellman,
+    pem,
+    server,
+    with_key,
+)
 
 ROOT = authority()
 MIDDLE = authority("middle", ROOT)
@@ -161,6 +173,16 @@ def test_odd_keys_are_not_worked_with(roots, key, reason):
     assert judge(roots, server(ROOT, HOST, public_key=key)) == expected
     # beside the path they do not matter
     assert judge(roots, server(MIDDLE, HOST), server(ROOT, HOST, public_key=key), MIDDLE) is None
+
+
+def test_a_key_whose_parameters_take_long_to_check_is_not_read(roots):
+    good = server(ROOT, HOST).der
+    slow = with_key(good, of_diffie_hellman())
+    began = time.process_time()
+    flaw = by_authority([slow], HOST, roots, NOW)
+    assert flaw.text == "certificate of mx.example.com cannot be used: its key is of a kind that is not used for TLS"
+    assert by_authority([good, slow], HOST, roots, NOW) is None
+    assert time.process_time() - began < 1.0
 
 
 def test_no_certificate_and_what_is_none(roots):
