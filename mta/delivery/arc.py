@@ -27,6 +27,10 @@ _LEAST_BITS, _MOST_BITS = 1024, 4096  # RFC 8301 3.2; more would take long to ve
 _EXPONENT_LIMIT = 1 << 32
 _RESULTS_INSTANCE = re.compile(rb"i[ \t]*=[ \t]*([0-9]{1,2})[ \t]*;")
 _NUMBER = re.compile(r"[0-9]{1,12}")
+# The beginning of an RSA key (RFC 6376 3.6.1): an RSAPublicKey, or a SubjectPublicKeyInfo with rsaEncryption
+_RSA_KEY = re.compile(
+    rb"\x30(?:[\x00-\x7f]|\x81.|\x82..)(?:\x02|\x30[\x0b\x0d]\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01)", re.DOTALL
+)
 
 
 class Broken(Exception):
@@ -166,11 +170,15 @@ def _verify(signature: _Signature, digest: bytes, keys: Mapping[str, Sequence[by
 
 def _public_key(texts: Sequence[bytes]) -> RSAPublicKey:
     tags = key_tags(texts)
+    der = octets_of(tags["p"]) or b""
+    # before it is read: of a Diffie-Hellman key of 8,192 bits that would be a minute of looking for primes
+    if tags["k"] != "rsa" or not _RSA_KEY.match(der):
+        raise UnusableRecord("not an RSA key")
     try:
-        key = load_der_public_key(octets_of(tags["p"]) or b"")
+        key = load_der_public_key(der)
     except (ValueError, UnsupportedAlgorithm):
         raise UnusableRecord("malformed key") from None
-    if tags["k"] != "rsa" or not isinstance(key, RSAPublicKey):
+    if not isinstance(key, RSAPublicKey):
         raise UnusableRecord("not an RSA key")
     if not _LEAST_BITS <= key.key_size <= _MOST_BITS or key.public_numbers().e >= _EXPONENT_LIMIT:
         raise UnusableRecord("key too small or too big")

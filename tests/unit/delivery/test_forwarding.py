@@ -34,6 +34,7 @@ from mta.mail import headers
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Message, Origin
 from mta.spool.sealing import Keyring
+from tests.unit.delivery.chains import of_diffie_hellman
 from tests.unit.delivery.peers import DnsPeer
 
 PRIVATE = X25519PrivateKey.generate()
@@ -303,8 +304,10 @@ def absurd(modulus_bits: int, exponent: int) -> str:
     [
         ([], "no TXT record"),
         ([b"v=DKIM1; p="], "revoked"),
-        ([b"v=DKIM1; p=AAAA"], "malformed key"),
-        ([b"v=DKIM1; k=ed25519; p=" + base64.b64encode(bytes(32))], "malformed key"),
+        ([b"v=DKIM1; p=AAAA"], "not an RSA key"),
+        ([b"v=DKIM1; p=MAMCAQA="], "malformed key"),
+        ([b"v=DKIM1; k=ed25519; p=" + base64.b64encode(bytes(32))], "not an RSA key"),
+        ([b"v=DKIM1; k=ed25519; " + record_of(KEY.public_key()).encode().partition(b"k=rsa; ")[2]], "not an RSA key"),
         ([absurd(8192, 65537).encode()], "too big"),
         ([absurd(2048, (1 << 33) + 1).encode()], "too big"),
         ([absurd(512, 65537).encode()], "too small"),
@@ -316,6 +319,20 @@ def test_a_key_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, texts: list[
     fields = list(headers.fields(wire[: headers.header_length(wire)]))
     with pytest.raises(Broken, match=why):
         verify(chain_of(fields), fields, wire, {"k._domainkey.hop.test": texts}, NOW)
+
+
+def test_a_key_whose_parameters_take_long_to_check_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = b"v=DKIM1; k=rsa; p=" + base64.b64encode(of_diffie_hellman())
+    began = time.process_time()
+    test_a_key_that_cannot_be_used(monkeypatch, [record], "not an RSA key")
+    assert time.process_time() - began < 1.0
+
+
+def test_a_key_may_be_published_without_its_algorithm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An RSAPublicKey, as RFC 6376 3.6.1 has it, where nearly everybody has a SubjectPublicKeyInfo."""
+    der = KEY.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.PKCS1)
+    wire = another_hop(ORIGINAL, "none", monkeypatch)
+    assert by_us(wire, {"k._domainkey.hop.test": [b"p=" + base64.b64encode(der)]}) == "pass"
 
 
 BASE: dict[str, bytes] = {}
