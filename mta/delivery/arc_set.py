@@ -11,8 +11,11 @@ from mta.delivery.canonical import Canonical, groups, relaxed
 from mta.mail.headers import Field
 
 RESULTS_LIMIT = 8192  # octets of all fields together
-# RFC 8601 2.2, without comments before the semicolon: who writes them there is not one of ours
-_RESULTS = re.compile(rb"\s*([A-Za-z0-9.-]+)(?:\s+[0-9]+)?\s*;(.*)", re.DOTALL)
+# RFC 8601 2.2, as nearly everybody writes it: no comments before the semicolon, no blank before the colon, blanks of
+# RFC 5234 alone. A server before us may not take another form for a field that it has to remove.
+_RESULTS = re.compile(
+    rb"Authentication-Results:[ \t\r\n]*([A-Za-z0-9.-]+)(?:[ \t\r\n]+[0-9]+)?[ \t\r\n]*;(.*)", re.DOTALL | re.IGNORECASE
+)
 
 
 def results_of(fields: Sequence[Field], trusted: Collection[str]) -> tuple[str, bytes] | None:
@@ -22,9 +25,7 @@ def results_of(fields: Sequence[Field], trusted: Collection[str]) -> tuple[str, 
     """
     found: dict[str, list[bytes]] = {}
     for field in fields:
-        if field.name != b"authentication-results":
-            continue
-        read = _RESULTS.fullmatch(field.raw.partition(b":")[2])
+        read = _RESULTS.fullmatch(field.raw) if field.name == b"authentication-results" else None
         service = read[1].decode("ascii").lower() if read is not None else ""
         if read is not None and service in trusted:
             found.setdefault(service, []).append(read[2].strip(b" \t\r\n;"))
