@@ -1,7 +1,8 @@
 """Mail that is passed on for others gets an ARC set (RFC 8617), where `arc` is configured.
 
-That is mail of a relay listener whose From domain is not its tenant's own (decision 5), and that a service that is
-trusted has authenticated. The chain that it has is verified here, at each attempt; what cannot be judged now, for the
+That is mail of a relay listener of the tenant that has the sealing domain (promise 9: others could have written what is
+to be vouched for), whose From domain is not the tenant's own (decision 5), and that a service that is trusted has
+authenticated. The chain that it has is verified here, at each attempt; what cannot be judged now, for the
 DNS does not answer, is left as it is.
 """
 
@@ -68,14 +69,15 @@ class Sealer:
         if message.sign_domain or message.origin is not Origin.RELAY:
             return signed
         try:
-            return await self._sealed(content)
+            return await self._sealed(message.tenant, content)
         except (_Unsealed, Unsignable) as reason:
             return Signed(b"", f"{signed.note}; not sealed: {reason}")
 
-    async def _sealed(self, content: bytes) -> Signed:
-        keys = [each for each in await self._signer.keys_of(self._domain) if each.algorithm == Algorithm.RSA2048]
+    async def _sealed(self, tenant: str, content: bytes) -> Signed:
+        active = await self._signer.keys_of(self._domain, tenant)
+        keys = [each for each in active if each.algorithm == Algorithm.RSA2048]
         if not keys:
-            raise _Unsealed(f"{self._domain} has no rsa2048 key")
+            raise _Unsealed(f"{self._domain} has no rsa2048 key for {tenant}")
         async with self._threads:
             passed = await asyncio.to_thread(_read, content, self._trusted)
         instance = passed.chain.highest + 1

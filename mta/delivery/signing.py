@@ -103,12 +103,15 @@ class Signer:
             return Signed(b"", str(reason))
         return Signed(await self._signatures(name, known.keys, canonical), known.note)
 
-    async def keys_of(self, name: str) -> Sequence[Selector]:
-        """Return the keys that sign for a registered domain; SigningError if they cannot be known."""
+    async def keys_of(self, name: str, tenant: str) -> Sequence[Selector]:
+        """Return the keys that sign for a tenant's domain, none for another's (promise 9).
+
+        SigningError if they cannot be known.
+        """
         known = await self._known(name)
         if known.record is not None and known.domain is None:
             raise SigningError(f"the record of {name} cannot be read")
-        return known.keys
+        return known.keys if known.domain is not None and known.domain.tenant == tenant else ()
 
     async def _canonical(self, content: bytes) -> Canonical:
         if len(content) <= PIECE:

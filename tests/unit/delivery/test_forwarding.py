@@ -441,8 +441,17 @@ async def test_a_domain_without_an_rsa_key_does_not_seal(world: World) -> None:
         wire, note = await world.seal(RESULTS + ORIGINAL)
         assert (wire, note) == (
             RESULTS + ORIGINAL,
-            f"no sender domain; not sealed: {domain} has no rsa2048 key",
+            f"no sender domain; not sealed: {domain} has no rsa2048 key for acme",
         )
+
+
+async def test_a_tenant_has_nothing_sealed_by_a_domain_of_another(world: World) -> None:
+    await tenants.create(world.spool, "other", 1.0)
+    wire, note = await world.seal(RESULTS + ORIGINAL, tenant="other")
+    assert (wire, note) == (
+        RESULTS + ORIGINAL,
+        "no sender domain; not sealed: fwd.test has no rsa2048 key for other",
+    )
 
 
 async def test_a_chain_is_left_as_it_is_while_the_dns_does_not_answer(
