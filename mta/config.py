@@ -277,6 +277,8 @@ class Listener(Section):
                     yield key, "is for relay listeners: submission clients say who they are"
         if given.get("client_names") and not given.get("client_ca"):
             yield "client_names", "needs client_ca too"
+        elif given.get("client_names") and given.get("networks"):
+            yield "client_names", "counts for nothing beside networks, which let in whoever is in them"
 
 
 class Http(Section):

@@ -177,6 +177,14 @@ def test_a_listener_is_refused_for(listener: str, problem: str) -> None:
     assert f"listeners.0.{problem}" in found[0]
 
 
+def test_names_of_client_certificates_are_refused_where_networks_let_in_everybody() -> None:
+    listener = "{address: '0.0.0.0:25', kind: relay, tls: starttls, tenant: a, networks: ['::/0'], %s}"
+    text = f"tls: {{certificate: /c.pem, key: /k.pem}}\nlisteners: [{listener}]\n"
+    assert parse(text % "client_ca: /c", "f.yaml").listeners[0].client_names == ()
+    (problem,) = problems(text % "client_ca: /c, client_names: [a.test]")
+    assert "listeners.0.client_names: counts for nothing beside networks" in problem
+
+
 @pytest.mark.parametrize("tls", ["none", "opportunistic"])
 def test_a_password_does_not_leave_the_machine_in_the_clear(tls: str) -> None:
     route = "routes: [{domains: '*', relay: '%s', tls: %s, username: u, password_file: /p}]\n"

@@ -118,7 +118,7 @@ async def test_names_choose_among_the_certificates(serve, make_listener, authori
 
 async def test_networks_decide_where_there_are_some(serve, make_listener, authority, app, certificate, caplog):
     door = await serve(
-        by_certificate(make_listener, authority, networks=["127.0.0.0/8"], client_names=["other.test"]),
+        by_certificate(make_listener, authority, networks=["127.0.0.0/8"]),
         by_certificate(make_listener, authority, networks=["192.0.2.0/24"]),
     )
     assert await may_relay(await within_tls(door, with_certificate(certificate, None)))
