@@ -40,6 +40,7 @@ class OwnCertificate:
         self._authorities = {None, *(each.client_ca for each in listeners)}
         self._paths = [path for path in (files.certificate, files.key, *self._authorities) if path is not None]
         self._used = self._last = self._look_at_files()
+        self._refused = ""  # why what is there cannot be used
         self._contexts = self._read()
 
     def context(self, listener: Listener) -> ssl.SSLContext:
@@ -47,17 +48,23 @@ class OwnCertificate:
         return self._contexts[listener.client_ca]
 
     def look(self) -> None:
-        """Read the files again if they have changed and do not any more. What cannot be used is logged, once."""
+        """Read the files again if they have changed and do not any more. What cannot be used is logged, once.
+
+        It is read again at each look: permissions that were put right, or descriptors to spare, change no file.
+        """
         seen, last = self._look_at_files(), self._last
         self._last = seen
-        if seen == self._used or seen != last:
+        if seen != last or (seen == self._used and not self._refused):
             return
         self._used = seen
         try:
             self._contexts = self._read()
         except CertificateError as error:
-            log.error("certificate=refused, the one before stays in use: %s", error)
+            if str(error) != self._refused:
+                log.error("certificate=refused, the one before stays in use: %s", error)
+            self._refused = str(error)
         else:
+            self._refused = ""
             log.info("certificate=reloaded files=%d", len(self._paths))
 
     def _look_at_files(self) -> list[_Seen]:

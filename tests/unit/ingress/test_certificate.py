@@ -1,6 +1,7 @@
 """Our own certificate: what cannot be used is named, what changes is used for new sessions, ciphers are good."""
 
 import asyncio
+import errno
 import shutil
 import ssl
 from pathlib import Path
@@ -91,6 +92,28 @@ async def test_files_that_do_not_belong_together_are_refused_once_and_the_old_on
     install(third, files)
     look(door)
     assert await shown(door, authority) == third.certificate.read_bytes()
+
+
+async def test_files_that_cannot_be_read_for_a_while_are_read_when_they_can(
+    serve, authority, files, caplog, monkeypatch
+):
+    """Red when they are read again only when they change: permissions that are put right change no file."""
+    door = await serve(listener(tls="implicit"))
+    second = authority.serve("second")
+    install(second, files)
+
+    def refused(_: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(Path, "read_bytes", refused)
+        look(door, 5)
+    (error,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert error.getMessage().endswith(f"tls.certificate: {files.certificate}: Permission denied")
+    look(door, 1)
+    assert await shown(door, authority) == second.certificate.read_bytes()
+    look(door, 5)
+    assert caplog.text.count("certificate=reloaded") == 1
 
 
 async def test_files_are_left_alone_while_they_are_being_replaced(serve, authority, files, caplog):
