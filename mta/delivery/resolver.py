@@ -32,6 +32,7 @@ from mta.delivery.policy import Tlsa
 log = logging.getLogger(__name__)
 
 CACHED = 20_000  # answers
+CACHED_OCTETS = 32 << 20  # of their values; a stranger's TXT or TLSA records can be 64 KiB
 RECORDS_LIMIT = 100  # of an answer; a stranger's zone can have thousands, which would be cached
 TTL_LIMIT = 3600.0
 NEGATIVE_TTL_LIMIT = 60.0  # RFC 2308 5 allows hours; a zone that was just mended should not wait for that
@@ -93,6 +94,7 @@ class Resolver:
             self._dns.flags = dns.flags.RD | dns.flags.AD
             self._dns.use_edns(0, dns.flags.DO, _UDP_PAYLOAD)
         self._cache: OrderedDict[_Question, _Cached] = OrderedDict()
+        self._octets = 0  # of the values in it
         self._asking: dict[_Question, asyncio.Task[Found | str]] = {}
 
     def knows(self, domain: str) -> bool:
@@ -184,11 +186,18 @@ class Resolver:
         except (dns.exception.DNSException, OSError) as error:
             answer, ttl = f"{type(error).__name__}: {error}", FAILURE_TTL
             log.info("dns=failed name=%r type=%s error=%r", question[0], question[1].name, answer)
-        self._cache[question] = (self._clock.monotonic() + ttl, answer)
-        self._cache.move_to_end(question)
-        if len(self._cache) > CACHED:
-            self._cache.popitem(last=False)
+        self._remember(question, self._clock.monotonic() + ttl, answer)
         return answer
+
+    def _remember(self, question: _Question, until: float, answer: Found | str) -> None:
+        former = self._cache.pop(question, None)
+        if former is not None:
+            self._octets -= _octets(former[1])
+        self._cache[question] = until, answer
+        self._octets += _octets(answer)
+        while len(self._cache) > CACHED or self._octets > CACHED_OCTETS:
+            _, (_, oldest) = self._cache.popitem(last=False)
+            self._octets -= _octets(oldest)
 
     async def _query(self, question: _Question) -> tuple[Found, float]:
         name, kind = question
@@ -231,6 +240,14 @@ def _values(kind: dns.rdatatype.RdataType, records: Iterable[Any]) -> dict[str, 
     if kind is dns.rdatatype.PTR:
         return {"names": tuple([_text(each.target) for each in some])}
     return {"addresses": tuple([each.address for each in some])}
+
+
+def _octets(answer: Found | str) -> int:
+    """Count what makes one answer larger than another."""
+    if isinstance(answer, str):
+        return len(answer)
+    names = sum([len(each.host) for each in answer.exchangers])
+    return names + sum(map(len, (*answer.texts, *answer.names))) + sum([len(each.data) for each in answer.tlsa])
 
 
 def _stub(settings: Dns) -> dns.asyncresolver.Resolver:

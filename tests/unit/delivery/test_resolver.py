@@ -7,6 +7,7 @@ import pytest
 import uvloop
 
 from mta.config import Dns, HostPort
+from mta.delivery import resolver as resolver_module
 from mta.delivery.policy import Tlsa
 from mta.delivery.resolver import FAILURE_TTL, TTL_LIMIT, Exchanger, Found, NoAnswer, Resolver
 from tests.unit.delivery.peers import DnsPeer
@@ -166,6 +167,22 @@ async def test_which_texts_a_name_has_is_known_for_their_ttl_or_that_nobody_says
         for at, known in ((0, (True, True)), (FAILURE_TTL, (True, False)), (59, (True, False)), (60, (False, False))):
             clock.at = at
             assert (resolver.knows_texts("a.test"), resolver.knows_texts("b.test")) == known
+        await resolver.close()
+
+
+async def test_what_answers_hold_is_bounded(monkeypatch):
+    monkeypatch.setattr(resolver_module, "CACHED_OCTETS", 500)
+    clock, names = Clock(), ("a.test", "b.test", "c.test")
+    async with DnsPeer({(each, "TXT"): [f'"{"x" * 200}"'] for each in names}, ttl=60) as peer:
+        resolver = Resolver(peer.settings, clock)
+        for name in names:
+            assert (await resolver.texts(name)).texts == (b"x" * 200,)
+        assert [resolver.knows_texts(each) for each in names] == [False, True, True]
+        for _ in range(5):  # one in place of another is no more
+            clock.at += 61
+            await resolver.texts("b.test")
+        await resolver.texts("c.test")
+        assert [resolver.knows_texts(each) for each in names] == [False, True, True]
         await resolver.close()
 
 
