@@ -177,7 +177,7 @@ def _dates(about: str, chain: Sequence[bytes], now: float) -> list[Finding]:
     """Judge how long a certificate is still good for."""
     try:
         ends = x509.load_der_x509_certificate(chain[0]).not_valid_after_utc
-    except (IndexError, ValueError, OverflowError):
+    except (IndexError, ValueError, OverflowError, x509.InvalidVersion):  # which is no ValueError
         return []
     days = (ends.timestamp() - now) / _DAY
     if 0 < days < SOON:

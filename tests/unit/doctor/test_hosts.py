@@ -14,10 +14,13 @@ from mta.clock import SystemClock
 from mta.config import Config
 from mta.delivery.certificates import Roots
 from mta.delivery.policy import Level, StsPolicy
+from mta.delivery.route import Target
 from mta.doctor import hosts
 from mta.doctor.ourselves import Leaving
+from mta.doctor.probe import Seen
 from mta.doctor.receiver import way_of
 from mta.lab.ca import LIFETIME, PrivateCa
+from tests.unit.delivery.chains import NOW, server
 from tests.unit.delivery.peers import HOST, ScriptedServer
 from tests.unit.doctor.world import about, graded, resolver_of
 
@@ -88,6 +91,17 @@ async def look(ca, script, certificate=None, policy=None, tlsa=None, *, later: f
 
 
 ABOUT = f"mx.test {HOST}"
+
+
+async def test_a_certificate_of_a_version_that_there_is_not_is_judged_like_others(ca):
+    der = server(None, "mx.test").der
+    odd = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x04", 1)
+    async with examined(25, None, None) as (expected,):
+        seen = Seen(greeting="220 mx.test", starttls=True, tls="TLSv1.3", chain=(odd,))
+        found = hosts.of_seen(expected, Target("mx.test", HOST, 25), seen, Roots(ca.ca_file), NOW)
+    assert [each.said for each in found] == [
+        "TLSv1.3, with whom is not known: certificate of mx.test cannot be used: it cannot be read"
+    ]
 
 
 @pytest.mark.parametrize(
