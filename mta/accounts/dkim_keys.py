@@ -143,8 +143,11 @@ async def watched(spool: Spool) -> list[str]:
 
 
 async def unwatch(spool: Spool, domain: str) -> None:
-    """Leave a domain's keys to its mail from now on."""
+    """Leave a domain's keys to its mail from now on, unless one has been made since they were looked at."""
     await spool.delete_record(_WATCHED, domain)
+    found = await domains.find(spool, domain)
+    if found is not None and rotation.changing(found):  # what its maker has put on record may be what has just gone
+        await _watch(spool, domain)
 
 
 def active_algorithms(domain: Domain) -> list[Algorithm]:
@@ -182,8 +185,12 @@ async def _change(spool: Spool, name: str, how: Callable[[Domain], Domain]) -> D
         raise AccountError(f"domain {name} is not registered")
     if rotation.changing(changed):
         # behind the change, or a look at the domain as it was would end the watch; a crash between leaves it to mail
-        await spool.put_record(_WATCHED, name, b"", replace=True)
+        await _watch(spool, name)
     return changed
+
+
+async def _watch(spool: Spool, domain: str) -> None:
+    await spool.put_record(_WATCHED, domain, b"", replace=True)
 
 
 def _selector_name(selector: str, domain: str) -> str:

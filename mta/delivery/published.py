@@ -95,7 +95,7 @@ class Published:
                     if domain is not None and not rotation.changing(domain):
                         await dkim_keys.unwatch(self._spool, name)
                     waiting |= domain is None or any(each.state is State.PENDING for each in domain.selectors)
-        except SpoolError as error:
+        except (SpoolError, msgspec.DecodeError) as error:
             log.error("dkim=not-looked-at error=%s", error)
             return True
         return waiting

@@ -64,7 +64,17 @@ async def test_the_first_key_signs_and_a_further_one_waits_for_the_dns(spool):
     assert await dkim_keys.watched(spool) == []
     await dkim_keys.create(spool, "example.com", "s2", Algorithm.RSA2048, PUBLIC, 100.0)
     assert await states(spool) == {"s1": ("active", ()), "s2": ("pending", ())}
-    assert await dkim_keys.watched(spool) == ["example.com"]
+    await dkim_keys.unwatch(spool, "example.com")
+    assert await dkim_keys.watched(spool) == ["example.com"]  # one still waits
+
+
+async def test_a_domain_is_not_watched_any_more_when_its_keys_wait_for_nothing(spool):
+    for selector in ("s1", "s2"):
+        await dkim_keys.create(spool, "example.com", selector, Algorithm.ED25519, PUBLIC, 100.0)
+    known = await domains.find(spool, "example.com")
+    shown = dict.fromkeys([each.dns_value for each in known.selectors], "")
+    await domains.change(spool, "example.com", lambda each: rotation.looked(each, shown, 200.0))
+    assert await states(spool) == {"s1": ("active", ()), "s2": ("active", ())}
     await dkim_keys.unwatch(spool, "example.com")
     assert await dkim_keys.watched(spool) == []
 

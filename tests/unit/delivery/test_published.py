@@ -350,6 +350,23 @@ async def test_a_key_made_while_a_look_is_stored_is_not_lost(world: World) -> No
     assert [(each.name, bool(each.shown_at)) for each in found.selectors] == [("s1", True), ("s2", False)]
 
 
+async def test_a_key_made_while_its_domain_ceases_to_be_watched_is_watched(world: World) -> None:
+    for selector in ("s1", "s2"):
+        world.publish(await world.create(selector))
+    spool = StandIn(world.spool)
+    delete = world.spool.delete_record
+
+    async def after_another(kind: str, name: str) -> bool:
+        await world.create("s3")
+        return await delete(kind, name)
+
+    spool.delete_record = after_another
+    assert await dkim_keys.watched(world.spool) == [DOMAIN]
+    await Published(spool, world.resolver, world.clock)._look_at_watched()
+    assert await world.states() == {"s1": "active", "s2": "active", "s3": "pending"}
+    assert await dkim_keys.watched(world.spool) == [DOMAIN]
+
+
 async def test_a_spool_that_does_not_answer_stops_neither_looks_nor_mail(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
