@@ -13,12 +13,13 @@ from socket import socket
 import uvloop
 
 from mta import logs
-from mta.app import ROLES, CannotStart, Parts, Role, RoleStatus, besides
+from mta.app import ROLES, besides
 from mta.clock import SystemClock
 from mta.config import Config, ConfigError, load
 from mta.control import AlreadyRunning, ControlServer, socket_path
 from mta.exits import Exit
 from mta.notify import Notifier, listen_sockets
+from mta.parts import CannotStart, Parts, Role, RoleStatus
 from mta.spool.interface import Unavailable
 from mta.spool.sealing import KeyFileError
 from mta.supervise import DRAIN, freeze_memory

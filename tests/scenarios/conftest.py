@@ -11,13 +11,14 @@ import pytest
 
 from mta import config as configuration
 from mta.accounts import tenants
-from mta.app import DeliveryRole, EventsRole, IngressRole, Parts
+from mta.app import DeliveryRole, EventsRole, IngressRole
 from mta.config import Config
 from mta.events.reader import LogReader
 from mta.lab.clock import FakeClock
 from mta.lab.laboratory import Laboratory, RelayPorts, lab_config
 from mta.lab.mailbox import Captured
 from mta.mail.event import Event
+from mta.parts import Parts
 from mta.queue import gate
 from mta.queue.answer import Answer
 from mta.spool.interface import Due

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mta.app import ROLES, CannotStart, ask_status, own_certificate
+from mta.app import ROLES, ask_status, own_certificate
 from mta.config import Config
 from mta.lab.ca import PrivateCa
+from mta.parts import CannotStart
 from mta.supervise import ROLES as SUPERVISED
 
 
