@@ -50,10 +50,10 @@ async def create(spool: Spool, name: str, now: float, weight: int = 1, pool: str
 async def change(spool: Spool, name: str, **fields: int | str) -> None:
     """Give fields of a tenant other values; AccountError if there is none of this name."""
     await require(spool, name)
-    stored = await spool.get_record(KIND, name)
-    if stored is not None:
+    while (stored := await spool.get_record(KIND, name)) is not None:
         changed = msgspec.structs.replace(_decode(stored), **fields)
-        await spool.put_record(KIND, name, _encode(changed), replace=True)
+        if await spool.change_record(KIND, name, stored, _encode(changed)):  # or somebody else was faster
+            return
 
 
 async def settings_of(spool: Spool, name: str) -> Tenant:

@@ -1,3 +1,5 @@
+import asyncio
+
 import msgspec
 import pytest
 
@@ -36,6 +38,14 @@ async def test_a_weight_is_kept_and_changed(spool):
     assert [(each.name, each.weight, each.created_at) for each in await tenants.list_all(spool)] == [("acme", 7, 100.0)]
     with pytest.raises(AccountError, match="no tenant 'other'"):
         await tenants.change(spool, "other", weight=2)
+
+
+async def test_changes_at_the_same_time_are_all_kept(spool):
+    await tenants.create(spool, "acme", 100.0)
+    some = ({"tls": "verified"}, {"pool": "gold"}, {"weight": 7})
+    await asyncio.gather(*(tenants.change(spool, "acme", **each) for each in some))
+    found = await tenants.settings_of(spool, "acme")
+    assert (found.tls, found.pool, found.weight) == ("verified", "gold", 7)
 
 
 async def test_whose_weight_cannot_be_read_has_the_usual_one(spool, caplog):
