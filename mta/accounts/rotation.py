@@ -45,18 +45,33 @@ def looked(domain: Domain, troubles: Mapping[str, str], now: float) -> Domain:
     answered is not in it, and that key stays as it was.
     """
     keys = {each.name: _seen(each, troubles.get(each.dns_value), now) for each in domain.selectors}
-    for each in list(keys.values()):
-        former = [keys[name] for name in each.replaces if name in keys]
+    for name in list(keys):
+        each = keys[name]
+        generations = _generations(each, keys)
+        former = [old for some in generations for old in some]
         if each.state is State.PENDING and each.shown_at and _may_sign(each, former, now):
-            keys[each.name] = replace(each, state=State.ACTIVE)
-            retired = [old for old in former if old.state is State.ACTIVE]
+            keys[name] = replace(each, state=State.ACTIVE)
+            # those pending too: they have signed, and another stands in for them
+            retired = [old for old in former if old.state is not State.RETIRED]
             keys |= {old.name: replace(old, state=State.RETIRED, removable_at=now + KEPT) for old in retired}
         elif each.state is State.ACTIVE and each.missing_at:
-            shown = [old for old in former if old.state is State.RETIRED and old.shown_at]
-            if shown:
-                keys[each.name] = replace(each, state=State.PENDING)
-                keys |= {old.name: replace(old, state=State.ACTIVE, removable_at=0.0) for old in shown}
+            shown = [[old for old in some if old.state is State.RETIRED and old.shown_at] for some in generations]
+            latest = next(filter(None, shown), [])
+            if latest:
+                keys[name] = replace(each, state=State.PENDING)
+                keys |= {old.name: replace(old, state=State.ACTIVE, removable_at=0.0) for old in latest}
     return replace(domain, selectors=tuple([each for each in keys.values() if not _is_over(each, now)]))
+
+
+def _generations(key: Selector, keys: Mapping[str, Selector]) -> list[list[Selector]]:
+    """List the keys that a key replaces, those that these have replaced, and so on."""
+    found: list[list[Selector]] = []
+    known, names = {key.name}, key.replaces
+    while some := [keys[name] for name in names if name in keys and name not in known]:
+        found.append(some)
+        known.update(names)
+        names = tuple([name for each in some for name in each.replaces])
+    return found
 
 
 def _seen(key: Selector, trouble: str | None, now: float) -> Selector:

@@ -84,6 +84,28 @@ def test_a_new_key_that_vanishes_gives_way_to_the_old_one_while_that_is_there() 
     assert (signs(nothing), unpublished(signing(nothing))) == ([NEW], True)
 
 
+def in_a_row() -> Domain:
+    """A key has been replaced, and the one that replaced it is to be."""
+    return domain(
+        key("s1", State.RETIRED, shown_at=AT - 9, removable_at=AT + KEPT),
+        key("s2", shown_at=AT - 9, replaces=("s1",)),
+        key("s3", State.PENDING, replaces=("s2",)),
+    )
+
+
+def test_one_that_stands_in_for_a_key_is_replaced_with_it() -> None:
+    """Red when a key that has leaked, and was withdrawn while it was being replaced, can sign again after that."""
+    now = look(in_a_row(), AT, "s1", "s3")
+    assert states(now) == {"s1": "active", "s2": "pending", "s3": "pending"}
+    now = look(now, AT + SETTLING, "s1", "s3")
+    assert states(now) == {"s1": "retired", "s2": "retired", "s3": "active"}
+    assert states(look(now, AT + 2 * SETTLING, "s1", "s2", "s3")) == states(now)
+    without = look(now, AT + 2 * SETTLING, "s1")
+    assert states(without) == {"s1": "active", "s2": "retired", "s3": "pending"}
+    again = look(look(without, AT + 3 * SETTLING, "s1", "s3"), AT + 4 * SETTLING, "s1", "s3")
+    assert states(again) == states(now)
+
+
 def test_a_retired_key_is_forgotten_when_its_time_is_over_and_its_record_gone() -> None:
     switched = look(look(rotating(), AT, OLD, NEW), AT + SETTLING, OLD, NEW)
     over = switched.selectors[0].removable_at
@@ -150,6 +172,20 @@ def test_whatever_is_seen_something_signs_and_nothing_missing_while_there_is_bet
         if unpublished(signing(at)):
             assert not shown
         assert {each.name for each in at.selectors} == {OLD, NEW, "ed"}  # within the week
+
+
+LOOK_AT_ROW = st.tuples(st.floats(1, 4 * SETTLING), st.dictionaries(st.sampled_from(["s1", "s2", "s3"]), st.booleans()))
+
+
+@given(st.lists(LOOK_AT_ROW, max_size=12))
+def test_of_keys_that_replace_each_other_one_signs(seen: list[tuple[float, dict]]) -> None:
+    now, at = AT, in_a_row()
+    for seconds, answers in seen:
+        now += seconds
+        at = looked(at, {f"p={name}": "" if shown else "gone" for name, shown in answers.items()}, now)
+        assert len(signing(at)) == 1
+        if unpublished(signing(at)):
+            assert not [each for each in at.selectors if each.shown_at and each.state is not State.PENDING]
 
 
 @pytest.mark.parametrize("broken", ["retiring", 1])
