@@ -179,8 +179,8 @@ def needs_validated(spec: str) -> bool:
 def expand(spec: str, asked: Asked) -> str:
     """Write the name that a domain-spec means: at most 253 characters, cut at the left (RFC 7208 7.3)."""
     name = _MACRO.sub(lambda found: _expanded(found, asked), spec).removesuffix(".").lower()
-    while len(name) > _NAME_LIMIT and "." in name:
-        name = name.partition(".")[2]
+    if len(name) > _NAME_LIMIT:
+        return name[-_NAME_LIMIT - 1 :].partition(".")[2]
     return name
 
 

@@ -1,6 +1,7 @@
 """SPF records as text: what is read, what is refused, and what macros become (the examples of RFC 7208 7.4)."""
 
 import ipaddress
+import time
 
 import pytest
 from hypothesis import example, given
@@ -137,6 +138,17 @@ def test_a_name_that_is_too_long_is_cut_at_the_left():
     long = Asked(ASKED.address, "a@b.test", ".".join(["x" * 60] * 4), "h.test")
     assert len(expand("%{d}.%{d}.end.test", long)) <= 253
     assert expand("%{d}.%{d}.end.test", long).endswith("x.end.test")
+    exact = ".".join(["x" * 60] * 4) + ".ninechars"
+    assert len(exact) == 253
+    assert expand(f"more.{exact}", ASKED) == exact
+    assert expand("x" * 254, ASKED) == ""  # which nobody can ask for
+
+
+def test_a_name_is_cut_in_linear_time():
+    dotted = Asked(ASKED.address, "a@b.test", ".".join("x" * 127), "h.test")
+    began = time.process_time()
+    assert expand("%{d}." * 4000 + "end.test", dotted).endswith(".x.x.end.test")
+    assert time.process_time() - began < 1.0
 
 
 @given(st.binary(max_size=200))
