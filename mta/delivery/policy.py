@@ -254,7 +254,12 @@ def level_of(demand: Demand, shown: Shown) -> Level:
         return Level.CLEAR
     flaw = shown.by_tlsa if demand.tlsa else shown.by_authority
     # RFC 8996: what is old can be broken, and proves nothing
-    return Level.VERIFIED if flaw is None and shown.version not in _OLD else Level.ENCRYPTED
+    return Level.VERIFIED if flaw is None and not _is_old(shown) else Level.ENCRYPTED
+
+
+def dependable(demand: Demand, shown: Shown) -> Level:
+    """Say which level of a session other messages may count on: of old TLS none, for who asks for TLS asks for 1.2."""
+    return Level.CLEAR if _is_old(shown) else level_of(demand, shown)
 
 
 def memorable(demand: Demand, shown: Shown, *, pinned: bool) -> Level:
@@ -262,10 +267,12 @@ def memorable(demand: Demand, shown: Shown, *, pinned: bool) -> Level:
 
     Of old TLS nothing, for that would not do. By TLSA or by a `pinned` authority a host is verified for nobody else.
     """
-    if shown.old or shown.version in _OLD:
-        return Level.CLEAR
-    level = level_of(demand, shown)
+    level = dependable(demand, shown)
     return min(level, Level.ENCRYPTED) if demand.tlsa or pinned else level
+
+
+def _is_old(shown: Shown) -> bool:
+    return shown.old or shown.version in _OLD
 
 
 def judge(demand: Demand, shown: Shown) -> Refusal | None:

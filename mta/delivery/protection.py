@@ -135,6 +135,7 @@ class NextHops:
             raise
         # what is good enough for this message may not be for the next
         made.single = self.needs.waived or guard.for_domain_alone
+        made.level = guard.dependable
         guard.made(made)
         return made
 
@@ -194,6 +195,7 @@ class _Guard:
         """Forget the session before: each address of a host has its own."""
         self.for_domain_alone = False  # by what its certificate is for, other domains may not use a session
         self._flaw: Flaw | None = None
+        self.dependable = Level.CLEAR  # which messages that ask for a level may count on
         self._level = self._memorable = Level.CLEAR
         self._old = False
 
@@ -206,6 +208,7 @@ class _Guard:
         """Judge a session before anything is said over it; Trouble if it does not meet the demand."""
         shown = self._shown(session) if session is not None else Shown()
         self._level = policy.level_of(self.demand, shown)
+        self.dependable = policy.dependable(self.demand, shown)
         self._memorable = policy.memorable(self.demand, shown, pinned=self._plan.site.ca_file is not None)
         refusal = policy.judge(self.demand, shown)
         if refusal is not None:

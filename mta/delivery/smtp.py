@@ -43,7 +43,7 @@ class Connection:
         self.offered = offered
         self.wire = wire
         self.transactions = 0
-        self.level = Level.CLEAR
+        self.level = Level.CLEAR  # which messages that ask for one may count on
         self.tls = ""
         self.policy = ""  # who demanded what, when it was made
         self.single = False  # for one message alone
@@ -199,7 +199,7 @@ class _Setup:
         offered = extensions(self._client.esmtp_extensions)
         made = Connection(self._target, self._wire, offered, self._settings, self._leaving.source.name)
         session, demand = self._session(), self._guard.demand
-        made.level, made.policy = self._level, demand.by
+        made.policy = demand.by
         made.tls = tls.note(session, demand, self._level) if session is not None else ""
         return made
 

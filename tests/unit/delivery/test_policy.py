@@ -17,6 +17,7 @@ from mta.delivery.policy import (
     Shown,
     Tlsa,
     demand_of,
+    dependable,
     judge,
     level_of,
     memorable,
@@ -218,6 +219,15 @@ def test_the_level_is_by_tlsa_where_there_is_any():
     found = demand(secure=True, dane=USABLE)
     assert level_of(found, Shown(version="TLSv1.3", by_authority=UNTRUSTED)) is Level.VERIFIED
     assert level_of(found, Shown(version="TLSv1.3", by_tlsa=NO_MATCH)) is Level.ENCRYPTED
+
+
+@pytest.mark.parametrize("shown", [Shown(version="TLSv1.1"), Shown(version="TLSv1.2", old=True)])
+def test_nobody_counts_on_old_tls(shown):
+    """Red when it is more: a kept connection would be good for messages that no new one could be made for."""
+    assert level_of(demand(), shown) is Level.ENCRYPTED
+    assert dependable(demand(), shown) is Level.CLEAR
+    assert dependable(demand(), UNVERIFIED) is Level.ENCRYPTED
+    assert dependable(demand(), VERIFIED) is Level.VERIFIED
 
 
 def test_what_is_remembered_can_be_asked_for_again():

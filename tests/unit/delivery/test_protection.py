@@ -540,6 +540,26 @@ def tenant(tls):
     return msgspec.msgpack.encode(Tenant(name="t", created_at=0.0, tls=tls))
 
 
+@pytest.mark.parametrize("least", ["encrypted", "verified"])
+@pytest.mark.parametrize("weak", ["TLS 1.1", "a cipher of old"])
+async def test_downgrade_by_a_kept_connection_of_old_tls(ca, weak, least):
+    """Who may have anything takes TLS as old as there is; whoever asks for TLS must not find it in the pool."""
+    tls = context(ca, old=weak == "TLS 1.1")
+    if weak != "TLS 1.1":
+        tls.maximum_version = ssl.TLSVersion.TLSv1_2
+        tls.set_ciphers("ECDHE-ECDSA-CAMELLIA128-SHA256")
+    spool, clock = Records(), FakeClock(time.time())
+    server = await ScriptedServer(STARTTLS, STARTTLS + INSIDE + ACCEPT + ACCEPT + QUIT, STARTTLS, tls=tls).start()
+    async with relaying(server, ca, spool=spool, clock=clock) as relay:
+        assert said(await attempt(relay)) == (Verdict.DELIVERED, "2.0.0")
+        assert len(relay.attempter._pool) == 1
+        spool.held["tenant", "t"] = tenant(least)
+        await clock.advance(TENANTS_INTERVAL)
+        asking = await attempt(relay)
+    assert said(asking) == (Verdict.DEFERRED, "4.7.10")
+    assert len(server.contents) == 1
+
+
 async def test_a_tenants_least_level_is_asked_of_every_session(ca):
     spool, clock = Records(), FakeClock(time.time())
     server = await ScriptedServer(PLAIN, PLAIN, tls=context(ca)).start()
