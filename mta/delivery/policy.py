@@ -284,6 +284,8 @@ def judge(demand: Demand, shown: Shown) -> Refusal | None:
         fault = Fault.NEEDS_TLS
     elif demand.own:
         fault = Fault.NEEDS_LEVEL
+    elif demand.tlsa and flaw.failure is Failure.CERTIFICATE_HOST_MISMATCH:
+        fault = Fault.MISNAMED  # RFC 7672 3.2.2: each domain with these hosts may have one for its own name
     else:
         fault = Fault.UNENCRYPTED if flaw.failure is Failure.STARTTLS_NOT_SUPPORTED else Fault.UNVERIFIED
     return Refusal(Flaw(flaw.failure, f"{demand.words}: {flaw.text}"), fault)

@@ -347,6 +347,26 @@ async def test_dane_by_the_name_of_one_domain_leaves_no_connection_for_another(c
             assert len(relay.attempter._pool) == kept
 
 
+async def test_dane_by_the_name_of_another_domain_does_not_count_against_the_host(ca, tmp_path):
+    """Red when it does: whoever names another's hosts in a signed MX record would have them taken for dead."""
+    stranger = PrivateCa(tmp_path)
+    anchor = hashlib.sha256(stranger.certificate.public_bytes(Encoding.DER)).hexdigest()
+    tls = context(stranger, "other.test")
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes((tmp_path / "other.test.pem").read_bytes() + stranger.ca_file.read_bytes())
+    tls.load_cert_chain(chain, tmp_path / "other.test.key")
+    server = await ScriptedServer(STARTTLS, TAKEN, tls=tls).start()
+    async with relaying(server, ca, secure=True) as relay:
+        relay.dns.secure.add("other.test")
+        relay.dns.records[f"_{server.port}._tcp.{MX}", "TLSA"] = [f"2 0 1 {anchor}"]
+        outcome = await attempt(relay)
+        assert said(await attempt(relay, job(domain="other.test"))) == (Verdict.DELIVERED, "2.0.0")
+    assert said(outcome) == (Verdict.DEFERRED, "4.7.5")
+    assert f"DANE: certificate of {MX} is for other.test" in outcome.results[0].reply.text
+    assert met(outcome) is Met.REACHED
+    assert relay.noted.sessions[0].failure is Failure.CERTIFICATE_HOST_MISMATCH
+
+
 # Memory
 
 
