@@ -304,7 +304,13 @@ def _flaw(demand: Demand, shown: Shown) -> Flaw | None:
 
 
 def rehearse(known: Known, demand: Demand, shown: Shown) -> Flaw | None:
-    """Say what an MTA-STS policy in testing mode would have refused, for the report (RFC 8461 5.1)."""
+    """Say what is wrong with a session that will do, for the report.
+
+    An MTA-STS policy in testing mode would have refused it (RFC 8461 5.1); or there is no policy, and it is in the
+    clear (RFC 8460 4.2): so a domain learns that somebody strips TLS before it asks for any.
+    """
+    if known.sts is None and not demand.tlsa and not shown.version:
+        return Flaw(Failure.STARTTLS_NOT_SUPPORTED, f"{known.host} does not offer STARTTLS")
     if known.sts is None or known.sts.mode != "testing" or demand.tlsa:
         return None
     words = _sts_words(known.sts)

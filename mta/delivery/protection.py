@@ -195,6 +195,7 @@ class _Guard:
         """Forget the session before: each address of a host has its own."""
         self.for_domain_alone = False  # by what its certificate is for, other domains may not use a session
         self._flaw: Flaw | None = None
+        self._stumbled: Flaw | None = None
         self.dependable = Level.CLEAR  # which messages that ask for a level may count on
         self._level = self._memorable = Level.CLEAR
         self._old = False
@@ -214,8 +215,24 @@ class _Guard:
         if refusal is not None:
             self._flaw = refusal.flaw
             raise Trouble(Stage.TLS, refusal.fault, refusal.flaw.text)
-        self._flaw = None if self._needs.waived else policy.rehearse(self._known, self.demand, shown)
+        self._flaw = self._remark(shown)
         return self._level
+
+    def _remark(self, shown: Shown) -> Flaw | None:
+        """Say what is to be told of a session that will do: that the policy cannot be had, or what is wrong with it."""
+        standing, asked = self._plan.standing, self._asked()
+        if asked in ("waived", "route"):
+            return None
+        if asked == "no-policy-found" and standing.failure is not None:
+            return Flaw(standing.failure, standing.text)
+        flaw = policy.rehearse(self._known, self.demand, shown)
+        if flaw is not None and flaw.failure is Failure.STARTTLS_NOT_SUPPORTED and self._stumbled is not None:
+            return self._stumbled  # it was offered
+        return flaw
+
+    def stumbled(self, trouble: Trouble) -> None:
+        """Remember why there is no better session."""
+        self._stumbled = _flaw_of(trouble)
 
     def made(self, connection: Connection) -> None:
         """Learn from a session that was set up."""
@@ -225,11 +242,7 @@ class _Guard:
 
     def failed(self, trouble: Trouble, source: str, address: str) -> None:
         """Learn from a session that came to nothing because of TLS."""
-        flaw = self._flaw
-        if flaw is None:
-            refused = trouble.reply is not None
-            failure = Failure.STARTTLS_NOT_SUPPORTED if refused else Failure.VALIDATION_FAILURE
-            flaw = Flaw(failure, trouble.text or str(trouble.reply))
+        flaw = self._flaw or _flaw_of(trouble)
         remembered = self._known.remembered
         if self._level < remembered and not self._needs.waived:
             self._protection.count("memory", str(flaw.failure))
@@ -250,25 +263,21 @@ class _Guard:
 
     def note(self, flaw: Flaw | None, source: str = "", address: str = "") -> None:
         """Count a session, and note it for the report of its domain unless policies were not asked."""
-        standing, dane = self._plan.standing, self._known.dane
         failure = flaw.failure if flaw is not None else None
-        if failure is None and standing.policy is None and not self._needs.waived:
-            failure = standing.failure
         self._protection.count(self._asked(), str(failure or "successful"))
         if self._plan.site.routed or self._needs.waived:
             return
-        text = flaw.text if flaw is not None else standing.text if failure is not None else ""
         self._protection.note(
             Session(
                 at=self._protection.clock.now(),
                 domain=self._plan.domain,
-                sts=standing.policy,
-                dane=dane.records or None,
+                sts=self._plan.standing.policy,
+                dane=self._known.dane.records or None,
                 host=self._known.host,
                 source=source,
                 address=address,
                 failure=failure,
-                text=text,
+                text=flaw.text if flaw is not None else "",
             )
         )
 
@@ -294,3 +303,10 @@ class _Guard:
         roots = self._protection.roots[self._plan.site.ca_file]
         flaw = by_authority(chain, self._known.host, roots, now)
         return Shown(version=version, old=self._old, by_authority=flaw)
+
+
+def _flaw_of(trouble: Trouble) -> Flaw:
+    """Name what came of STARTTLS, where that came to no session (RFC 8460 4.3)."""
+    refused = trouble.reply is not None
+    failure = Failure.STARTTLS_NOT_SUPPORTED if refused else Failure.VALIDATION_FAILURE
+    return Flaw(failure, trouble.text or str(trouble.reply))

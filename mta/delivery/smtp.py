@@ -159,6 +159,7 @@ async def connect(target: Target, site: Site, leaving: Leaving, settings: Delive
             if not hellos:
                 raise
             log.info("relay=%s tls=failed hello=%s reason=%r", target, hello.name.lower(), str(trouble))
+            guard.stumbled(trouble)
 
 
 class _Setup:

@@ -98,7 +98,11 @@ def test_sts_in_testing_asks_for_nothing_and_says_what_it_would_have_refused():
     assert rehearse(known(sts=TESTING), demand(), CLEAR).failure is Failure.STARTTLS_NOT_SUPPORTED
     assert rehearse(known(sts=TESTING, listed=False), demand(), VERIFIED).failure is Failure.VALIDATION_FAILURE
     assert rehearse(known(sts=ENFORCE), demand(), CLEAR) is None
-    assert rehearse(known(), demand(), CLEAR) is None
+
+
+def test_without_a_policy_a_session_in_the_clear_is_a_failure_all_the_same():
+    assert rehearse(known(), demand(), CLEAR).failure is Failure.STARTTLS_NOT_SUPPORTED
+    assert rehearse(known(), demand(), UNVERIFIED) is None
 
 
 def test_dane_counts_where_the_mx_set_is_secure_alone():

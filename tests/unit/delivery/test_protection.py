@@ -215,6 +215,43 @@ async def test_sts_policy_that_cannot_be_had_is_reported(ca):
     assert (noted.failure, noted.text) == (Failure.STS_POLICY_FETCH_ERROR, "no answer")
 
 
+async def test_dane_is_not_held_against_an_sts_policy_that_cannot_be_had(ca):
+    server = await ScriptedServer(TAKEN, tls=context(ca)).start()
+    async with relaying(server, ca, secure=True) as relay:
+        relay.dns.records[f"_{server.port}._tcp.{MX}", "TLSA"] = [tlsa_of(ca)]
+        relay.policies.standings["rcpt.test"] = Standing(None, Failure.STS_POLICY_FETCH_ERROR, "no answer")
+        assert said(await attempt(relay)) == (Verdict.DELIVERED, "2.0.0")
+        assert relay.protection.counts() == {"tlsa": {"successful": 1}}
+    (noted,) = relay.noted.sessions
+    assert (noted.failure, noted.text, len(noted.dane)) == (None, "", 1)
+
+
+REFUSED = OFFER + "C: STARTTLS\nS: 454 no\n"
+
+
+@pytest.mark.parametrize(
+    ("scripts", "failure"),
+    [
+        ([PLAIN], Failure.STARTTLS_NOT_SUPPORTED),
+        ([REFUSED, PLAIN], Failure.STARTTLS_NOT_SUPPORTED),
+        ([BROKEN, BROKEN, PLAIN], Failure.VALIDATION_FAILURE),
+        ([BROKEN, TAKEN], None),
+    ],
+    ids=["stripped", "refused", "broken", "better-at-last"],
+)
+@pytest.mark.parametrize("testing", [True, False])
+async def test_sts_report_has_each_downgrade_that_nobody_forbids(ca, scripts, failure, testing):
+    """RFC 8460 4.2: a session in the clear is no success, and it says whether TLS was not offered or did not work."""
+    server = await ScriptedServer(*scripts, tls=context(ca)).start()
+    async with relaying(server, ca, *([sts_policy(MX, mode="testing")] if testing else [])) as relay:
+        assert said(await attempt(relay)) == (Verdict.DELIVERED, "2.0.0")
+        counted = {"sts" if testing else "no-policy-found": {str(failure or "successful"): 1}}
+        assert relay.protection.counts() == counted
+    (noted,) = relay.noted.sessions
+    assert noted.failure is failure
+    assert ("TLS failed" in noted.text) is (failure is Failure.VALIDATION_FAILURE)
+
+
 async def test_sts_of_one_domain_says_nothing_of_its_neighbours(ca):
     server = await ScriptedServer(*[EHLO + ACCEPT + ACCEPT + QUIT] * 2).start()
     async with relaying(server, ca, sts_policy(MX)) as relay:
