@@ -136,6 +136,7 @@ class NextHops:
         # what is good enough for this message may not be for the next
         made.single = self.needs.waived or guard.for_domain_alone
         made.level = guard.dependable
+        made.judged_at = self._protection.clock.monotonic()
         guard.made(made)
         return made
 

@@ -44,6 +44,7 @@ class Connection:
         self.wire = wire
         self.transactions = 0
         self.level = Level.CLEAR  # which messages that ask for one may count on
+        self.judged_at = 0.0  # monotonic
         self.tls = ""
         self.policy = ""  # who demanded what, when it was made
         self.single = False  # for one message alone

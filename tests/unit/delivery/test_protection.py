@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mta.accounts.tenants import Tenant
+from mta.delivery.attempt import JUDGED_FOR
 from mta.delivery.policy import Failure, Level
 from mta.delivery.protection import TENANTS_INTERVAL
 from mta.delivery.sts_policies import Standing
@@ -366,6 +367,20 @@ async def test_dane_asks_for_the_base_domain_in_the_hello(ca):
         outcome = await attempt(relay)
     assert said(outcome) == (Verdict.DELIVERED, "2.0.0")
     assert asked == ["real.rcpt.test"]
+
+
+async def test_dane_downgrade_by_a_connection_from_before_there_were_records(ca):
+    """Red when a busy connection goes on for ever: in the clear, to a host that has had TLSA records for hours."""
+    clock = FakeClock(time.time())
+    server = await ScriptedServer(EHLO + ACCEPT * 3 + QUIT, PLAIN).start()
+    async with relaying(server, ca, secure=True, clock=clock) as relay:
+        for seconds in (0.0, JUDGED_FOR):
+            await clock.advance(seconds)
+            assert said(await attempt(relay)) == (Verdict.DELIVERED, "2.0.0")
+        assert len(server.heard) == 1
+        relay.dns.records[f"_{server.port}._tcp.{MX}", "TLSA"] = ["3 1 1 " + "00" * 32]
+        assert said(await attempt(relay)) == (Verdict.DEFERRED, "4.7.10")
+    assert len(server.contents) == 2
 
 
 async def test_dane_by_the_name_of_one_domain_leaves_no_connection_for_another(ca, tmp_path):
