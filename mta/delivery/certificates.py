@@ -9,6 +9,7 @@ import _ssl
 import datetime as dt
 import hashlib
 import ipaddress
+import logging
 import re
 import ssl
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,8 @@ from OpenSSL import crypto
 
 from mta.delivery.der import cut_public_key
 from mta.delivery.policy import Failure, Flaw, Tlsa
+
+log = logging.getLogger(__name__)
 
 CHAIN_LIMIT = 16  # certificates; what is behind them is not looked at
 ANCHORS_LIMIT = 4  # of those that TLSA records name, tried in turn; with many names each costs 10 ms
@@ -49,17 +52,41 @@ class _Unfit(ValueError):
 
 
 class Roots:
-    """Authorities whose word is taken, read once: the system's and those of a file, or those of the file alone.
+    """Authorities whose word is taken: the system's and those of a file, or those of the file alone.
 
     Whatever the file holds is trusted as it is, an intermediate authority or a server's own certificate too.
     """
 
     def __init__(self, ca_file: Path | None, *, only: bool = False) -> None:
         """Read them; OSError, which names the file, if they cannot be used. `only`: not the system's."""
-        files = [] if only else _system_files()
-        if ca_file is not None:
-            files.append(ca_file)
-        self.certificates = [each for file in files for each in _certificates_in(file)]
+        self._ca_file = ca_file
+        self._only = only
+        self._seen = self._look_at_files()
+        self.certificates = self._read()
+
+    def look(self) -> None:
+        """Read them again if their files have changed. What cannot be used is logged, and those before stay."""
+        seen = self._look_at_files()
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            self.certificates = self._read()
+        except OSError as error:
+            log.error("authorities=refused, those before stay in use: %s", error.strerror or error)
+        else:
+            log.info("authorities=reloaded certificates=%d", len(self.certificates))
+
+    def _files(self) -> list[Path]:
+        files = [] if self._only else _system_files()
+        return [*files, self._ca_file] if self._ca_file is not None else files
+
+    def _look_at_files(self) -> list[tuple[Path, int, int, int]]:
+        found = [(file, file.stat()) for file in self._files() if file.exists()]
+        return [(file, each.st_mtime_ns, each.st_size, each.st_ino) for file, each in found]
+
+    def _read(self) -> list[crypto.X509]:
+        return [each for file in self._files() for each in _certificates_in(file)]
 
 
 def chain_of(session: ssl.SSLObject) -> tuple[bytes, ...]:

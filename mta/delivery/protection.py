@@ -35,6 +35,7 @@ from mta.spool.records import Message
 log = logging.getLogger(__name__)
 
 TENANTS_INTERVAL = 10.0  # seconds after which another least level of a tenant is known
+ROOTS_INTERVAL = 600.0  # seconds after which other authorities of the system or of a file are known
 _TENANTS = 10_000  # whose least level is known at a time
 _LEAST = {"encrypted": Level.ENCRYPTED, "verified": Level.VERIFIED}
 _NO_DANE = Dane()
@@ -57,12 +58,13 @@ class Protection:
         self.clock = clock
         self.memory = Memory(spool, clock, config.delivery.tls_memory)
         self.contexts = TlsContexts()
-        self.roots: dict[Path | None, Roots] = {  # by the file that a route pins
+        self._roots: dict[Path | None, Roots] = {  # by the file that a route pins
             None: _roots("delivery.ca_file", config.delivery.ca_file)
         }
         for number, route in enumerate(config.routes):
             if route.ca_file is not None:
-                self.roots[route.ca_file] = _roots(f"routes.{number}.ca_file", route.ca_file, only=True)
+                self._roots[route.ca_file] = _roots(f"routes.{number}.ca_file", route.ca_file, only=True)
+        self._look_at = clock.monotonic() + ROOTS_INTERVAL
         self._spool = spool
         self._results = results
         self._needs: dict[str, tuple[float, Needs]] = {}  # of tenants: until when (monotonic)
@@ -81,6 +83,18 @@ class Protection:
         if not message.tls_required:
             return needs
         return msgspec.structs.replace(needs, required=message.needs_tls, waived=message.tls_required == "no")
+
+    def roots(self, ca_file: Path | None) -> Roots:
+        """Return the authorities of a route's file, or those of everybody.
+
+        They are what they are now: a host whose new certificate is of a new authority has not become worse.
+        """
+        now = self.clock.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + ROOTS_INTERVAL
+            for each in self._roots.values():
+                each.look()
+        return self._roots[ca_file]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Tell how sessions went since the start: by policy, how many were successful or which failure they had."""
@@ -301,7 +315,7 @@ class _Guard:
             hosts = tuple([each for each in names if each != domain or each == self._known.host])
             self.for_domain_alone = flaw is None and by_tlsa(chain, self.demand.tlsa, hosts, now) is not None
             return Shown(version=version, by_tlsa=flaw)
-        roots = self._protection.roots[self._plan.site.ca_file]
+        roots = self._protection.roots(self._plan.site.ca_file)
         flaw = by_authority(chain, self._known.host, roots, now)
         return Shown(version=version, old=self._old, by_authority=flaw)
 

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mta.accounts.tenants import Tenant
 from mta.delivery.attempt import JUDGED_FOR
+from mta.delivery.certificates import Roots
 from mta.delivery.policy import Failure, Level
-from mta.delivery.protection import TENANTS_INTERVAL
+from mta.delivery.protection import ROOTS_INTERVAL, TENANTS_INTERVAL
 from mta.delivery.sts_policies import Standing
 from mta.lab.ca import PrivateCa
 from mta.lab.clock import FakeClock
@@ -692,6 +693,26 @@ async def test_a_route_trusts_the_authority_it_pins_and_no_other(ca, tmp_path, p
     else:
         assert (said(outcome), remembered) == ((Verdict.DEFERRED, "4.7.5"), Level.CLEAR)
     assert relay.noted.sessions == []  # what an operator wants is nobody's report
+
+
+async def test_a_host_that_went_to_a_new_authority_is_no_downgrade_once_the_system_knows_it(ca, tmp_path, caplog):
+    """Red when authorities are read once: a relay that runs for long would let all mail to such hosts bounce."""
+    new, clock = PrivateCa(tmp_path), FakeClock(time.time())
+    known = tmp_path / "known.pem"
+    known.write_bytes(ca.ca_file.read_bytes())
+    server = await ScriptedServer(TAKEN, tls=context(ca)).start()
+    async with relaying(server, ca, clock=clock, deliveries_per_connection=1) as relay:
+        relay.protection._roots[None] = Roots(known)
+        assert said(await attempt(relay)) == (Verdict.DELIVERED, "2.0.0")
+        server.tls = context(new)
+        assert said(await attempt(relay)) == (Verdict.DEFERRED, "4.7.5")
+        for content in (b"half of it", ca.ca_file.read_bytes() + new.ca_file.read_bytes()):
+            known.write_bytes(content)
+            await clock.advance(ROOTS_INTERVAL)
+            outcome = await attempt(relay)
+    assert said(outcome) == (Verdict.DELIVERED, "2.0.0")
+    assert outcome.tls.endswith(":verified")
+    assert f"authorities=refused, those before stay in use: {known}: not certificates in PEM" in caplog.text
 
 
 def test_a_file_of_authorities_that_cannot_be_used_is_named(tmp_path):
