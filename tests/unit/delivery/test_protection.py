@@ -536,17 +536,6 @@ async def test_requiretls_is_passed_on_to_a_host_that_offers_it(ca):
     assert b" REQUIRETLS\r\n" in server.heard[0]
 
 
-@pytest.mark.parametrize(("script", "said_so"), [(REQUIRETLS, True), (TAKEN, False), (PLAIN, False)])
-async def test_requiretls_of_a_report_is_passed_on_and_does_not_lose_it(ca, script, said_so):
-    server = await ScriptedServer(script, tls=context(ca)).start()
-    async with relaying(server, ca) as relay:
-        made = needing("yes")
-        report = msgspec.structs.replace(made.message, sender="")
-        outcome = await attempt(relay, msgspec.structs.replace(made, message=report))
-    assert said(outcome) == (Verdict.DELIVERED, "2.0.0")
-    assert (b" REQUIRETLS\r\n" in server.heard[0]) is said_so
-
-
 @pytest.mark.parametrize(
     ("script", "names", "policies", "status"),
     [
