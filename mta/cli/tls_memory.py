@@ -77,10 +77,10 @@ async def status(session: Session) -> None:
 
 async def _hosts_of(session: Session, name: str) -> list[str]:
     """Name the hosts that are meant, as they are remembered."""
+    config, name = session.config, name.lower()
     hosts = remembered.hosts_in(name)
     if hosts or ":" in name:
         return hosts or [name]
-    config, name = session.config, name.lower()
     resolver = Resolver(config.dns, session.clock)
     try:
         site = Routes(config.routes).site(name) or await mx.site_of(

@@ -39,6 +39,7 @@ LARGE = 4 << 20  # octets of content from which on few messages are under way at
 LARGE_AT_ONCE = 8
 ROOM_WAIT = 10.0  # seconds, at least, after which it is tried again, where the source or site has no room
 SOURCE_WAIT = 3600.0  # seconds after which it is looked again for a source, where none may be used for longer
+JUDGED_FOR = 300.0  # seconds after which a connection is not kept: TLSA records may have come, a certificate expired
 AFTER_DOT = 30.0  # seconds that a drain waits for the reply to a final dot
 
 
@@ -135,7 +136,7 @@ class Attempter:
 
     def _deliveries(self, site: Site, connection: Connection) -> int:
         """Return after how many deliveries a connection has done its share."""
-        if connection.single:
+        if connection.single or self._clock.monotonic() >= connection.judged_at + JUDGED_FOR:
             return 0
         aim = _aim(site)
         about = About(connection.source_name, aim.site, "", aim.hosts)

@@ -9,6 +9,7 @@ import _ssl
 import datetime as dt
 import hashlib
 import ipaddress
+import logging
 import re
 import ssl
 from collections.abc import Iterable, Sequence
@@ -25,8 +26,10 @@ from OpenSSL import crypto
 from mta.delivery.der import cut_public_key
 from mta.delivery.policy import Failure, Flaw, Tlsa
 
+log = logging.getLogger(__name__)
+
 CHAIN_LIMIT = 16  # certificates; what is behind them is not looked at
-ANCHORS_LIMIT = 8  # of those that TLSA records name, tried in turn
+ANCHORS_LIMIT = 4  # of those that TLSA records name, tried in turn; with many names each costs 10 ms
 _KINDS = frozenset(
     {
         PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5,
@@ -58,17 +61,41 @@ class _Unfit(ValueError):
 
 
 class Roots:
-    """Authorities whose word is taken, read once: the system's and those of a file, or those of the file alone.
+    """Authorities whose word is taken: the system's and those of a file, or those of the file alone.
 
     Whatever the file holds is trusted as it is, an intermediate authority or a server's own certificate too.
     """
 
     def __init__(self, ca_file: Path | None, *, only: bool = False) -> None:
         """Read them; OSError, which names the file, if they cannot be used. `only`: not the system's."""
-        files = [] if only else _system_files()
-        if ca_file is not None:
-            files.append(ca_file)
-        self.certificates = [each for file in files for each in _certificates_in(file)]
+        self._ca_file = ca_file
+        self._only = only
+        self._seen = self._look_at_files()
+        self.certificates = self._read()
+
+    def look(self) -> None:
+        """Read them again if their files have changed. What cannot be used is logged, and those before stay."""
+        seen = self._look_at_files()
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            self.certificates = self._read()
+        except OSError as error:
+            log.error("authorities=refused, those before stay in use: %s", error.strerror or error)
+        else:
+            log.info("authorities=reloaded certificates=%d", len(self.certificates))
+
+    def _files(self) -> list[Path]:
+        files = [] if self._only else _system_files()
+        return [*files, self._ca_file] if self._ca_file is not None else files
+
+    def _look_at_files(self) -> list[tuple[Path, int, int, int]]:
+        found = [(file, file.stat()) for file in self._files() if file.exists()]
+        return [(file, each.st_mtime_ns, each.st_size, each.st_ino) for file, each in found]
+
+    def _read(self) -> list[crypto.X509]:
+        return [each for file in self._files() for each in _certificates_in(file)]
 
 
 def chain_of(session: ssl.SSLObject) -> tuple[bytes, ...]:
@@ -115,16 +142,13 @@ def by_tlsa(chain: Sequence[bytes], records: Sequence[Tlsa], names: Sequence[str
         return _unreadable(names[0], error)
 
 
-def covers(presented: str, host: str) -> bool:
-    """Tell whether a DNS-ID of a certificate is good for a host name, both in A-labels (RFC 9525 6.3)."""
-    presented, host = presented.lower(), host.lower().rstrip(".")
-    if "*" not in presented:
-        return presented == host
+def dns_ids_for(host: str) -> list[str]:
+    """List the DNS-IDs, in lower case, that make a certificate good for a host name in A-labels (RFC 9525 6.3)."""
+    host = host.lower().rstrip(".")
+    label, _, parent = host.partition(".")
     # RFC 9525 6.3: the star is the whole of the left-most label, and stands for one; and for none right under a
     # top-level domain, as OpenSSL has it
-    star, _, parent = presented.partition(".")
-    label, _, rest = host.partition(".")
-    return star == "*" and "." in parent and label != "" and rest == parent
+    return [*([host] if "*" not in host else []), *([f"*.{parent}"] if label and "." in parent else [])]
 
 
 class _Shown(NamedTuple):
@@ -208,8 +232,9 @@ def _flaw_of_path(shown: _Shown, store: crypto.X509Store, host: str) -> Flaw | N
             return Flaw(Failure.CERTIFICATE_EXPIRED, f"certificate of {host} is of an authority whose own has expired")
         day = shown.leaf.not_valid_after_utc.date()
         return Flaw(Failure.CERTIFICATE_EXPIRED, f"certificate of {host} expired on {day}")
-    for each in path[:-1]:  # an anchor is trusted for itself
-        if reason := _unsound(each.to_cryptography()):
+    # an anchor is trusted for itself; and the first, which a stranger can make long, is not read again for each of them
+    for each in [shown.leaf, *[each.to_cryptography() for each in path[1:-1]]] if len(path) > 1 else []:
+        if reason := _unsound(each):
             return Flaw(Failure.CERTIFICATE_NOT_TRUSTED, f"certificate of {host} is not trusted: {reason}")
     return None
 
@@ -242,7 +267,8 @@ def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternative
 
 
 def _flaw_of_names(presented: Sequence[str], shown: _Shown, wanted: Sequence[str]) -> Flaw | None:
-    if any(covers(each, host) for host in wanted for each in presented):
+    good = {each for host in wanted for each in dns_ids_for(host)}
+    if any(each.lower() in good for each in presented):
         return None
     if any(_has_address(shown.leaf, host) for host in wanted):
         return None

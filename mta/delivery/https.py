@@ -10,6 +10,7 @@ more, a connector and a resolver of our own in it, and proxies, redirects, cooki
 
 import asyncio
 import ipaddress
+import logging
 import os
 import ssl
 from collections.abc import AsyncIterator
@@ -24,10 +25,13 @@ from mta.delivery.policy import Failure
 from mta.delivery.resolver import NoAnswer, Resolver
 from mta.mail.address import is_domain
 
+log = logging.getLogger(__name__)
+
 BODY_LIMIT = 64 << 10  # octets, RFC 8461 3.3
 _HEAD_LIMIT = 16 << 10
 _WIRE_LIMIT = BODY_LIMIT + _HEAD_LIMIT + (32 << 10)  # a body in chunks of one octet costs six of these each, and CPU
 _PIECE = 4096  # octets that are read at once, and between which others have their turn
+AUTHORITIES_FOR = 3600.0  # seconds, after which they are read again: an update may have brought others
 _ADDRESSES_LIMIT = 4  # each gets its share of the time
 
 
@@ -53,7 +57,7 @@ class FetchError(Exception):
 class Https:
     """Asks, by a resolver of ours. `private` admits addresses that are not public.
 
-    Trusts the system's authorities and those in `ca_file`, which are read when they are needed first.
+    Trusts the system's authorities and those in `ca_file`, which are read when they are needed, once an hour.
     """
 
     def __init__(self, resolver: Resolver, ca_file: Path | None, *, private: bool) -> None:
@@ -61,6 +65,7 @@ class Https:
         self._ca_file = ca_file
         self._private = private
         self._made: ssl.SSLContext | None = None
+        self._made_at = 0.0  # by the event loop's time
 
     async def get(self, place: Place, media_type: str, timeout: float) -> bytes:
         """Fetch what is at a place, of a media type, within `timeout` seconds in all. FetchError says why not."""
@@ -138,14 +143,24 @@ class Https:
         return allowed
 
     def _context(self) -> ssl.SSLContext:
-        if self._made is None:
-            context = ssl.create_default_context()
-            if self._ca_file is not None:
-                context.load_verify_locations(cafile=self._ca_file)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8461 3.3 by way of RFC 7525 3.1.1
-            context.hostname_checks_common_name = False  # RFC 8461 3.3: a DNS-ID it is
-            self._made = context
+        now = asyncio.get_running_loop().time()
+        if self._made is None or now >= self._made_at + AUTHORITIES_FOR:
+            try:
+                self._made = self._new_context()
+            except OSError as error:
+                if self._made is None:
+                    raise
+                log.error("authorities=refused, those before stay in use: ca_file=%s error=%s", self._ca_file, error)
+            self._made_at = now
         return self._made
+
+    def _new_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        if self._ca_file is not None:
+            context.load_verify_locations(cafile=self._ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8461 3.3 by way of RFC 7525 3.1.1
+        context.hostname_checks_common_name = False  # RFC 8461 3.3: a DNS-ID it is
+        return context
 
 
 class _Exchange:

@@ -21,9 +21,9 @@ from mta.spool.records import Lane
 HELD_ANEW = 300.0  # seconds after which it is looked up again where the mail of lanes goes that have no room
 LANES_A_SLOT = 20  # known, of which each has a delivery to make at least
 LANES_SHED = 1024  # of those without room that are forgotten for others, where there are too many
-LOOKUPS = 1000  # lanes at most whose site is looked up
+LOOKUPS = 1000  # lanes whose site has to be asked for, at once; a tenant has its first in any case
 LOOKUPS_A_TENANT = 100  # of these
-LOOKUPS_FREELY = 16  # of these that ask the DNS, beyond which each begins later than the one before
+LOOKUPS_FREELY = 16  # of these, a tenant's first, beyond which each begins later than the one before
 LOOKUP_PAUSE = 2e-3  # seconds by which: twice the CPU that one takes, for which others' deliveries have to wait
 LOOKS_FREELY = 100  # lanes, beyond which the next look waits, however often the bell is rung
 LOOK_PAUSE = 60e-6  # seconds, for each of these lanes: thirty times what it takes to look at one
@@ -157,14 +157,23 @@ class Lookout:
         return found - len(waiting)
 
     def _begin_to_place(self, lanes: Sequence[Lane]) -> set[Lane]:
-        """Begin to look up as many as may be, of each tenant, and return which."""
+        """Begin to look up as many as may be, of each tenant, and return which.
+
+        What is asked for long (a stranger's policy host may take a minute) holds up neither what is known nor the first
+        of other tenants.
+        """
         looked_up = Counter([lane.tenant for lane in self._placing])
         begun = set[Lane]()
         for lane in lanes:
-            under_way = looked_up[lane.tenant]
-            if len(self._placing) < LOOKUPS and under_way < LOOKUPS_A_TENANT:
-                looked_up[lane.tenant] += 1
-                asked = 0 if self._aims.knows(lane.domain) else under_way + 1 - LOOKUPS_FREELY
+            known, under_way = self._aims.knows(lane.domain), looked_up[lane.tenant]
+            first = under_way < min(LOOKUPS_FREELY, LOOKUPS_A_TENANT)
+            if known:
+                begins = len(begun) < LOOKUPS
+            else:
+                begins = first or (under_way < LOOKUPS_A_TENANT and len(self._placing) < LOOKUPS)
+                looked_up[lane.tenant] += begins
+            if begins:
+                asked = 0 if known else under_way + 1 - LOOKUPS_FREELY
                 pause = max(0, asked) * LOOKUP_PAUSE * len(looked_up)
                 self._placing[lane] = asyncio.create_task(self._look_up(lane, pause), name=f"place {lane.domain}")
                 begun.add(lane)

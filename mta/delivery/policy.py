@@ -254,7 +254,12 @@ def level_of(demand: Demand, shown: Shown) -> Level:
         return Level.CLEAR
     flaw = shown.by_tlsa if demand.tlsa else shown.by_authority
     # RFC 8996: what is old can be broken, and proves nothing
-    return Level.VERIFIED if flaw is None and shown.version not in _OLD else Level.ENCRYPTED
+    return Level.VERIFIED if flaw is None and not _is_old(shown) else Level.ENCRYPTED
+
+
+def dependable(demand: Demand, shown: Shown) -> Level:
+    """Say which level of a session other messages may count on: of old TLS none, for who asks for TLS asks for 1.2."""
+    return Level.CLEAR if _is_old(shown) else level_of(demand, shown)
 
 
 def memorable(demand: Demand, shown: Shown, *, pinned: bool) -> Level:
@@ -262,10 +267,12 @@ def memorable(demand: Demand, shown: Shown, *, pinned: bool) -> Level:
 
     Of old TLS nothing, for that would not do. By TLSA or by a `pinned` authority a host is verified for nobody else.
     """
-    if shown.old or shown.version in _OLD:
-        return Level.CLEAR
-    level = level_of(demand, shown)
+    level = dependable(demand, shown)
     return min(level, Level.ENCRYPTED) if demand.tlsa or pinned else level
+
+
+def _is_old(shown: Shown) -> bool:
+    return shown.old or shown.version in _OLD
 
 
 def judge(demand: Demand, shown: Shown) -> Refusal | None:
@@ -277,6 +284,8 @@ def judge(demand: Demand, shown: Shown) -> Refusal | None:
         fault = Fault.NEEDS_TLS
     elif demand.own:
         fault = Fault.NEEDS_LEVEL
+    elif demand.tlsa and flaw.failure is Failure.CERTIFICATE_HOST_MISMATCH:
+        fault = Fault.MISNAMED  # RFC 7672 3.2.2: each domain with these hosts may have one for its own name
     else:
         fault = Fault.UNENCRYPTED if flaw.failure is Failure.STARTTLS_NOT_SUPPORTED else Fault.UNVERIFIED
     return Refusal(Flaw(flaw.failure, f"{demand.words}: {flaw.text}"), fault)
@@ -295,7 +304,13 @@ def _flaw(demand: Demand, shown: Shown) -> Flaw | None:
 
 
 def rehearse(known: Known, demand: Demand, shown: Shown) -> Flaw | None:
-    """Say what an MTA-STS policy in testing mode would have refused, for the report (RFC 8461 5.1)."""
+    """Say what is wrong with a session that will do, for the report.
+
+    An MTA-STS policy in testing mode would have refused it (RFC 8461 5.1); or there is no policy, and it is in the
+    clear (RFC 8460 4.2): so a domain learns that somebody strips TLS before it asks for any.
+    """
+    if known.sts is None and not demand.tlsa and not shown.version:
+        return Flaw(Failure.STARTTLS_NOT_SUPPORTED, f"{known.host} does not offer STARTTLS")
     if known.sts is None or known.sts.mode != "testing" or demand.tlsa:
         return None
     words = _sts_words(known.sts)
@@ -320,4 +335,5 @@ def sts_class(policy: StsPolicy | None) -> str:
     if policy is None or policy.mode != "enforce":
         return ""
     patterns = "\n".join(sorted({each.lower() for each in policy.mx}))
-    return blake2b(patterns.encode(), digest_size=6).hexdigest()
+    # nobody finds patterns with another's digest, by which their domain would share another's connections
+    return blake2b(patterns.encode(), digest_size=16).hexdigest()

@@ -35,6 +35,7 @@ from mta.spool.records import Message
 log = logging.getLogger(__name__)
 
 TENANTS_INTERVAL = 10.0  # seconds after which another least level of a tenant is known
+ROOTS_INTERVAL = 600.0  # seconds after which other authorities of the system or of a file are known
 _TENANTS = 10_000  # whose least level is known at a time
 _LEAST = {"encrypted": Level.ENCRYPTED, "verified": Level.VERIFIED}
 _NO_DANE = Dane()
@@ -57,12 +58,13 @@ class Protection:
         self.clock = clock
         self.memory = Memory(spool, clock, config.delivery.tls_memory)
         self.contexts = TlsContexts()
-        self.roots: dict[Path | None, Roots] = {  # by the file that a route pins
+        self._roots: dict[Path | None, Roots] = {  # by the file that a route pins
             None: _roots("delivery.ca_file", config.delivery.ca_file)
         }
         for number, route in enumerate(config.routes):
             if route.ca_file is not None:
-                self.roots[route.ca_file] = _roots(f"routes.{number}.ca_file", route.ca_file, only=True)
+                self._roots[route.ca_file] = _roots(f"routes.{number}.ca_file", route.ca_file, only=True)
+        self._look_at = clock.monotonic() + ROOTS_INTERVAL
         self._spool = spool
         self._results = results
         self._needs: dict[str, tuple[float, Needs]] = {}  # of tenants: until when (monotonic)
@@ -81,6 +83,18 @@ class Protection:
         if not message.tls_required:
             return needs
         return msgspec.structs.replace(needs, required=message.needs_tls, waived=message.tls_required == "no")
+
+    def roots(self, ca_file: Path | None) -> Roots:
+        """Return the authorities of a route's file, or those of everybody.
+
+        They are what they are now: a host whose new certificate is of a new authority has not become worse.
+        """
+        now = self.clock.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + ROOTS_INTERVAL
+            for each in self._roots.values():
+                each.look()
+        return self._roots[ca_file]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Tell how sessions went since the start: by policy, how many were successful or which failure they had."""
@@ -135,6 +149,8 @@ class NextHops:
             raise
         # what is good enough for this message may not be for the next
         made.single = self.needs.waived or guard.for_domain_alone
+        made.level = guard.dependable
+        made.judged_at = self._protection.clock.monotonic()
         guard.made(made)
         return made
 
@@ -194,6 +210,8 @@ class _Guard:
         """Forget the session before: each address of a host has its own."""
         self.for_domain_alone = False  # by what its certificate is for, other domains may not use a session
         self._flaw: Flaw | None = None
+        self._stumbled: Flaw | None = None
+        self.dependable = Level.CLEAR  # which messages that ask for a level may count on
         self._level = self._memorable = Level.CLEAR
         self._old = False
 
@@ -206,13 +224,30 @@ class _Guard:
         """Judge a session before anything is said over it; Trouble if it does not meet the demand."""
         shown = self._shown(session) if session is not None else Shown()
         self._level = policy.level_of(self.demand, shown)
+        self.dependable = policy.dependable(self.demand, shown)
         self._memorable = policy.memorable(self.demand, shown, pinned=self._plan.site.ca_file is not None)
         refusal = policy.judge(self.demand, shown)
         if refusal is not None:
             self._flaw = refusal.flaw
             raise Trouble(Stage.TLS, refusal.fault, refusal.flaw.text)
-        self._flaw = None if self._needs.waived else policy.rehearse(self._known, self.demand, shown)
+        self._flaw = self._remark(shown)
         return self._level
+
+    def _remark(self, shown: Shown) -> Flaw | None:
+        """Say what is to be told of a session that will do: that the policy cannot be had, or what is wrong with it."""
+        standing, asked = self._plan.standing, self._asked()
+        if asked in ("waived", "route"):
+            return None
+        if asked == "no-policy-found" and standing.failure is not None:
+            return Flaw(standing.failure, standing.text)
+        flaw = policy.rehearse(self._known, self.demand, shown)
+        if flaw is not None and flaw.failure is Failure.STARTTLS_NOT_SUPPORTED and self._stumbled is not None:
+            return self._stumbled  # it was offered
+        return flaw
+
+    def stumbled(self, trouble: Trouble) -> None:
+        """Remember why there is no better session."""
+        self._stumbled = _flaw_of(trouble)
 
     def made(self, connection: Connection) -> None:
         """Learn from a session that was set up."""
@@ -222,11 +257,7 @@ class _Guard:
 
     def failed(self, trouble: Trouble, source: str, address: str) -> None:
         """Learn from a session that came to nothing because of TLS."""
-        flaw = self._flaw
-        if flaw is None:
-            refused = trouble.reply is not None
-            failure = Failure.STARTTLS_NOT_SUPPORTED if refused else Failure.VALIDATION_FAILURE
-            flaw = Flaw(failure, trouble.text or str(trouble.reply))
+        flaw = self._flaw or _flaw_of(trouble)
         remembered = self._known.remembered
         if self._level < remembered and not self._needs.waived:
             self._protection.count("memory", str(flaw.failure))
@@ -247,25 +278,21 @@ class _Guard:
 
     def note(self, flaw: Flaw | None, source: str = "", address: str = "") -> None:
         """Count a session, and note it for the report of its domain unless policies were not asked."""
-        standing, dane = self._plan.standing, self._known.dane
         failure = flaw.failure if flaw is not None else None
-        if failure is None and standing.policy is None and not self._needs.waived:
-            failure = standing.failure
         self._protection.count(self._asked(), str(failure or "successful"))
         if self._plan.site.routed or self._needs.waived:
             return
-        text = flaw.text if flaw is not None else standing.text if failure is not None else ""
         self._protection.note(
             Session(
                 at=self._protection.clock.now(),
                 domain=self._plan.domain,
-                sts=standing.policy,
-                dane=dane.records or None,
+                sts=self._plan.standing.policy,
+                dane=self._known.dane.records or None,
                 host=self._known.host,
                 source=source,
                 address=address,
                 failure=failure,
-                text=text,
+                text=flaw.text if flaw is not None else "",
             )
         )
 
@@ -288,6 +315,13 @@ class _Guard:
             hosts = tuple([each for each in names if each != domain or each == self._known.host])
             self.for_domain_alone = flaw is None and by_tlsa(chain, self.demand.tlsa, hosts, now) is not None
             return Shown(version=version, by_tlsa=flaw)
-        roots = self._protection.roots[self._plan.site.ca_file]
+        roots = self._protection.roots(self._plan.site.ca_file)
         flaw = by_authority(chain, self._known.host, roots, now)
         return Shown(version=version, old=self._old, by_authority=flaw)
+
+
+def _flaw_of(trouble: Trouble) -> Flaw:
+    """Name what came of STARTTLS, where that came to no session (RFC 8460 4.3)."""
+    refused = trouble.reply is not None
+    failure = Failure.STARTTLS_NOT_SUPPORTED if refused else Failure.VALIDATION_FAILURE
+    return Flaw(failure, trouble.text or str(trouble.reply))

@@ -32,13 +32,14 @@ from mta.delivery.policy import Tlsa
 log = logging.getLogger(__name__)
 
 CACHED = 20_000  # answers
-CACHED_OCTETS = 32 << 20  # of their values; a stranger's TXT or TLSA records can be 64 KiB
+OCTETS = 64 << 20  # of these, about: each may have 64 KiB, as many as a stranger has names to be asked for
 RECORDS_LIMIT = 100  # of an answer; a stranger's zone can have thousands, which would be cached
 TTL_LIMIT = 3600.0
 NEGATIVE_TTL_LIMIT = 60.0  # RFC 2308 5 allows hours; a zone that was just mended should not wait for that
 FAILURE_TTL = 2.0  # RFC 2308 7.1: an outage must not cost one query for every message that waits
 _UDP_PAYLOAD = 1232  # RFC 6891 6.2.5: what passes without fragments
 _ROUNDS = 3  # how often a silent server is asked within the time-out
+_ITEM = 100  # octets that a record costs beside what it says
 _LOCALHOST = ("::1", "127.0.0.1")  # RFC 6761 6.3: never a question for the DNS
 
 
@@ -94,7 +95,7 @@ class Resolver:
             self._dns.flags = dns.flags.RD | dns.flags.AD
             self._dns.use_edns(0, dns.flags.DO, _UDP_PAYLOAD)
         self._cache: OrderedDict[_Question, _Cached] = OrderedDict()
-        self._octets = 0  # of the values in it
+        self._octets = 0
         self._asking: dict[_Question, asyncio.Task[Found | str]] = {}
 
     def knows(self, domain: str) -> bool:
@@ -186,18 +187,17 @@ class Resolver:
         except (dns.exception.DNSException, OSError) as error:
             answer, ttl = f"{type(error).__name__}: {error}", FAILURE_TTL
             log.info("dns=failed name=%r type=%s error=%r", question[0], question[1].name, answer)
-        self._remember(question, self._clock.monotonic() + ttl, answer)
+        self._let_go(question)
+        self._cache[question] = (self._clock.monotonic() + ttl, answer)
+        self._octets += _octets(answer)
+        while len(self._cache) > CACHED or self._octets > OCTETS:
+            self._let_go(next(iter(self._cache)))
         return answer
 
-    def _remember(self, question: _Question, until: float, answer: Found | str) -> None:
-        former = self._cache.pop(question, None)
-        if former is not None:
-            self._octets -= _octets(former[1])
-        self._cache[question] = until, answer
-        self._octets += _octets(answer)
-        while len(self._cache) > CACHED or self._octets > CACHED_OCTETS:
-            _, (_, oldest) = self._cache.popitem(last=False)
-            self._octets -= _octets(oldest)
+    def _let_go(self, question: _Question) -> None:
+        gone = self._cache.pop(question, None)
+        if gone is not None:
+            self._octets -= _octets(gone[1])
 
     async def _query(self, question: _Question) -> tuple[Found, float]:
         name, kind = question
@@ -243,11 +243,11 @@ def _values(kind: dns.rdatatype.RdataType, records: Iterable[Any]) -> dict[str, 
 
 
 def _octets(answer: Found | str) -> int:
-    """Count what makes one answer larger than another."""
     if isinstance(answer, str):
         return len(answer)
-    names = sum([len(each.host) for each in answer.exchangers])
-    return names + sum(map(len, (*answer.texts, *answer.names))) + sum([len(each.data) for each in answer.tlsa])
+    said = [*answer.texts, *[each.data for each in answer.tlsa], *[each.host for each in answer.exchangers]]
+    said += [*answer.addresses, *answer.names]
+    return _ITEM + sum([len(each) + _ITEM for each in said])
 
 
 def _stub(settings: Dns) -> dns.asyncresolver.Resolver:

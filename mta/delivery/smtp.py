@@ -43,7 +43,8 @@ class Connection:
         self.offered = offered
         self.wire = wire
         self.transactions = 0
-        self.level = Level.CLEAR
+        self.level = Level.CLEAR  # which messages that ask for one may count on
+        self.judged_at = 0.0  # monotonic
         self.tls = ""
         self.policy = ""  # who demanded what, when it was made
         self.single = False  # for one message alone
@@ -159,6 +160,7 @@ async def connect(target: Target, site: Site, leaving: Leaving, settings: Delive
             if not hellos:
                 raise
             log.info("relay=%s tls=failed hello=%s reason=%r", target, hello.name.lower(), str(trouble))
+            guard.stumbled(trouble)
 
 
 class _Setup:
@@ -199,7 +201,7 @@ class _Setup:
         offered = extensions(self._client.esmtp_extensions)
         made = Connection(self._target, self._wire, offered, self._settings, self._leaving.source.name)
         session, demand = self._session(), self._guard.demand
-        made.level, made.policy = self._level, demand.by
+        made.policy = demand.by
         made.tls = tls.note(session, demand, self._level) if session is not None else ""
         return made
 

@@ -7,7 +7,7 @@ a restart before anybody was asked. Who asks is bounded elsewhere: lookups by `l
 import asyncio
 import logging
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from random import Random
 
 import msgspec
@@ -126,12 +126,14 @@ class StsPolicies:
             self._renew_at.setdefault(domain, self._next_renewal(kept.policy))
         while not stop.is_set():
             now = self._clock.now()
-            due = [domain for domain, at in self._renew_at.items() if at <= now]
-            for first in range(0, len(due), _AT_ONCE):
-                await asyncio.gather(*[self._renew(domain) for domain in due[first : first + _AT_ONCE]])
-                if stop.is_set():
-                    return
+            due = deque([domain for domain, at in self._renew_at.items() if at <= now])
+            await asyncio.gather(*[self._renew_in_turn(due, stop) for _ in range(_AT_ONCE)])
             await self._clock.wait(stop, ROUND)
+
+    async def _renew_in_turn(self, due: deque[str], stop: asyncio.Event) -> None:
+        """Renew one after the other, beside others who do the same: who is slow keeps one of us."""
+        while due and not stop.is_set():
+            await self._renew(due.popleft())
 
     async def forget(self, domain: str) -> bool:
         """Forget what is known of a domain; tell whether it had a policy. SpoolError."""

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from mta.delivery.policy import Demand, Level
 from mta.delivery.route import TlsMode
+from mta.delivery.trouble import Trouble
 
 
 class Hello(Enum):
@@ -31,6 +32,9 @@ class Guard(Protocol):
 
     def context(self, hello: Hello) -> ssl.SSLContext:
         """Return the context for a handshake."""
+
+    def stumbled(self, trouble: Trouble) -> None:
+        """Hear that a handshake failed, and that a smaller one is tried, or none."""
 
     def admit(self, session: ssl.SSLObject | None) -> Level:
         """Judge a session (None: in the clear) before mail goes over it; Trouble if it does not meet the demand."""

@@ -51,6 +51,7 @@ class Fault(StrEnum):
     FORBIDDEN = "no host that the domain's policy allows"
     UNENCRYPTED = "TLS is required"
     UNVERIFIED = "a verified host is required"
+    MISNAMED = "certificate of another domain"
     NO_AUTH = "AUTH not possible"
     OURS = "our own failure"
     BROKEN_OFF = "broken off"
@@ -103,7 +104,8 @@ _FAULTS: dict[Fault, tuple[Reply, Verdict, Scope]] = {
     Fault.OUT_OF_TIME: (Reply(451, "4.4.7", "broken off at its deadline"), Verdict.DEFERRED, Scope.US),
     # Not for another host of the site (_UNFIT) to do better: RFC 2852 7
     Fault.NEEDS_DELIVERBY: (Reply(554, "5.3.3", "DELIVERBY"), Verdict.FAILED, Scope.MESSAGE),
-    # By what one message wants, and others for the same host may not
+    # By what one message or one domain wants, and others for the same host may not
+    Fault.MISNAMED: (Reply(451, "4.7.5", "certificate of another domain"), Verdict.DEFERRED, Scope.MESSAGE),
     Fault.NEEDS_LEVEL: (Reply(451, "4.7.10", "encryption needed"), Verdict.DEFERRED, Scope.MESSAGE),
     # RFC 8689 4.2.1: when no host of the site does, the sender is told
     Fault.NEEDS_TLS: (Reply(550, "5.7.10", "encryption needed for REQUIRETLS"), Verdict.FAILED, Scope.MESSAGE),
@@ -114,7 +116,7 @@ _FAULTS: dict[Fault, tuple[Reply, Verdict, Scope]] = {
     Fault.BAD_CONTENT: (Reply(554, "5.6.0", "content not fit for SMTP"), Verdict.FAILED, Scope.MESSAGE),
     Fault.BAD_ENVELOPE: (Reply(553, "5.1.3", "address not fit for SMTP"), Verdict.FAILED, Scope.MESSAGE),
 }
-_INSECURE = frozenset({Fault.NEEDS_LEVEL, Fault.NEEDS_TLS})
+_INSECURE = frozenset({Fault.MISNAMED, Fault.NEEDS_LEVEL, Fault.NEEDS_TLS})
 _UNFIT = _INSECURE | {Fault.NEEDS_REQUIRETLS, Fault.NEEDS_8BITMIME, Fault.NEEDS_SMTPUTF8, Fault.TOO_BIG}
 
 
@@ -130,7 +132,7 @@ class Trouble(Exception):
 
     @property
     def by_message(self) -> bool:
-        """Whether a session was given up for what this message alone wants: the host is as good as ever for others."""
+        """Whether a session was given up for what this message or its domain alone wants: for others it is as good."""
         return self.fault in _INSECURE
 
     @property

@@ -40,6 +40,9 @@ class _NoDemand:
     def context(self, hello: Hello) -> ssl.SSLContext:
         return TlsContexts().context(hello)
 
+    def stumbled(self, trouble: trouble.Trouble) -> None:
+        raise trouble
+
     def admit(self, session: ssl.SSLObject | None) -> Level:
         return Level.CLEAR
 

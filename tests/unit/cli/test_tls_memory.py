@@ -41,6 +41,7 @@ def test_a_downgrade_is_forgiven_by_the_name_of_a_site(relay: Any) -> None:
     assert [each["host"] for each in relay.run("tls", "list", "--json").records] == ["mx2.test"]
     done = relay.run("tls", "forget", "mx1.test:25")
     assert (done.code, done.out) == (1, "mx1.test:25: nothing is remembered\n")
+    assert relay.run("tls", "forget", "MX2.test:25").code == 0
 
 
 @pytest.mark.parametrize(

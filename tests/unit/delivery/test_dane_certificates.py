@@ -4,6 +4,8 @@ import hashlib
 import time
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import example, given, settings
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from mta.delivery.certificates import CHAIN_LIMIT, by_tlsa
 from mta.delivery.der import cut_public_key, is_sequence
 from mta.delivery.policy import Failure, Tlsa
-from tests.unit.delivery.chains import CLIENT, HOST, NOW, authority, server
+from tests.unit.delivery.chains import CLIENT, HOST, NOW, Made, authority, builder, server
 
 ROOT = authority()
 MIDDLE = authority("middle", ROOT)
@@ -154,6 +156,25 @@ def test_many_records_and_a_long_chain_cost_little():
     assert judge((made, *stranger * 20), *records)[0] is Failure.CERTIFICATE_NOT_TRUSTED
     assert judge((made, MIDDLE), *records) is not None
     assert time.process_time() - began < 2
+
+
+def test_many_names_under_many_authorities_that_limit_names_cost_little():
+    """Red when names are read or compared anew for each authority: the event loop stands still meanwhile."""
+    outside = x509.NameConstraints(None, [x509.DNSName(f"{number}.y") for number in range(100)])
+    root = authority(extensions=[outside])
+    anchors = [root]
+    for number in range(20):  # the same key in another certificate
+        made = builder("root", root.certificate.subject, root.key.public_key(), (-9, number + 1))
+        made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        made = made.add_extension(outside, critical=True)
+        anchors.append(Made(made.sign(root.key, hashes.SHA256()), root.key))
+    shown = server(root, *[f"{number}.x" for number in range(10_000)])
+    records = [tlsa(each, 2, 0, 0) for each in anchors]
+    began = time.process_time()
+    for _ in range(5):
+        failure, _ = judge([shown], *records, names=(HOST, "base.example.net", "example.org"))
+        assert failure is Failure.CERTIFICATE_HOST_MISMATCH
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize(

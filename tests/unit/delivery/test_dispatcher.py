@@ -63,6 +63,7 @@ class Peer:
         self.met: dict[str, str] = {}  # by domain, the site that an attempt meets instead
         self.asked: list[str] = []
         self.slow: set[str] = set()
+        self.unknown: set[str] = set()  # and answered at once
         self.answer = asyncio.Event()
         self.at_once: list[int] = []
         self.go = asyncio.Semaphore(0)
@@ -73,7 +74,7 @@ class Peer:
         self._under_way = 0
 
     def knows(self, destination: str) -> bool:
-        return destination not in self.slow
+        return destination not in self.slow | self.unknown
 
     async def aim(self, destination: str) -> Aim:
         self.asked.append(destination)
@@ -498,6 +499,39 @@ async def test_a_site_that_is_looked_up_for_long_holds_up_nobody(bench: Bench, m
     bench.peer.answer.set()
     await bench.until(bench.empty)
     assert sorted(bench.peer.begun) == [*slow, "x.test"]
+
+
+async def test_sites_that_are_looked_up_for_long_hold_up_nothing_that_is_known(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red when a stranger's slow policy hosts keep the mail of a tenant from where it goes every day."""
+    monkeypatch.setattr(lookout, "LOOKUPS_A_TENANT", 3)
+    slow = [f"slow{number}.test" for number in range(5)]
+    bench.peer.slow.update(slow)
+    await bench.accept(*slow)
+    bench.start()
+    await bench.until(lambda: len(bench.peer.asked) == 3)
+    await bench.accept("known.test")
+    await bench.until(lambda: bench.peer.begun == ["known.test"])
+    assert len(bench.peer.asked) == 4
+
+
+async def test_sites_that_are_looked_up_for_long_leave_some_lookups_to_every_tenant(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout, "LOOKUPS", 4)
+    monkeypatch.setattr(lookout, "LOOKUPS_A_TENANT", 2)
+    monkeypatch.setattr(lookout, "LOOKUPS_FREELY", 1)
+    slow = [f"slow{number}.test" for number in range(3)]
+    bench.peer.slow.update(slow)
+    bench.peer.unknown.add("new.test")
+    for tenant in ("one", "two", "three"):
+        await bench.accept(*slow, tenant=tenant)
+    bench.start()
+    await bench.until(lambda: len(bench.peer.asked) >= 4)
+    await bench.accept("new.test", tenant="four")
+    await bench.until(lambda: bench.peer.begun == ["new.test"])
+    assert len(bench.peer.asked) <= 4 + 2
 
 
 async def test_what_the_dns_has_to_be_asked_for_is_asked_little_by_little(

@@ -17,6 +17,7 @@ from mta.delivery.policy import (
     Shown,
     Tlsa,
     demand_of,
+    dependable,
     judge,
     level_of,
     memorable,
@@ -97,7 +98,11 @@ def test_sts_in_testing_asks_for_nothing_and_says_what_it_would_have_refused():
     assert rehearse(known(sts=TESTING), demand(), CLEAR).failure is Failure.STARTTLS_NOT_SUPPORTED
     assert rehearse(known(sts=TESTING, listed=False), demand(), VERIFIED).failure is Failure.VALIDATION_FAILURE
     assert rehearse(known(sts=ENFORCE), demand(), CLEAR) is None
-    assert rehearse(known(), demand(), CLEAR) is None
+
+
+def test_without_a_policy_a_session_in_the_clear_is_a_failure_all_the_same():
+    assert rehearse(known(), demand(), CLEAR).failure is Failure.STARTTLS_NOT_SUPPORTED
+    assert rehearse(known(), demand(), UNVERIFIED) is None
 
 
 def test_dane_counts_where_the_mx_set_is_secure_alone():
@@ -220,6 +225,15 @@ def test_the_level_is_by_tlsa_where_there_is_any():
     assert level_of(found, Shown(version="TLSv1.3", by_tlsa=NO_MATCH)) is Level.ENCRYPTED
 
 
+@pytest.mark.parametrize("shown", [Shown(version="TLSv1.1"), Shown(version="TLSv1.2", old=True)])
+def test_nobody_counts_on_old_tls(shown):
+    """Red when it is more: a kept connection would be good for messages that no new one could be made for."""
+    assert level_of(demand(), shown) is Level.ENCRYPTED
+    assert dependable(demand(), shown) is Level.CLEAR
+    assert dependable(demand(), UNVERIFIED) is Level.ENCRYPTED
+    assert dependable(demand(), VERIFIED) is Level.VERIFIED
+
+
 def test_what_is_remembered_can_be_asked_for_again():
     assert memorable(demand(), CLEAR, pinned=False) is Level.CLEAR
     assert memorable(demand(), UNVERIFIED, pinned=False) is Level.ENCRYPTED
@@ -248,6 +262,8 @@ def test_domains_whose_sts_policies_ask_the_same_are_of_one_class():
     one, other = sts_policy("a.test", "*.b.test"), sts_policy("*.B.test", "a.test", domain="other.test")
     assert sts_class(one) == sts_class(other) != ""
     assert sts_class(sts_policy("a.test")) != sts_class(one)
+    # red when somebody could search for patterns whose class is that of another domain, to share its connections
+    assert len(bytes.fromhex(sts_class(one))) >= 16
 
 
 FACTS = list(

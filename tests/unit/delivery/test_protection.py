@@ -13,8 +13,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mta.accounts.tenants import Tenant
+from mta.delivery.attempt import JUDGED_FOR
+from mta.delivery.certificates import Roots
 from mta.delivery.policy import Failure, Level
-from mta.delivery.protection import TENANTS_INTERVAL
+from mta.delivery.protection import ROOTS_INTERVAL, TENANTS_INTERVAL
 from mta.delivery.sts_policies import Standing
 from mta.lab.ca import PrivateCa
 from mta.lab.clock import FakeClock
@@ -215,6 +217,43 @@ async def test_sts_policy_that_cannot_be_had_is_reported(ca):
     assert (noted.failure, noted.text) == (Failure.STS_POLICY_FETCH_ERROR, "no answer")
 
 
+async def test_dane_is_not_held_against_an_sts_policy_that_cannot_be_had(ca):
+    server = await ScriptedServer(TAKEN, tls=context(ca)).start()
+    async with relaying(server, ca, secure=True) as relay:
+        relay.dns.records[f"_{server.port}._tcp.{MX}", "TLSA"] = [tlsa_of(ca)]
+        relay.policies.standings["rcpt.test"] = Standing(None, Failure.STS_POLICY_FETCH_ERROR, "no answer")
+        assert said(await attempt(relay)) == (Verdict.DELIVERED, "2.0.0")
+        assert relay.protection.counts() == {"tlsa": {"successful": 1}}
+    (noted,) = relay.noted.sessions
+    assert (noted.failure, noted.text, len(noted.dane)) == (None, "", 1)
+
+
+REFUSED = OFFER + "C: STARTTLS\nS: 454 no\n"
+
+
+@pytest.mark.parametrize(
+    ("scripts", "failure"),
+    [
+        ([PLAIN], Failure.STARTTLS_NOT_SUPPORTED),
+        ([REFUSED, PLAIN], Failure.STARTTLS_NOT_SUPPORTED),
+        ([BROKEN, BROKEN, PLAIN], Failure.VALIDATION_FAILURE),
+        ([BROKEN, TAKEN], None),
+    ],
+    ids=["stripped", "refused", "broken", "better-at-last"],
+)
+@pytest.mark.parametrize("testing", [True, False])
+async def test_sts_report_has_each_downgrade_that_nobody_forbids(ca, scripts, failure, testing):
+    """RFC 8460 4.2: a session in the clear is no success, and it says whether TLS was not offered or did not work."""
+    server = await ScriptedServer(*scripts, tls=context(ca)).start()
+    async with relaying(server, ca, *([sts_policy(MX, mode="testing")] if testing else [])) as relay:
+        assert said(await attempt(relay)) == (Verdict.DELIVERED, "2.0.0")
+        counted = {"sts" if testing else "no-policy-found": {str(failure or "successful"): 1}}
+        assert relay.protection.counts() == counted
+    (noted,) = relay.noted.sessions
+    assert noted.failure is failure
+    assert ("TLS failed" in noted.text) is (failure is Failure.VALIDATION_FAILURE)
+
+
 async def test_sts_of_one_domain_says_nothing_of_its_neighbours(ca):
     server = await ScriptedServer(*[EHLO + ACCEPT + ACCEPT + QUIT] * 2).start()
     async with relaying(server, ca, sts_policy(MX)) as relay:
@@ -331,6 +370,20 @@ async def test_dane_asks_for_the_base_domain_in_the_hello(ca):
     assert asked == ["real.rcpt.test"]
 
 
+async def test_dane_downgrade_by_a_connection_from_before_there_were_records(ca):
+    """Red when a busy connection goes on for ever: in the clear, to a host that has had TLSA records for hours."""
+    clock = FakeClock(time.time())
+    server = await ScriptedServer(EHLO + ACCEPT * 3 + QUIT, PLAIN).start()
+    async with relaying(server, ca, secure=True, clock=clock) as relay:
+        for seconds in (0.0, JUDGED_FOR):
+            await clock.advance(seconds)
+            assert said(await attempt(relay)) == (Verdict.DELIVERED, "2.0.0")
+        assert len(server.heard) == 1
+        relay.dns.records[f"_{server.port}._tcp.{MX}", "TLSA"] = ["3 1 1 " + "00" * 32]
+        assert said(await attempt(relay)) == (Verdict.DEFERRED, "4.7.10")
+    assert len(server.contents) == 2
+
+
 async def test_dane_by_the_name_of_one_domain_leaves_no_connection_for_another(ca, tmp_path):
     stranger = PrivateCa(tmp_path)
     anchor = hashlib.sha256(stranger.certificate.public_bytes(Encoding.DER)).hexdigest()
@@ -345,6 +398,26 @@ async def test_dane_by_the_name_of_one_domain_leaves_no_connection_for_another(c
             outcome = await attempt(relay)
             assert said(outcome) == (Verdict.DELIVERED, "2.0.0")
             assert len(relay.attempter._pool) == kept
+
+
+async def test_dane_by_the_name_of_another_domain_does_not_count_against_the_host(ca, tmp_path):
+    """Red when it does: whoever names another's hosts in a signed MX record would have them taken for dead."""
+    stranger = PrivateCa(tmp_path)
+    anchor = hashlib.sha256(stranger.certificate.public_bytes(Encoding.DER)).hexdigest()
+    tls = context(stranger, "other.test")
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes((tmp_path / "other.test.pem").read_bytes() + stranger.ca_file.read_bytes())
+    tls.load_cert_chain(chain, tmp_path / "other.test.key")
+    server = await ScriptedServer(STARTTLS, TAKEN, tls=tls).start()
+    async with relaying(server, ca, secure=True) as relay:
+        relay.dns.secure.add("other.test")
+        relay.dns.records[f"_{server.port}._tcp.{MX}", "TLSA"] = [f"2 0 1 {anchor}"]
+        outcome = await attempt(relay)
+        assert said(await attempt(relay, job(domain="other.test"))) == (Verdict.DELIVERED, "2.0.0")
+    assert said(outcome) == (Verdict.DEFERRED, "4.7.5")
+    assert f"DANE: certificate of {MX} is for other.test" in outcome.results[0].reply.text
+    assert met(outcome) is Met.REACHED
+    assert relay.noted.sessions[0].failure is Failure.CERTIFICATE_HOST_MISMATCH
 
 
 # Memory
@@ -463,17 +536,6 @@ async def test_requiretls_is_passed_on_to_a_host_that_offers_it(ca):
     assert b" REQUIRETLS\r\n" in server.heard[0]
 
 
-@pytest.mark.parametrize(("script", "said_so"), [(REQUIRETLS, True), (TAKEN, False), (PLAIN, False)])
-async def test_requiretls_of_a_report_is_passed_on_and_does_not_lose_it(ca, script, said_so):
-    server = await ScriptedServer(script, tls=context(ca)).start()
-    async with relaying(server, ca) as relay:
-        made = needing("yes")
-        report = msgspec.structs.replace(made.message, sender="")
-        outcome = await attempt(relay, msgspec.structs.replace(made, message=report))
-    assert said(outcome) == (Verdict.DELIVERED, "2.0.0")
-    assert (b" REQUIRETLS\r\n" in server.heard[0]) is said_so
-
-
 @pytest.mark.parametrize(
     ("script", "names", "policies", "status"),
     [
@@ -540,6 +602,26 @@ def tenant(tls):
     return msgspec.msgpack.encode(Tenant(name="t", created_at=0.0, tls=tls))
 
 
+@pytest.mark.parametrize("least", ["encrypted", "verified"])
+@pytest.mark.parametrize("weak", ["TLS 1.1", "a cipher of old"])
+async def test_downgrade_by_a_kept_connection_of_old_tls(ca, weak, least):
+    """Who may have anything takes TLS as old as there is; whoever asks for TLS must not find it in the pool."""
+    tls = context(ca, old=weak == "TLS 1.1")
+    if weak != "TLS 1.1":
+        tls.maximum_version = ssl.TLSVersion.TLSv1_2
+        tls.set_ciphers("ECDHE-ECDSA-CAMELLIA128-SHA256")
+    spool, clock = Records(), FakeClock(time.time())
+    server = await ScriptedServer(STARTTLS, STARTTLS + INSIDE + ACCEPT + ACCEPT + QUIT, STARTTLS, tls=tls).start()
+    async with relaying(server, ca, spool=spool, clock=clock) as relay:
+        assert said(await attempt(relay)) == (Verdict.DELIVERED, "2.0.0")
+        assert len(relay.attempter._pool) == 1
+        spool.held["tenant", "t"] = tenant(least)
+        await clock.advance(TENANTS_INTERVAL)
+        asking = await attempt(relay)
+    assert said(asking) == (Verdict.DEFERRED, "4.7.10")
+    assert len(server.contents) == 1
+
+
 async def test_a_tenants_least_level_is_asked_of_every_session(ca):
     spool, clock = Records(), FakeClock(time.time())
     server = await ScriptedServer(PLAIN, PLAIN, tls=context(ca)).start()
@@ -600,6 +682,26 @@ async def test_a_route_trusts_the_authority_it_pins_and_no_other(ca, tmp_path, p
     else:
         assert (said(outcome), remembered) == ((Verdict.DEFERRED, "4.7.5"), Level.CLEAR)
     assert relay.noted.sessions == []  # what an operator wants is nobody's report
+
+
+async def test_a_host_that_went_to_a_new_authority_is_no_downgrade_once_the_system_knows_it(ca, tmp_path, caplog):
+    """Red when authorities are read once: a relay that runs for long would let all mail to such hosts bounce."""
+    new, clock = PrivateCa(tmp_path), FakeClock(time.time())
+    known = tmp_path / "known.pem"
+    known.write_bytes(ca.ca_file.read_bytes())
+    server = await ScriptedServer(TAKEN, tls=context(ca)).start()
+    async with relaying(server, ca, clock=clock, deliveries_per_connection=1) as relay:
+        relay.protection._roots[None] = Roots(known)
+        assert said(await attempt(relay)) == (Verdict.DELIVERED, "2.0.0")
+        server.tls = context(new)
+        assert said(await attempt(relay)) == (Verdict.DEFERRED, "4.7.5")
+        for content in (b"half of it", ca.ca_file.read_bytes() + new.ca_file.read_bytes()):
+            known.write_bytes(content)
+            await clock.advance(ROOTS_INTERVAL)
+            outcome = await attempt(relay)
+    assert said(outcome) == (Verdict.DELIVERED, "2.0.0")
+    assert outcome.tls.endswith(":verified")
+    assert f"authorities=refused, those before stay in use: {known}: not certificates in PEM" in caplog.text
 
 
 def test_a_file_of_authorities_that_cannot_be_used_is_named(tmp_path):

@@ -3,11 +3,12 @@
 import asyncio
 
 import dns.rcode
+import dns.rdatatype
 import pytest
 import uvloop
 
 from mta.config import Dns, HostPort
-from mta.delivery import resolver as resolver_module
+from mta.delivery import resolver as resolving
 from mta.delivery.policy import Tlsa
 from mta.delivery.resolver import FAILURE_TTL, TTL_LIMIT, Exchanger, Found, NoAnswer, Resolver
 from tests.unit.delivery.peers import DnsPeer
@@ -52,6 +53,28 @@ async def test_exchangers_and_addresses():
         assert set(addresses) == set(RECORDS["mx1.test", "A"] + RECORDS["mx1.test", "AAAA"])
         assert [":" in each for each in addresses] == [True, False, True, False, False]
         assert (await ask(peer, "addresses", "alias.test")).addresses == ("192.0.2.4",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "record", "method"),
+    [("TXT", " ".join(['"' + "x" * 250 + '"'] * 100), "texts"), ("TLSA", "2 0 0 " + "ab" * 25_000, "tlsa")],
+)
+async def test_large_answers_of_strangers_are_kept_within_bounds(monkeypatch, kind, record, method):
+    """Red when only their number is bounded: one zone has as many names as somebody can be made to ask for."""
+    monkeypatch.setattr(resolving, "OCTETS", 100_000)
+    names = [f"{number}.test" for number in range(8)]
+    async with DnsPeer({(name, kind): [record] for name in names}) as peer:
+        resolver = Resolver(peer.settings, Clock())
+        for _ in range(2):  # what is asked for anew does not count twice
+            for name in names:
+                peer.truncated.add(name)
+                await getattr(resolver, method)(name)
+        asked = len(peer.asked)
+        await getattr(resolver, method)(names[-1])
+        assert len(peer.asked) == asked
+        kept = [resolver._knows((name, dns.rdatatype.from_text(kind))) for name in names]
+        assert kept == [False] * 5 + [True] * 3
+        await resolver.close()
 
 
 async def test_absence_is_an_answer():
@@ -167,22 +190,6 @@ async def test_which_texts_a_name_has_is_known_for_their_ttl_or_that_nobody_says
         for at, known in ((0, (True, True)), (FAILURE_TTL, (True, False)), (59, (True, False)), (60, (False, False))):
             clock.at = at
             assert (resolver.knows_texts("a.test"), resolver.knows_texts("b.test")) == known
-        await resolver.close()
-
-
-async def test_what_answers_hold_is_bounded(monkeypatch):
-    monkeypatch.setattr(resolver_module, "CACHED_OCTETS", 500)
-    clock, names = Clock(), ("a.test", "b.test", "c.test")
-    async with DnsPeer({(each, "TXT"): [f'"{"x" * 200}"'] for each in names}, ttl=60) as peer:
-        resolver = Resolver(peer.settings, clock)
-        for name in names:
-            assert (await resolver.texts(name)).texts == (b"x" * 200,)
-        assert [resolver.knows_texts(each) for each in names] == [False, True, True]
-        for _ in range(5):  # one in place of another is no more
-            clock.at += 61
-            await resolver.texts("b.test")
-        await resolver.texts("c.test")
-        assert [resolver.knows_texts(each) for each in names] == [False, True, True]
         await resolver.close()
 
 

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mta.clock import SystemClock
+from mta.delivery import https as module
 from mta.delivery.https import BODY_LIMIT, FetchError, Https, Place, _Exchange
 from mta.delivery.policy import Failure
 from mta.delivery.resolver import Resolver
@@ -228,6 +229,24 @@ async def test_who_the_system_trusts_alone_is_not_enough_for_a_private_authority
     bench.publish()
     refused = await bench.refused(https=Https(bench.resolver, None, private=True))
     assert refused.failure is Failure.STS_WEBPKI_INVALID
+
+
+async def test_other_authorities_are_known_after_an_hour(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Red when they are read once: a relay that runs for long would lose policies, one by one as they expire."""
+    known = tmp_path / "known.pem"
+    known.write_bytes(PrivateCa(tmp_path / "other").ca_file.read_bytes())
+    https = Https(bench.resolver, known, private=True)
+    bench.publish()
+    assert (await bench.refused(https=https)).failure is Failure.STS_WEBPKI_INVALID
+    known.write_bytes(bench.ca.ca_file.read_bytes())
+    assert (await bench.refused(https=https)).failure is Failure.STS_WEBPKI_INVALID
+    monkeypatch.setattr(module, "AUTHORITIES_FOR", 0.0)
+    assert await bench.get(https=https) == POLICY.encode()
+    known.write_text("half of it")
+    assert await bench.get(https=https) == POLICY.encode()
+    assert f"authorities=refused, those before stay in use: ca_file={known}" in caplog.text
 
 
 async def test_a_common_name_is_no_host_name(bench: Bench) -> None:

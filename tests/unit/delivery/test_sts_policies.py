@@ -427,6 +427,19 @@ async def test_mail_does_not_wait_for_a_renewal(bench: Bench) -> None:
         assert await bench.of() == standing
 
 
+async def test_a_slow_policy_host_does_not_hold_up_the_renewals_of_others(bench: Bench) -> None:
+    others = [f"{letter}.test" for letter in "bcdefghijklm"]
+    for domain in ("a.test", *others):
+        bench.publish(domain=domain)
+        assert (await bench.of(domain)).policy is not None
+    bench.publish(hosting=Hosting.SLOW)
+    await bench.restart(timeout=2)
+    await bench.clock.advance(DAY)
+    async with Running(bench):
+        await until(lambda: all(bench.fetches(domain) == 2 for domain in others))
+        assert "a.test" in bench.policies._looking
+
+
 async def test_a_policy_nobody_uses_expires_and_goes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sts_policies, "IN_USE", 3 * DAY)
     monkeypatch.setattr(sts_policies, "LONG_EXPIRED", 2 * DAY)
