@@ -298,6 +298,10 @@ class Records:
         self.held[kind, name] = value
         return True
 
+    async def change_record(self, kind: str, name: str, before: bytes, after: bytes) -> bool:
+        same = self.held.get((kind, name)) == before
+        return same and await self.put_record(kind, name, after, replace=True)
+
     async def delete_record(self, kind: str, name: str) -> bool:
         return self.held.pop((kind, name), None) is not None
 
