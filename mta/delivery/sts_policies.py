@@ -29,6 +29,7 @@ KIND = "sts"
 DOMAINS = 20_000  # known, with a policy or without
 OCTETS = 32 << 20  # of policies in memory, about; whatever else there is waits in the spool
 SAME_AGAIN = 300.0  # seconds until a policy of the same id is fetched again, RFC 8461 3.3
+SILENT_FOR = 60.0  # seconds after the DNS did not answer in which mail does not wait for that again
 NEXT_AGAIN = 10.0  # seconds until one of any id is: a hostile zone can have a new one in each answer
 IN_USE = 30 * 86_400.0  # seconds since the last mail, after which a policy is not renewed but left to expire
 LONG_EXPIRED = 7 * 86_400.0  # seconds after which nobody needs to see what there once was
@@ -62,7 +63,7 @@ class _Known(msgspec.Struct):
     """What memory has of a domain. Nobody has to be asked before `until` (monotonic), unless its record's TTL is over.
 
     `trouble` came of the last fetch, of the policy `asked_id` at `asked_at` (monotonic). `read` is whether it was
-    looked for in the spool.
+    looked for in the spool. Until `silent_until` (monotonic) nobody waits for a DNS that has just not answered.
     """
 
     policy: StsPolicy | None = None
@@ -73,6 +74,7 @@ class _Known(msgspec.Struct):
     asked_at: float = -math.inf
     used_at: float = 0.0
     read: bool = False
+    silent_until: float = -math.inf
     octets: int = 0
 
 
@@ -103,7 +105,8 @@ class StsPolicies:
         known = self._known.get(domain)
         if known is None:
             return not is_domain(domain)
-        return self._clock.monotonic() < known.until and self._resolver.knows_texts(_record(domain))
+        now = self._clock.monotonic()
+        return now < known.until and (now < known.silent_until or self._resolver.knows_texts(_record(domain)))
 
     async def of(self, domain: str) -> Standing:
         """Find what applies to a domain (in normal form), from DNS and policy host where that has to be. Never raises.
@@ -115,6 +118,8 @@ class StsPolicies:
         if self.knows(domain):
             known = self._known[domain]
             self._known.move_to_end(domain)
+            if not self._resolver.knows_texts(_record(domain)):
+                self._begin_look(domain)  # for those who come later
         else:
             known = await self._look_alone(domain)
         known.used_at = self._clock.now()
@@ -155,12 +160,15 @@ class StsPolicies:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _look_alone(self, domain: str, *, renew: bool = False) -> _Known:
+        return await asyncio.shield(self._begin_look(domain, renew=renew))  # who asks may give up; others want to know
+
+    def _begin_look(self, domain: str, *, renew: bool = False) -> asyncio.Task[_Known]:
         task = self._looking.get(domain)
         if task is None:
             task = asyncio.create_task(self._look(domain, renew=renew), name=f"sts {domain}")
             self._looking[domain] = task
             task.add_done_callback(lambda _: self._looking.pop(domain, None))
-        return await asyncio.shield(task)  # one who asks may give up; the others still want to know
+        return task
 
     async def _look(self, domain: str, *, renew: bool) -> _Known:
         """Ask who has to be asked, and note what applies. `renew` fetches the policy that is known again."""
@@ -186,6 +194,7 @@ class StsPolicies:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         known.policy = step.known or known.policy  # an expired one is shown until it is long expired
         known.standing = _standing(known, announced, step)
+        known.silent_until = -math.inf if announced.answered else monotonic + SILENT_FOR
         known.until = math.inf
         if sts.step(known.policy, announced, None, now).fetch:  # it was too early, or failed
             known.until = _fetch_again_at(known, announced.id)

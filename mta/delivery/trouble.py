@@ -82,7 +82,7 @@ class NoWay(StrEnum):
     DNS = "DNS gave no answer"
 
 
-MOVED_REPLY = Reply(451, "4.4.3", "the DNS names another site than a moment ago")
+MOVED_REPLY = Reply(451, "4.4.3", "the DNS or a policy names another site than a moment ago")
 # Our own words for each fault: reply, verdict, scope.
 _FAULTS: dict[Fault, tuple[Reply, Verdict, Scope]] = {
     Fault.UNREACHABLE: (Reply(451, "4.4.1", "connection failed"), Verdict.DEFERRED, Scope.HOST),

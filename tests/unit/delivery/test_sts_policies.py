@@ -12,8 +12,8 @@ import pytest
 from mta.config import Config
 from mta.delivery import sts, sts_policies
 from mta.delivery.policy import Failure
-from mta.delivery.resolver import Resolver
-from mta.delivery.sts_policies import KIND, NEXT_AGAIN, ROUND, SAME_AGAIN, Kept, Standing, StsPolicies
+from mta.delivery.resolver import FAILURE_TTL, Resolver
+from mta.delivery.sts_policies import KIND, NEXT_AGAIN, ROUND, SAME_AGAIN, SILENT_FOR, Kept, Standing, StsPolicies
 from mta.lab.ca import PrivateCa
 from mta.lab.clock import FakeClock
 from mta.lab.dns import TTL, DnsServer, Zone
@@ -249,6 +249,28 @@ async def test_a_policy_applies_while_the_dns_is_silent(bench: Bench) -> None:
     assert standing.text == "the DNS does not say whether there is a policy"
 
 
+@pytest.mark.parametrize("known", [False, True])
+async def test_mail_waits_once_for_a_dns_that_is_silent(bench: Bench, known: bool) -> None:
+    """Red when each message does: name servers that drop these questions would keep deliveries from all others."""
+    before = (await cached(bench)).policy if known else None
+    bench.publish()
+    bench.zone.outage = True
+    await bench.restart(dns_timeout=0.3)
+    assert (await bench.of()).policy == before
+    for _ in range(2):
+        await bench.clock.advance(FAILURE_TTL)
+        async with asyncio.timeout(0.15):
+            assert (await bench.of()).policy == before
+        assert list(bench.policies._looking) == ["a.test"]
+        await until(lambda: not bench.policies._looking)
+    bench.zone.outage = False
+    await bench.clock.advance(FAILURE_TTL)
+    await bench.of()
+    await until(lambda: not bench.policies._looking)
+    assert (await bench.of()).policy is not None
+    assert (await bench.of()).text == ""
+
+
 @pytest.mark.parametrize("hosting", [Hosting.ABSENT, Hosting.REDIRECT, Hosting.SELF_SIGNED, Hosting.TOO_BIG])
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_a_new_policy_that_cannot_be_had_leaves_the_old_one(
@@ -292,7 +314,7 @@ async def test_a_failure_is_told_as_long_as_it_is_of_what_is_announced(bench: Be
     assert (await bench.of()).failure is Failure.STS_POLICY_FETCH_ERROR
     bench.zone.fail("_mta-sts.a.test", None)
     bench.publish(announced="1")
-    await bench.pass_ttl()
+    await bench.clock.advance(SILENT_FOR)
     assert await bench.of() == Standing(policy)
 
 
