@@ -8,7 +8,7 @@ because nothing ran, are left out.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from hashlib import blake2b
 
 import msgspec
@@ -85,26 +85,32 @@ class TlsReports:
         pause = 0.0
         while not await self._clock.wait(stop, pause):
             try:
-                pause = await self._turn()
+                pause = await self._turn(stop)
             except Exception as error:  # noqa: BLE001 - boundary: one background loop; reports must not end the role
                 log.error("tlsrpt=waiting error=%r", error)
                 pause = LOOK
 
-    async def _turn(self) -> float:
-        """Do some of what is due; return how many seconds there is nothing more to do."""
+    async def _turn(self, stop: asyncio.Event) -> float:
+        """Do what is due; return how many seconds there is nothing more to do."""
         now = self._clock.now()
         await self._look(now)
         waiting = [each for day in self._days.values() for each in day.values()]
         due = sorted([each for each in waiting if each.next_at <= now], key=lambda each: each.next_at)
-        for each in await asyncio.gather(*[self._try(each) for each in due[:AT_ONCE]]):
-            if each.over:
-                del self._days[each.day][each.domain]
-            else:
-                self._days[each.day][each.domain] = each
-        if len(due) > AT_ONCE:
-            return 0.0
+        left = iter(due)
+        await asyncio.gather(*[self._try_some(left, stop) for _ in range(AT_ONCE)])
         next_at = min((each.next_at for day in self._days.values() for each in day.values()), default=now + LOOK)
         return min(LOOK, max(1.0, next_at - self._clock.now()))
+
+    async def _try_some(self, left: Iterator[Progress], stop: asyncio.Event) -> None:
+        """Try one report after the other, beside others that do: who waits for a slow server waits alone."""
+        for each in left:
+            if stop.is_set():
+                return
+            tried = await self._try(each)
+            if tried.over:
+                del self._days[each.day][each.domain]
+            else:
+                self._days[each.day][each.domain] = tried
 
     async def _look(self, now: float) -> None:
         """Read the results of days that have ended, once each; forget those that are too long ago."""

@@ -401,3 +401,30 @@ async def test_one_that_fails_by_a_defect_holds_up_no_other(bench: Bench, monkey
     progress = await bench.progress("broken.test")
     assert progress is not None
     assert progress.trouble == "RuntimeError: a defect"
+
+
+async def test_a_server_that_does_not_answer_holds_up_nobody(bench: Bench) -> None:
+    """Red when those that are due are tried in groups: each group takes as long as the slowest of its servers."""
+    names = [f"slow{number}.test" for number in range(100)]
+    first = min(names, key=lambda each: tls_reports._not_begun(TODAY, each).next_at)
+    await bench.counted(first, record=WEB)
+    for number in range(30):
+        await bench.counted(f"d{number}.test", record=b"v=TLSRPTv1; rua=mailto:tls@d%d.test" % number)
+    answered, post = asyncio.Event(), bench.post
+
+    async def slow(endpoint: Endpoint, body: bytes) -> int:
+        await answered.wait()
+        return await post(endpoint, body)
+
+    bench.post = slow  # type: ignore[method-assign]
+    await bench.advance(MIDNIGHT + SPREAD)
+    await bench.start()
+    for _ in range(100):
+        await bench.advance(1)
+        mails, posted = len(await bench.mails()), len(bench.posted)
+        if mails == 30:
+            break
+    answered.set()
+    assert (mails, posted) == (30, 0)
+    await bench.advance(60)
+    assert len(bench.posted) == 1
