@@ -55,7 +55,8 @@ def _positive(text: str) -> int:
 def _cells(given: argparse.Namespace) -> list[Cell]:
     axes = _ALL if given.all else _USUAL
     contests = [each for each in get_args(Contest) if each in given.only]
-    return list(itertools.starmap(Cell, itertools.product(contests, *(vars(given)[x] or axes[x] for x in axes))))
+    cells = itertools.starmap(Cell, itertools.product(contests, *(vars(given)[x] or axes[x] for x in axes)))
+    return [each for each in cells if each.contest != "sts" or each.destinations == 1]  # one policy, which is known
 
 
 async def _measure(given: argparse.Namespace, found: Found) -> None:

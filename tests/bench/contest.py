@@ -7,7 +7,7 @@ import itertools
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from typing import NamedTuple
 
 import dkim
@@ -18,6 +18,7 @@ from tests.bench.figures import Cell, Run
 from tests.bench.orders import Load, Mail, Malfunction, Report
 from tests.bench.servers import Server, servers
 from tests.bench.sink import Sink
+from tests.bench.strict import strict
 
 SECONDS = 4.0  # for accepting one run's messages; it ends there, however few they are
 _ARRIVING = 90.0  # seconds for those that have been accepted
@@ -41,8 +42,14 @@ async def contest(bench: Bench, cell: Cell, kinds: Sequence[bool]) -> list[Run]:
     """Hold one contest, with kept (True) and fresh connections; Malfunction if it cannot be held."""
     runs: list[Run] = []
     messages = max(1, cell.messages // bench.shrink)
-    with ExitStack() as stack:
-        taking_part = servers(cell.contest, bench.sink.address, with_haraka=bench.with_haraka)
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(strict(bench.sink)) if cell.contest == "sts" else None
+        taking_part = servers(
+            cell.contest,
+            bench.sink.address,
+            with_haraka=bench.with_haraka,
+            strict=receiver.settings if receiver is not None else None,
+        )
         started = [stack.enter_context(each) for each in taking_part]
         for server in started:
             await _run(bench, cell, server, max(1, messages // _WARM_UP), kept=True)
@@ -52,6 +59,8 @@ async def contest(bench: Bench, cell: Cell, kinds: Sequence[bool]) -> list[Run]:
                 # whoever goes first finds the machine in another state than who comes after
                 for server in started if number % 2 else reversed(started):
                     runs.append(await _run(bench, cell, server, messages, kept=kept))
+        if receiver is not None:
+            receiver.look_at()
     return runs
 
 
@@ -102,6 +111,8 @@ async def arrived(sink: Sink, server: Server, report: Report) -> float:
         raise Malfunction(f"{server.name}: {missing} of {report.accepted} did not arrive") from None
     if sink.repeated or sink.count != report.accepted:
         raise Malfunction(f"{server.name}: {sink.repeated} arrived twice, {sink.count} of {report.accepted} arrived")
+    if server.encrypted and sink.in_clear:
+        raise Malfunction(f"{server.name}: {sink.in_clear} of {sink.count} arrived in the clear")
     return at
 
 

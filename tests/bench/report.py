@@ -35,6 +35,7 @@ _RATIOS: dict[tuple[Contest, str], float] = {
     ("hold", "kept"): 5, ("hold", "fresh"): 4, ("relay", "kept"): 4, ("relay", "fresh"): 3, ("signed", "kept"): 5,
     ("signed", "fresh"): 5,
 }  # fmt: skip
+_WITH_STS = 60.0  # percent of what is relayed in the clear
 
 
 def lines(
@@ -43,10 +44,7 @@ def lines(
     """Compare with what we want: Fairlead's ratios, 20 sessions, 2 KB, one domain; HTTP; SMTP client; deadlines."""
     for each in found:
         if each.server == "Fairlead" and each.cell[1:] == (20, 2_000, 1):
-            rate = each.relayed or each.accepted
-            verb = "accepted" if each.relayed is None else "relayed"
-            what = f"{each.cell.contest}, {each.connections}: {verb}, against {RIVALS[each.cell.contest]}"
-            yield Line(what, _RATIOS[each.cell.contest, each.connections], rate.ratio)
+            yield _against_rival(each)
     for run in posted:
         if run.rate:
             what = f"HTTP, p99 at {run.rate}/s, {run.waiting:,} waiting"
@@ -57,6 +55,15 @@ def lines(
         yield Line("delivery/smtp alone, CPU a message", 60, client, "µs", at_most=True)
     for kind, rate in expiries.items():
         yield Line(f"deadlines, expired {kind}", 2000, rate, "/s")
+
+
+def _against_rival(each: Median) -> Line:
+    rate = each.relayed or each.accepted
+    verb = "accepted" if each.relayed is None else "relayed"
+    what = f"{each.cell.contest}, {each.connections}: {verb}, against {RIVALS[each.cell.contest]}"
+    if each.cell.contest == "sts":
+        return Line(what, _WITH_STS, 100 * rate.ratio, "%")
+    return Line(what, _RATIOS[each.cell.contest, each.connections], rate.ratio)
 
 
 class Found(NamedTuple):

@@ -1,6 +1,6 @@
 """Who takes part in the benchmark, each set up as gave its best, and with its own ways of making mail durable."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Literal, NamedTuple
 
@@ -11,13 +11,19 @@ from tests.interop.peers import disk_directory, postfix, signing_milter
 from tests.interop.processes import free_ports
 from tests.interop.relay import ROLES, Relay
 
-Contest = Literal["hold", "relay", "signed"]
-RIVALS: dict[Contest, str] = {"hold": "Postfix", "relay": "Postfix", "signed": "Postfix with OpenDKIM"}
+Contest = Literal["hold", "relay", "signed", "sts"]
+_IN_CLEAR = "Fairlead in the clear"
+RIVALS: dict[Contest, str] = {
+    "hold": "Postfix", "relay": "Postfix", "signed": "Postfix with OpenDKIM", "sts": _IN_CLEAR,
+}  # fmt: skip
 _TENANT = "bench"
 
 
 class Server(NamedTuple):
-    """One who takes part, and the processes that do its work. Its mail is signed where there is a DKIM `record`."""
+    """One who takes part, and the processes that do its work.
+
+    Its mail is signed where there is a DKIM `record`, and arrives over TLS where it is `encrypted`.
+    """
 
     name: str
     address: HostPort
@@ -25,10 +31,15 @@ class Server(NamedTuple):
     record: str = ""
     http: HostPort | None = None
     key: str = ""
+    encrypted: bool = False
 
 
-def servers(contest: Contest, sink: HostPort, *, with_haraka: bool) -> Sequence[AbstractContextManager[Server]]:
-    """Say who takes part: none of them runs yet."""
+def servers(
+    contest: Contest, sink: HostPort, *, with_haraka: bool, strict: Mapping[str, object] | None = None
+) -> Sequence[AbstractContextManager[Server]]:
+    """Say who takes part: none of them runs yet. `strict` is how recipients are found who ask for TLS."""
+    if strict is not None:
+        return [fairlead(sink, strict=strict), fairlead(sink, name=_IN_CLEAR)]
     holds, signs = contest == "hold", contest == "signed"
     taking_part = [fairlead(sink, holds=holds, signs=signs), _postfix(sink, holds=holds, signs=signs)]
     if with_haraka:
@@ -37,10 +48,18 @@ def servers(contest: Contest, sink: HostPort, *, with_haraka: bool) -> Sequence[
 
 
 @contextmanager
-def fairlead(sink: HostPort, *, holds: bool = False, signs: bool = False) -> Iterator[Server]:
+def fairlead(
+    sink: HostPort,
+    *,
+    name: str = "Fairlead",
+    holds: bool = False,
+    signs: bool = False,
+    strict: Mapping[str, object] | None = None,
+) -> Iterator[Server]:
     """Run Fairlead as it is by default: all roles, or all but delivery where mail is to wait.
 
-    But one client may have as many connections as there may be at all, as with the others.
+    But one client may have as many connections as there may be at all, as with the others. With `strict` mail goes
+    where its domain says, otherwise to the sink by a route.
     """
     smtp, http = (HostPort(host="127.0.0.1", port=port) for port in free_ports(2))
     listener = {"address": str(smtp), "kind": "relay", "networks": ["127.0.0.0/8"], "tenant": _TENANT}
@@ -50,8 +69,8 @@ def fairlead(sink: HostPort, *, holds: bool = False, signs: bool = False) -> Ite
             "state_dir": str(directory / "state"),
             "listeners": [listener],
             "http": {"address": str(http)},
-            "routes": [{"domains": ["*"], "relay": str(sink)}],
             "limits": {"connections_per_client": 1000},
+            **(strict or {"routes": [{"domains": ["*"], "relay": str(sink)}]}),
         }
         relay = Relay(directory, settings)
         relay.tell("tenants", "create", _TENANT)
@@ -62,7 +81,7 @@ def fairlead(sink: HostPort, *, holds: bool = False, signs: bool = False) -> Ite
             record = relay.tell("dkim", "create", DOMAIN, "--selector", "s1", "--algorithm", "rsa2048")["value"]
         roles = [each for each in ROLES if each != "delivery"] if holds else ROLES
         with relay.serving(roles) as processes:
-            yield Server("Fairlead", smtp, processes, record, http, key)
+            yield Server(name, smtp, processes, record, http, key, encrypted=strict is not None)
 
 
 @contextmanager

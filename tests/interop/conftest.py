@@ -6,8 +6,9 @@ from typing import NamedTuple
 import pytest
 
 from mta.config import HostPort
+from mta.lab.ca import self_signed
 from tests.interop.installation import Installation, installation
-from tests.interop.peers import Postfix, disk_directory, make_certificate, postfix
+from tests.interop.peers import Postfix, postfix, receiving_postfix
 from tests.interop.processes import free_ports
 
 _ANOTHER_ADDRESS = "127.0.0.3"  # all MXs share a port
@@ -42,21 +43,10 @@ def postfix_before(site: Installation, request: pytest.FixtureRequest) -> Iterat
 
 @pytest.fixture(scope="session")
 def postfix_behind(site: Installation) -> Iterator[Postfix]:
-    """Postfix as the MX of `postfix.test`, with STARTTLS; it puts mail into the maildir `data/box`."""
-    with disk_directory("certificate") as certificate:
-        make_certificate(certificate, "mx.postfix.test")
-        settings = {
-            "myhostname": "mx.postfix.test",
-            "smtpd_tls_security_level": "may",
-            "smtpd_tls_chain_files": f"{certificate}/key.pem, {certificate}/certificate.pem",
-            "virtual_mailbox_domains": "static:all",
-            "virtual_mailbox_maps": "static:box/",
-            "virtual_mailbox_base": "{directory}/data",
-            "virtual_mailbox_limit": "0",
-            "virtual_uid_maps": "static:{user}",
-            "virtual_gid_maps": "static:{user}",
-        }
-        with postfix(HostPort(host=_ANOTHER_ADDRESS, port=site.lab.lab.mx_port), settings) as running:
-            site.lab.lab.zone.set("mx.postfix.test", "A", _ANOTHER_ADDRESS)
-            site.lab.lab.zone.set("postfix.test", "MX", "10 mx.postfix.test.")
-            yield running
+    """Postfix as the MX of `postfix.test`, with STARTTLS; its certificate is of its own making."""
+    lab = site.lab.lab
+    address = HostPort(host=_ANOTHER_ADDRESS, port=lab.mx_port)
+    with receiving_postfix(address, "mx.postfix.test", self_signed(lab.ca.directory, "mx.postfix.test")) as running:
+        lab.zone.set("mx.postfix.test", "A", _ANOTHER_ADDRESS)
+        lab.zone.set("postfix.test", "MX", "10 mx.postfix.test.")
+        yield running

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mta.config import HostPort
+from mta.lab.ca import ServerCertificate
 from tests.interop.processes import greets, running, wait_until
 
 _MASTER = Path("/usr/lib/postfix/sbin/master")
@@ -68,6 +69,11 @@ class Postfix(NamedTuple):
         """Its address for clients."""
         return self.address.host, self.address.port
 
+    @property
+    def maildir(self) -> Path:
+        """Where `receiving_postfix` puts mail."""
+        return self.directory / "data/box"
+
 
 @contextmanager
 def disk_directory(name: str) -> Iterator[Path]:
@@ -93,6 +99,24 @@ def postfix(address: HostPort, settings: Mapping[str, str]) -> Iterator[Postfix]
             yield Postfix(address, directory, process.pid)
 
 
+@contextmanager
+def receiving_postfix(address: HostPort, hostname: str, certificate: ServerCertificate) -> Iterator[Postfix]:
+    """Run a Postfix that offers STARTTLS with a certificate, and puts all mail into one maildir."""
+    settings = {
+        "myhostname": hostname,
+        "smtpd_tls_security_level": "may",
+        "smtpd_tls_chain_files": f"{certificate.key}, {certificate.certificate}",
+        "virtual_mailbox_domains": "static:all",
+        "virtual_mailbox_maps": "static:box/",
+        "virtual_mailbox_base": "{directory}/data",
+        "virtual_mailbox_limit": "0",
+        "virtual_uid_maps": "static:{user}",
+        "virtual_gid_maps": "static:{user}",
+    }
+    with postfix(address, settings) as running:
+        yield running
+
+
 def _write_configuration(directory: Path, address: HostPort, settings: Mapping[str, str]) -> None:
     for name in ("config", "data", "queue/pid", *(f"queue/{each}" for each in _QUEUE_DIRECTORIES.split())):
         (directory / name).mkdir(parents=True)
@@ -109,20 +133,6 @@ def _write_configuration(directory: Path, address: HostPort, settings: Mapping[s
     main = "\n".join([*lines, ""]).replace("{directory}", str(directory)).replace("{user}", user)
     (directory / "config/main.cf").write_text(main)
     (directory / "config/master.cf").write_text(f"{address} inet n - n - 100 smtpd\n{_SERVICES}")
-
-
-def make_certificate(directory: Path, hostname: str) -> None:
-    """Make a self-signed certificate: `certificate.pem`, `key.pem`."""
-    subprocess.run(
-        (
-            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
-            f"-subj /CN={hostname} -keyout key.pem -out certificate.pem"
-        ).split(),
-        cwd=directory,
-        check=True,
-        capture_output=True,
-        timeout=30,
-    )
 
 
 class Milter(NamedTuple):

@@ -49,11 +49,13 @@ class Relay:
     def serving(self, roles: Sequence[str] = ROLES) -> Iterator[tuple[int, ...]]:
         """Run the relay, all roles as `serve` does or each of some alone; gives the processes that it started."""
         serve = [*self.command, "serve"]
+        said = self.log.stat().st_size if self.log.exists() else 0  # when it was run before
         commands = [serve] if tuple(roles) == ROLES else [[*serve, "--role", each] for each in roles]
         with ExitStack() as stack:
             processes = [stack.enter_context(running(command, self.log)) for command in commands]
-            wait_until(lambda: self._ready() >= set(roles), processes[0], self.log)
+            wait_until(lambda: self._ready(said) >= set(roles), processes[0], self.log)
             yield tuple(each.pid for each in processes)
 
-    def _ready(self) -> set[str]:
-        return set(re.findall(r"\bready role=(\w+)", self.log.read_text(errors="replace")))
+    def _ready(self, since: int) -> set[str]:
+        """Say which roles are, by what the log says from an offset on."""
+        return {role.decode() for role in re.findall(rb"\bready role=(\w+)", self.log.read_bytes()[since:])}

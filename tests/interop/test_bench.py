@@ -4,7 +4,7 @@ import subprocess
 
 from tests.interop.relay import ROOT
 
-_QUICKLY = ["--quick", "--only", "signed", "http", "client", "--connections", "kept"]
+_QUICKLY = ["--quick", "--only", "signed", "sts", "http", "client", "--connections", "kept"]
 
 
 def test_a_quick_run_measures_every_server() -> None:
@@ -13,7 +13,9 @@ def test_a_quick_run_measures_every_server() -> None:
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if "|" in line]
     signed = [row[:4] for row in rows if row[0] == "signed"]
     assert signed == [["signed", "20 kept", "2 KB", server] for server in ("Fairlead", "Postfix with OpenDKIM")]
+    sts = [row[3] for row in rows if row[0] == "sts"]
+    assert sts == ["Fairlead", "Fairlead in the clear"]
     posted = [row[:2] for row in rows if row[:1] in (["0"], ["5,000"])]
     assert posted == [[waiting, rate] for waiting in ("0", "5,000") for rate in ("all it takes", "500/s")]
     wanted = [row for row in rows if row[-1] in ("yes", "**no**")]
-    assert len(wanted) == 1 + 4 + 1
+    assert len(wanted) == 1 + 1 + 4 + 1

@@ -1,13 +1,12 @@
 """DANE between real peers: unbound validates a zone of ours, Postfix has the certificate that the zone speaks of."""
 
 import hashlib
-import smtplib
 import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import aiosmtplib
 import pytest
@@ -22,10 +21,10 @@ from mta.delivery.policy import Dane, DaneState, Failure, Flaw
 from mta.delivery.resolver import Found, Resolver
 from mta.lab.ca import Authority, PrivateCa, ServerCertificate
 from tests.interop.dnssec import plain, signed, unbound
-from tests.interop.letters import letter
-from tests.interop.peers import disk_directory, postfix
+from tests.interop.peers import disk_directory, receiving_postfix
 from tests.interop.processes import free_ports
 from tests.interop.relay import Relay
+from tests.interop.sender import Sender
 
 MX_ADDRESS = "127.0.0.4"
 NAMES = ("mx.signed.test", "ta.signed.test")  # one host: known by its key, and by its authority
@@ -60,32 +59,6 @@ class Receiver(NamedTuple):
     dns: HostPort
     authority: Authority
     first: ServerCertificate
-
-
-class Sender(NamedTuple):
-    """The relay, and where it takes mail."""
-
-    relay: Relay
-    port: int
-
-    def send(self, domain: str) -> str:
-        """Hand it a letter to somebody in a domain; gives the recipient."""
-        sent = letter("plain")
-        recipient = f"{sent.local_part}@{domain}"
-        with smtplib.SMTP("127.0.0.1", self.port, timeout=30) as client:
-            client.sendmail(sent.sender, [recipient], sent.content)
-        return recipient
-
-    def heard(self, recipient: str, kind: str) -> dict[str, Any]:
-        """Wait for the first event of a kind about a recipient."""
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            events = [each for each in self.relay.ask("events") if each.get("recipient") == recipient]
-            for each in events:
-                if each["type"] == kind:
-                    return each
-            time.sleep(0.2)
-        raise AssertionError(events)
 
 
 @pytest.fixture(scope="module")
@@ -133,18 +106,8 @@ def relay(receiver: Receiver) -> Iterator[Sender]:
 @contextmanager
 def serving(receiver: Receiver, certificate: ServerCertificate) -> Iterator[Path]:
     """Run its Postfix with a key; gives the maildir."""
-    settings = {
-        "myhostname": NAMES[0],
-        "smtpd_tls_security_level": "may",
-        "smtpd_tls_chain_files": f"{certificate.key}, {certificate.certificate}",
-        "virtual_mailbox_domains": "static:all",
-        "virtual_mailbox_maps": "static:box/",
-        "virtual_mailbox_base": "{directory}/data",
-        "virtual_uid_maps": "static:{user}",
-        "virtual_gid_maps": "static:{user}",
-    }
-    with postfix(receiver.mx, settings) as running:
-        yield running.directory / "data/box"
+    with receiving_postfix(receiver.mx, NAMES[0], certificate) as running:
+        yield running.maildir
 
 
 def public_key(files: ServerCertificate) -> bytes:

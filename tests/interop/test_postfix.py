@@ -49,7 +49,7 @@ def test_what_postfix_sends_through_us_arrives_unchanged(
 def test_what_we_send_to_postfix_arrives_unchanged(site: Installation, postfix_behind: Postfix, name: str) -> None:
     sent = letter(name)
     send("127.0.0.1", site.ports.relay, sent, f"{sent.local_part}@postfix.test")
-    content = received(postfix_behind.directory / "data/box", sent.token)
+    content = received(postfix_behind.maildir, sent.token)
     fields = added_fields(content, sent.content)
     assert [name for name, _ in fields] == [
         "Return-Path",

@@ -2,18 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from socket import socket
 from typing import Any
 
 import aiosmtplib
 import pytest
+from cryptography import x509
 
 from mta import config as configuration
 from mta.accounts import tenants
 from mta.app import DeliveryRole, EventsRole, IngressRole
 from mta.config import Config
 from mta.events.reader import LogReader
+from mta.lab.ca import LIFETIME
 from mta.lab.clock import FakeClock
 from mta.lab.laboratory import Laboratory, RelayPorts, lab_config
 from mta.lab.mailbox import Captured
@@ -72,6 +75,13 @@ class Story:
             await role.close()
         await self.parts.close()
 
+    async def change(self, section: str, **values: Any) -> None:
+        """Start anew with other settings in a section of the configuration."""
+        changed = getattr(self.config, section).model_copy(update=values)
+        await self.stop()
+        self.config = self.config.model_copy(update={section: changed})
+        await self.start()
+
     async def send(
         self,
         *recipients: str,
@@ -119,6 +129,11 @@ class Story:
         """Wait until there are `number` events of a type."""
         await self.until(lambda events: sum(each.type == kind for each in events) >= number)
 
+    async def last(self, kind: str, number: int = 1) -> Event:
+        """Wait until there are `number` events of a type; return the last."""
+        await self.count(kind, number)
+        return [each for each in await self.events() if each.type == kind][-1]
+
     async def wish(self, message_id: str, wish: Wish) -> Answer:
         """Have the operator wish something of a message's only entry, and delivery hear of it."""
         message = await self.parts.spool.message(message_id)
@@ -127,6 +142,13 @@ class Story:
         answer = await self.parts.queue.wish(Due(entry, message), claim, wish)
         await self.delivery.recall()
         return answer
+
+    def show(self, name: str, lifetime: timedelta = LIFETIME) -> x509.Certificate:
+        """Have the receiving MX show another certificate, for a host of that name, from now on."""
+        files = self.lab.ca.issue(name, lifetime=lifetime)
+        assert self.lab.mx.tls_context is not None
+        self.lab.mx.tls_context.load_cert_chain(files.certificate, files.key)
+        return x509.load_pem_x509_certificate(files.certificate.read_bytes())
 
     async def waiting(self) -> int:
         """Count the entries in the queue."""
@@ -156,18 +178,22 @@ def at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def laboratory(tmp_path: Path) -> AsyncIterator[Laboratory]:
-    lab = Laboratory(tmp_path / "lab", FakeClock())
+def clock() -> FakeClock:
+    """Whose time it is: modules have their own."""
+    return FakeClock()
+
+
+@pytest.fixture
+async def laboratory(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Laboratory]:
+    lab = Laboratory(tmp_path / "lab", clock)
     await lab.start()
     yield lab
     await lab.close()
 
 
 @pytest.fixture
-async def story(laboratory: Laboratory) -> AsyncIterator[Story]:
+async def story(laboratory: Laboratory, clock: FakeClock) -> AsyncIterator[Story]:
     """A relay that is up, with the retry schedule of the product and no jitter."""
-    clock = laboratory.clock
-    assert isinstance(clock, FakeClock)
     base = configuration.parse(lab_config(laboratory, RelayPorts(*free_ports(4))), "lab")
     config = base.model_copy(
         update={"retry": RETRY, "dns": base.dns.model_copy(update={"timeout": 0.5})},

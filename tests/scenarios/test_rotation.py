@@ -1,8 +1,6 @@
 """A domain's DKIM key is replaced while it sends: all that arrives is signed, and verifies by the DNS of its moment."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +8,6 @@ from mta.accounts import dkim_keys, domains, rotation
 from mta.accounts.dkim_keys import Algorithm, DnsRecord
 from mta.delivery.published import WAITING_INTERVAL
 from mta.lab.clock import FakeClock
-from mta.lab.laboratory import Laboratory
 from tests.scenarios.conftest import REAL_LIMIT, Story
 
 DOMAIN = "origin.test"
@@ -19,11 +16,8 @@ BODY = b"From: sender@origin.test\r\nSubject: a story\r\n\r\nOnce upon a time.\r
 
 
 @pytest.fixture
-async def laboratory(tmp_path: Path) -> AsyncIterator[Laboratory]:
-    lab = Laboratory(tmp_path / "lab", FakeClock(1_700_000_000.0))  # dkimpy refuses what was signed in the future
-    await lab.start()
-    yield lab
-    await lab.close()
+def clock() -> FakeClock:
+    return FakeClock(1_700_000_000.0)  # dkimpy refuses what was signed in the future
 
 
 class Rotation:

@@ -2,16 +2,11 @@
 
 import hashlib
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mta.lab.clock import FakeClock
-from mta.lab.laboratory import Laboratory
-from mta.mail.event import Event
 from tests.scenarios.conftest import DAY, Story
 
 MX = "mx1.lab.test"
@@ -19,59 +14,40 @@ POLICY = f"version: STSv1\nmode: enforce\nmx: {MX}\nmax_age: 604800\n"
 
 
 @pytest.fixture
-async def laboratory(tmp_path: Path) -> AsyncIterator[Laboratory]:
-    """As for the other stories, at the time of its certificates."""
-    lab = Laboratory(tmp_path / "lab", FakeClock(time.time()))
-    await lab.start()
-    yield lab
-    await lab.close()
+def clock() -> FakeClock:
+    """At the time of the laboratory's certificates."""
+    return FakeClock(time.time())
 
 
 @pytest.fixture
 async def story(story: Story) -> Story:
     """A relay that dials anew for each message."""
-    await story.stop()
-    delivery = story.config.delivery.model_copy(update={"deliveries_per_connection": 1})
-    story.config = story.config.model_copy(update={"delivery": delivery})
-    await story.start()
+    await story.change("delivery", deliveries_per_connection=1)
     return story
-
-
-def show(story: Story, name: str) -> x509.Certificate:
-    """Have the receiving MX show another certificate from now on."""
-    files = story.lab.ca.issue(name)
-    assert story.lab.mx.tls_context is not None
-    story.lab.mx.tls_context.load_cert_chain(files.certificate, files.key)
-    return x509.load_pem_x509_certificate(files.certificate.read_bytes())
-
-
-async def last(story: Story, kind: str, number: int = 1) -> Event:
-    await story.count(kind, number)
-    return [each for each in await story.events() if each.type == kind][-1]
 
 
 async def test_sts_is_enforced_until_the_certificate_is_the_hosts_again(story: Story) -> None:
     story.lab.publish_policy("strict.test", POLICY)
     await story.send("ok@strict.test")
-    delivered = await last(story, "delivered")
+    delivered = await story.last("delivered")
     assert (delivered.policy, delivered.tls.rpartition(":")[2]) == ("sts enforce", "verified")
-    show(story, "other.test")
+    story.show("other.test")
     await story.send("ok@strict.test")
-    deferred = await last(story, "deferred")
+    deferred = await story.last("deferred")
     assert (deferred.policy, deferred.status) == ("sts enforce", "4.7.5")
     assert f"MTA-STS policy of strict.test: certificate of {MX} is for other.test" in deferred.reply
-    show(story, MX)
+    story.show(MX)
     await story.clock.advance(31)
-    assert (await last(story, "delivered", 2)).policy == "sts enforce"
+    assert (await story.last("delivered", 2)).policy == "sts enforce"
 
 
 async def test_sts_that_is_never_met_is_told_to_the_sender_in_the_same_words(story: Story) -> None:
     story.lab.publish_policy("strict.test", POLICY.replace(MX, "elsewhere.lab.test"))
     await story.send("ok@strict.test")
-    deferred = await last(story, "deferred")
+    deferred = await story.last("deferred")
     assert f"MTA-STS policy of strict.test: {MX} is none of its MX hosts" in deferred.reply
     await story.clock.advance(4 * DAY)
-    expired = await last(story, "expired")
+    expired = await story.last("expired")
     assert f"{MX} is none of its MX hosts" in expired.reply
     dsns = await story.lab.wait_for(lambda each: each.envelope.sender == "", 15)
     assert any(b"is none of its MX hosts" in each.content for each in dsns)
@@ -80,12 +56,12 @@ async def test_sts_that_is_never_met_is_told_to_the_sender_in_the_same_words(sto
 
 async def test_a_downgrade_of_a_remembered_host_is_deferred_until_it_is_forgotten(story: Story) -> None:
     await story.send("ok@first.test")
-    assert (await last(story, "delivered")).tls.endswith(":verified")
+    assert (await story.last("delivered")).tls.endswith(":verified")
     await story.stop()
     context, story.lab.mx.tls_context = story.lab.mx.tls_context, None
     await story.start()
     await story.send("ok@second.test")
-    deferred = await last(story, "deferred")
+    deferred = await story.last("deferred")
     assert (deferred.policy, deferred.status) == ("memory", "4.7.10")
     assert f"TLS as {MX} had it before: {MX} does not offer STARTTLS" in deferred.reply
     assert await story.delivery.tls_sessions() == {
@@ -95,22 +71,22 @@ async def test_a_downgrade_of_a_remembered_host_is_deferred_until_it_is_forgotte
     forget = story.delivery.commands()["tls_forget"]
     assert await forget.put(b'{"names": ["%s"]}' % MX.encode()) == [f"{MX}:{story.lab.mx_port}"]
     await story.clock.advance(31)
-    assert (await last(story, "delivered", 2)).tls == ""
+    assert (await story.last("delivered", 2)).tls == ""
     story.lab.mx.tls_context = context
 
 
 async def test_dane_takes_the_key_that_is_published_and_no_other(story: Story) -> None:
-    key = show(story, "whatever.test").public_key()
+    key = story.show("whatever.test").public_key()
     digest = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
     tlsa = f"_{story.lab.mx_port}._tcp.{MX}"
     story.lab.zone.set("signed.test", "MX", f"10 {MX}.")
     story.lab.zone.set(tlsa, "TLSA", f"3 1 1 {digest}")
     story.lab.zone.secure("signed.test", MX)
     await story.send("ok@signed.test")
-    delivered = await last(story, "delivered")
+    delivered = await story.last("delivered")
     assert (delivered.policy, delivered.tls.rpartition(":")[2]) == ("dane", "dane")
-    show(story, MX)  # which an authority has signed, and that does not help
+    story.show(MX)  # which an authority has signed, and that does not help
     await story.send("ok@signed.test")
-    deferred = await last(story, "deferred")
+    deferred = await story.last("deferred")
     assert (deferred.policy, deferred.status) == ("dane", "4.7.5")
     assert f"DANE: certificate of {MX} matches none of its TLSA records" in deferred.reply

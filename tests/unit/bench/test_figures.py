@@ -62,10 +62,14 @@ def test_what_we_want_is_compared_with_what_was_found() -> None:
         *runs("relay", "Postfix", 1.0, relayed=4.1),
         *runs("relay", "Fairlead", 1.0, relayed=1.0, sessions=200),
         *runs("relay", "Postfix", 1.0, relayed=1.0, sessions=200),
+        *runs("sts", "Fairlead", 1.0, relayed=1.0),
+        *runs("sts", "Fairlead in the clear", 1.0, relayed=0.5),
     ])  # fmt: skip
     over_http = [*posted(0, 0.0, accepted=0.5), *posted(500, 15.1, waiting=50_000)]
-    relayed, accepted, p99, client, late = lines(found, over_http, 61.0, {"with a DSN each": 1999.0})
+    relayed, encrypted, accepted, p99, client, late = lines(found, over_http, 61.0, {"with a DSN each": 1999.0})
     assert (relayed.wanted, relayed.found, relayed.reached) == (4, pytest.approx(4.1), True)
+    assert (encrypted.what, encrypted.unit) == ("sts, kept: relayed, against Fairlead in the clear", "%")
+    assert (encrypted.wanted, encrypted.found, encrypted.reached) == (60, pytest.approx(50), False)
     assert (accepted.found, accepted.reached) == (2000, False)
     assert (p99.what, p99.reached) == ("HTTP, p99 at 500/s, 50,000 waiting", False)
     assert not client.reached
