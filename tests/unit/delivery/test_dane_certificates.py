@@ -170,11 +170,15 @@ def test_many_names_under_many_authorities_that_limit_names_cost_little():
         anchors.append(Made(made.sign(root.key, hashes.SHA256()), root.key))
     shown = server(root, *[f"{number}.x" for number in range(10_000)])
     records = [tlsa(each, 2, 0, 0) for each in anchors]
-    began = time.process_time()
-    for _ in range(5):
-        failure, _ = judge([shown], *records, names=(HOST, "base.example.net", "example.org"))
+
+    def seconds(*several: Tlsa) -> float:
+        began = time.process_time()
+        failure, _ = judge([shown], *several, names=(HOST, "base.example.net", "example.org"))
         assert failure is Failure.CERTIFICATE_HOST_MISMATCH
-    assert time.process_time() - began < 0.5
+        return time.process_time() - began
+
+    one, many = (min(seconds(*several) for _ in range(5)) for several in (records[:1], records))
+    assert many < 5 * one
 
 
 @pytest.mark.parametrize(

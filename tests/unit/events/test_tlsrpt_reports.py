@@ -89,8 +89,8 @@ class Bench:
         end = self.clock.now() + seconds
         while (left := end - self.clock.now()) > 0:
             await self.clock.advance(min(left, 600.0))
-            await asyncio.sleep(0.002)
-        await asyncio.sleep(0.02)
+            await asyncio.sleep(0.004)
+        await asyncio.sleep(0.06)
 
     async def mails(self) -> list[Message]:
         found = [await self.spool.message(entry.message) async for entry, _ in self.spool.walk_entries()]
