@@ -183,6 +183,7 @@ async def test_a_restart_sends_nothing_twice(bench: Bench) -> None:
     assert len(await bench.mails()) == 1
 
 
+@pytest.mark.tampers
 async def test_a_mail_is_on_record_before_it_is_handed_over(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Red when it is the other way round: killed between the two, the domain would get another."""
     await bench.counted(record=MAIL)
@@ -201,6 +202,7 @@ async def test_a_mail_is_on_record_before_it_is_handed_over(bench: Bench, monkey
     assert (progress.left, progress.sent) == ((), ("mailto:tls@rcpt.test",))
 
 
+@pytest.mark.tampers
 async def test_a_mail_that_is_not_accepted_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     await bench.counted(record=MAIL)
 
@@ -220,6 +222,7 @@ async def test_a_mail_that_is_not_accepted_is_tried_again(bench: Bench, monkeypa
     assert len(await bench.mails()) == 1
 
 
+@pytest.mark.tampers
 async def test_a_mail_that_may_be_on_its_way_is_not_sent_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     await bench.counted(record=MAIL)
     accept = bench.queue.accept
