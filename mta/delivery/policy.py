@@ -62,7 +62,7 @@ class StsPolicy(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 
 class Flaw(msgspec.Struct, frozen=True):
-    """What is wrong with a session or a next hop, and the words for it."""
+    """What is wrong with a session, a next hop or a policy, and the words for it."""
 
     failure: Failure
     text: str

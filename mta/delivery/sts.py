@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from mta.delivery.policy import Failure, StsPolicy
+from mta.delivery.policy import Failure, Flaw, StsPolicy
 from mta.mail.address import AddressError, a_label, is_domain
 
 MAX_AGE_LIMIT = 31_557_600  # seconds, RFC 8461 3.2
@@ -40,13 +40,6 @@ class Announced(msgspec.Struct, frozen=True):
     answered: bool = True
 
 
-class Trouble(msgspec.Struct, frozen=True):
-    """Why a policy could not be had."""
-
-    failure: Failure
-    text: str
-
-
 class Step(msgspec.Struct, frozen=True):
     """What to do about a domain: fetch its policy first, or go on with one (None: as if there were none).
 
@@ -56,7 +49,7 @@ class Step(msgspec.Struct, frozen=True):
     fetch: bool
     policy: StsPolicy | None
     known: StsPolicy | None
-    trouble: Trouble | None = None
+    trouble: Flaw | None = None
 
 
 def record_id(texts: Iterable[bytes]) -> str | None:
@@ -167,7 +160,7 @@ def refresh_after(policy: StsPolicy) -> float:
     return min(REFRESH_AFTER, policy.max_age / 2)
 
 
-def step(cached: StsPolicy | None, announced: Announced, fetched: StsPolicy | Trouble | None, now: float) -> Step:
+def step(cached: StsPolicy | None, announced: Announced, fetched: StsPolicy | Flaw | None, now: float) -> Step:
     """Decide what applies to a domain: by the policy that is known, its record, and what a fetch (if any) gave."""
     if isinstance(fetched, StsPolicy):
         return _with(fetched, None, now)
@@ -179,7 +172,7 @@ def step(cached: StsPolicy | None, announced: Announced, fetched: StsPolicy | Tr
     return msgspec.structs.replace(_with(known, None, now), fetch=fetch)
 
 
-def _with(known: StsPolicy | None, trouble: Trouble | None, now: float) -> Step:
+def _with(known: StsPolicy | None, trouble: Flaw | None, now: float) -> Step:
     # RFC 8461 5: mode none is as if there were no policy, and how a domain leaves; max_age 0 is over at once
     applies = known is not None and known.mode != "none" and now < expires_at(known)
     return Step(fetch=False, policy=known if applies else None, known=known, trouble=trouble)

@@ -16,9 +16,9 @@ from mta.clock import Clock
 from mta.config import Config
 from mta.delivery import sts
 from mta.delivery.https import FetchError, Https, Place
-from mta.delivery.policy import Failure, StsPolicy
+from mta.delivery.policy import Failure, Flaw, StsPolicy
 from mta.delivery.resolver import NoAnswer, Resolver
-from mta.delivery.sts import Announced, Step, StsError, Trouble
+from mta.delivery.sts import Announced, Step, StsError
 from mta.mail.address import is_domain
 from mta.spool.interface import Spool, SpoolError
 from mta.spool.sealing import SealBroken
@@ -68,7 +68,7 @@ class _Known(msgspec.Struct):
 
     policy: StsPolicy | None = None
     standing: Standing = Standing()
-    trouble: Trouble | None = None
+    trouble: Flaw | None = None
     until: float = -math.inf
     asked_id: str = ""
     asked_at: float = -math.inf
@@ -212,7 +212,7 @@ class StsPolicies:
             return Announced(answered=False)
         return Announced(sts.record_id(found.texts) or "")
 
-    async def _fetch(self, domain: str, announced: str, level: int) -> StsPolicy | Trouble:
+    async def _fetch(self, domain: str, announced: str, level: int) -> StsPolicy | Flaw:
         """Fetch a policy; log at `level` why not."""
         place = Place(f"mta-sts.{domain}", "/.well-known/mta-sts.txt", self._settings.port)
         try:
@@ -220,7 +220,7 @@ class StsPolicies:
             return sts.parse(body, domain, announced, self._clock.now())
         except (FetchError, StsError) as error:
             log.log(level, "sts=failed domain=%s failure=%s error=%s", domain, error.failure, error)
-            return Trouble(error.failure, str(error))
+            return Flaw(error.failure, str(error))
 
     async def _renew(self, domain: str) -> None:
         """Renew a policy that is due, or let it go."""

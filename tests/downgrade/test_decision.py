@@ -21,7 +21,7 @@ from mta.delivery.policy import (
     level_of,
 )
 from mta.delivery.policy import Tlsa as Record
-from mta.delivery.sts import Announced, Trouble
+from mta.delivery.sts import Announced
 from mta.delivery.tls import Hello, ladder
 from tests.downgrade import rules
 from tests.downgrade.rules import Cache, Cell, End, Https, Mode, Mx, Tls, Tlsa, Txt, expected, impossible
@@ -58,7 +58,7 @@ def standing(cell: Cell) -> StsPolicy | None:
     step = sts.step(cached, announced, None, _NOW)
     if step.fetch:
         served = a_policy(cell.mode, cell.mx, _NOW, announced.id)
-        fetched = served if cell.https is Https.OK else Trouble(Failure.STS_POLICY_FETCH_ERROR, str(cell.https))
+        fetched = served if cell.https is Https.OK else Flaw(Failure.STS_POLICY_FETCH_ERROR, str(cell.https))
         step = sts.step(cached, announced, fetched, _NOW)
     return step.policy
 

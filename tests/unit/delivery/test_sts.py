@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mta.delivery import sts
-from mta.delivery.policy import Failure, StsPolicy
-from mta.delivery.sts import Announced, StsError, Trouble
+from mta.delivery.policy import Failure, Flaw, StsPolicy
+from mta.delivery.sts import Announced, StsError
 
 NOW = 1_800_000_000.0
 POLICY = "version: STSv1\nmode: enforce\nmx: mx1.a.test\nmx: *.b.test\nmax_age: 86400\n"
@@ -282,7 +282,7 @@ def test_every_cell_of_the_step(cell: Cell) -> None:
         "same id": Announced("old"),
         "new id": Announced("new"),
     }[cell.txt]
-    trouble = Trouble(Failure.STS_WEBPKI_INVALID, "certificate expired")
+    trouble = Flaw(Failure.STS_WEBPKI_INVALID, "certificate expired")
     fetched = {
         "not tried": None,
         "failed": trouble,
