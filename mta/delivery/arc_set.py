@@ -1,13 +1,11 @@
 """The ARC set that is added to mail passed on (RFC 8617 4.1): which results it tells of, its three fields. Pure."""
 
-import hashlib
 import re
-from base64 import b64encode
 from collections.abc import Collection, Sequence
 
 from mta.accounts.domains import Selector
 from mta.delivery.arc import Set, seal_digests
-from mta.delivery.canonical import Canonical, groups, relaxed
+from mta.delivery.canonical import Canonical, unsigned_field
 from mta.mail.headers import Field
 
 RESULTS_LIMIT = 8192  # octets of all fields together
@@ -42,20 +40,8 @@ def results_field(instance: int, service: str, results: bytes) -> bytes:
 
 def signature_field(instance: int, domain: str, key: Selector, at: int, canonical: Canonical) -> bytes:
     """Write an ARC-Message-Signature field up to its empty b= tag (RFC 8617 4.1.2)."""
-    lines = (
-        b"ARC-Message-Signature: i=%d; a=rsa-sha256; c=relaxed/relaxed; t=%d;" % (instance, at),
-        b"d=%b;" % domain.encode("ascii"),
-        b"s=%b;" % key.name.encode("ascii"),
-        b"h=" + b":\r\n\t".join([b":".join(group) for group in groups(canonical.names)]) + b";",
-        b"bh=%b;" % b64encode(canonical.body_hash),
-        b"b=",
-    )
-    return b"\r\n\t".join(lines)
-
-
-def signature_digest(field: bytes, canonical: Canonical) -> bytes:
-    """Return what a message signature signs."""
-    return hashlib.sha256(canonical.fields + relaxed(field)).digest()
+    begin = b"ARC-Message-Signature: i=%d; a=rsa-sha256; c=relaxed/relaxed; t=%d;" % (instance, at)
+    return unsigned_field(begin, domain, key.name, canonical)
 
 
 def seal_field(instance: int, domain: str, key: Selector, at: int, cv: str) -> bytes:

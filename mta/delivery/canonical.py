@@ -133,7 +133,25 @@ def _single_blanks(text: bytes) -> bytes:
     return _BLANKS.sub(b" ", text.replace(b"\t", b" "))
 
 
-def groups(names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+def unsigned_field(begin: bytes, domain: str, selector: str, canonical: Canonical) -> bytes:
+    """Write a field that signs a message, from what it begins with up to its empty b= tag (RFC 6376 3.5)."""
+    lines = (
+        begin,
+        b"d=%b;" % domain.encode("ascii"),
+        b"s=%b;" % selector.encode("ascii"),
+        b"h=" + b":\r\n\t".join([b":".join(group) for group in _groups(canonical.names)]) + b";",
+        b"bh=%b;" % b64encode(canonical.body_hash),
+        b"b=",
+    )
+    return b"\r\n\t".join(lines)
+
+
+def digest_of(canonical: Canonical, unsigned: bytes) -> bytes:
+    """Return what such a field signs: it comes last itself, with b= empty and without its line end (RFC 6376 3.7)."""
+    return hashlib.sha256(canonical.fields + relaxed(unsigned)).digest()
+
+
+def _groups(names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     """Divide the names of the h= tag into lines; a single one may be longer."""
     first = width = 0
     for number, name in enumerate(names):

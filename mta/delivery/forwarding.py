@@ -16,7 +16,7 @@ from mta.clock import Clock
 from mta.config import Arc
 from mta.delivery import arc, arc_set
 from mta.delivery.arc import INSTANCES, Broken, Chain, Set
-from mta.delivery.canonical import Canonical, Unsignable, canonical_form, folded
+from mta.delivery.canonical import Canonical, Unsignable, canonical_form, digest_of, folded
 from mta.delivery.resolver import Found, NoAnswer
 from mta.delivery.signatory import Wanted
 from mta.delivery.signing import Signatory, Signed, Signer
@@ -115,7 +115,7 @@ class Sealer:
         at = int(self._clock.now())
         results = arc_set.results_field(instance, passed.service, passed.results)
         unsigned = arc_set.signature_field(instance, self._domain, key, at, passed.canonical)
-        signature = await self._finished(unsigned, arc_set.signature_digest(unsigned, passed.canonical), key)
+        signature = await self._finished(unsigned, digest_of(passed.canonical, unsigned), key)
         unsigned = arc_set.seal_field(instance, self._domain, key, at, cv)
         former = passed.chain.sets if cv == "pass" else ()
         digest = arc_set.seal_digest(former, Set(results, signature, unsigned))

@@ -9,9 +9,7 @@ CRLF; SMTP out sends nothing else, so nothing else needs a signature that holds.
 """
 
 import asyncio
-import hashlib
 import logging
-from base64 import b64encode
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -21,7 +19,7 @@ from mta.accounts import domains, rotation
 from mta.accounts.dkim_keys import Algorithm
 from mta.accounts.domains import Domain, Selector
 from mta.clock import Clock
-from mta.delivery.canonical import PIECE, Canonical, Unsignable, canonical_form, folded, groups, relaxed
+from mta.delivery.canonical import PIECE, Canonical, Unsignable, canonical_form, digest_of, folded, unsigned_field
 from mta.delivery.signatory import SigningError, Wanted
 from mta.spool.interface import Spool, SpoolError
 from mta.spool.records import Message
@@ -122,11 +120,9 @@ class Signer:
     async def _signatures(self, domain: str, keys: Sequence[Selector], canonical: Canonical) -> bytes:
         at = int(self._clock.now())
         unsigned = [signature_field(domain, each, at, canonical) for each in keys]
-        # RFC 6376 3.7: the signature field itself comes last, with b= empty and without its line end
-        digests = [hashlib.sha256(canonical.fields + relaxed(field)).digest() for field in unsigned]
         wanted = [
-            Wanted(domain, each.name, each.algorithm, each.sealed, digest)
-            for each, digest in zip(keys, digests, strict=True)
+            Wanted(domain, each.name, each.algorithm, each.sealed, digest_of(canonical, field))
+            for each, field in zip(keys, unsigned, strict=True)
         ]
         values = await self._signatory.sign(wanted)
         return b"".join([field + folded(value) + b"\r\n" for field, value in zip(unsigned, values, strict=True)])
@@ -174,12 +170,5 @@ def _read(record: bytes | None) -> _Known:
 def signature_field(domain: str, selector: Selector, at: int, canonical: Canonical) -> bytes:
     """Write a DKIM-Signature field up to its empty b= tag (RFC 6376 3.5)."""
     algorithm = b"ed25519-sha256" if selector.algorithm == Algorithm.ED25519 else b"rsa-sha256"
-    lines = (
-        b"DKIM-Signature: v=1; a=%b; c=relaxed/relaxed; t=%d;" % (algorithm, at),
-        b"d=%b;" % domain.encode("ascii"),
-        b"s=%b;" % selector.name.encode("ascii"),
-        b"h=" + b":\r\n\t".join([b":".join(group) for group in groups(canonical.names)]) + b";",
-        b"bh=%b;" % b64encode(canonical.body_hash),
-        b"b=",
-    )
-    return b"\r\n\t".join(lines)
+    begin = b"DKIM-Signature: v=1; a=%b; c=relaxed/relaxed; t=%d;" % (algorithm, at)
+    return unsigned_field(begin, domain, selector.name, canonical)
