@@ -12,6 +12,7 @@ from mta.spool.lmdb.log import log_key, log_pairs_behind
 from mta.spool.lmdb.operations import Operation
 from mta.spool.lmdb.steps import delete_record, encode, replace_record
 from mta.spool.lmdb.tally import COUNTED, COUNTING
+from mta.spool.lmdb.view import record_of
 from mta.spool.records import Segment
 from mta.spool.sealing import Keyring, SealBroken
 
@@ -126,8 +127,11 @@ class ChangeRecord(Operation, frozen=True, array_like=True, tag=True):
         pairs = _record_pairs(keyring, key, self.at, encode((self.name, self.after)))
 
         def change(group: Group) -> bool:
-            # what is stored was sealed under a nonce of its own: it has to be opened to be compared
-            if _record(group, keyring, key) != before:
+            try:  # what is stored was sealed under a nonce of its own: it has to be opened to be compared
+                stored = record_of(group.get, keyring, Table.RECORDS, key)
+            except SealBroken as error:
+                raise Refused(str(error)) from None
+            if stored != before:
                 return False
             replace_record(group, Table.RECORDS, key, pairs)
             return True
@@ -137,18 +141,6 @@ class ChangeRecord(Operation, frozen=True, array_like=True, tag=True):
 
 def _record_pairs(keyring: Keyring, key: bytes, at: float, plain: bytes) -> list[tuple[bytes, bytes]]:
     return pieces(key, keyring.seal(Table.RECORDS.value, at, plain, key))
-
-
-def _record(group: Group, keyring: Keyring, key: bytes) -> bytes | None:
-    """Open a named record as the transaction stands; None if there is none, Refused if it cannot be opened."""
-    first = group.get(Table.RECORDS, key + b"\x00")
-    if first is None:
-        return None
-    found = [first, *(group.get(Table.RECORDS, key + bytes([number])) or b"" for number in range(1, first[0]))]
-    try:
-        return keyring.open(Table.RECORDS.value, b"".join([each[1:] for each in found]), key)
-    except SealBroken as error:
-        raise Refused(str(error)) from None
 
 
 class DeleteRecord(Operation, frozen=True, array_like=True, tag=True):

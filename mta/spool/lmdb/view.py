@@ -79,14 +79,7 @@ class View:
 
     def record(self, table: Table, key: bytes) -> bytes | None:
         """Read a record in all its pieces and open its seal; SealBroken if it cannot be opened."""
-        first = self.get(table, key + b"\x00")
-        if first is None:
-            return None
-        if not first:
-            raise SealBroken(f"{table}: the record has no octets")
-        pieces = [first[1:]]
-        pieces += [(self.get(table, key + bytes([number])) or b"")[1:] for number in range(1, first[0])]
-        return self._keyring.open(table.value, b"".join(pieces), key)
+        return record_of(self.get, self._keyring, table, key)
 
     def message(self, key: bytes) -> Message | None:
         """Read a message's record."""
@@ -294,6 +287,18 @@ class View:
         if not cursor.set_range((int(after) + 1).to_bytes(8, "big")):
             return None
         return float(int.from_bytes(cursor_key(cursor)[:8], "big"))
+
+
+def record_of(get: Callable[[Table, bytes], bytes | None], keyring: Keyring, table: Table, key: bytes) -> bytes | None:
+    """Read a record in all its pieces, of which `get` gives each, and open its seal; SealBroken if that fails."""
+    first = get(table, key + b"\x00")
+    if first is None:
+        return None
+    if not first:
+        raise SealBroken(f"{table}: the record has no octets")
+    pieces = [first[1:]]
+    pieces += [(get(table, key + bytes([number])) or b"")[1:] for number in range(1, first[0])]
+    return keyring.open(table.value, b"".join(pieces), key)
 
 
 def cursor_key(cursor: lmdb.Cursor) -> bytes:
