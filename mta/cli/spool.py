@@ -13,7 +13,7 @@ from mta.config import Config
 from mta.exits import Exit
 from mta.spool.interface import Unavailable
 from mta.spool.lmdb import care
-from mta.spool.lmdb.environment import DATA_FILE
+from mta.spool.lmdb.moving import DATA_FILE
 from mta.spool.lmdb.opening import open_keyring, open_spool
 
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)

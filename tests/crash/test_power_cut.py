@@ -36,11 +36,15 @@ class Cut(NamedTuple):
 
 
 class Machine:
-    """An acceptor on a disk of its own; the ledger and the key file are elsewhere."""
+    """An acceptor on a disk of its own; the ledger and the key file are elsewhere.
 
-    def __init__(self, folder: Path, rng: random.Random) -> None:
+    `moving`: the spool moves into a new file all the time.
+    """
+
+    def __init__(self, folder: Path, rng: random.Random, *, moving: bool = False) -> None:
         folder.mkdir()
         self._rng = rng
+        self._moving = moving
         self._disk = Disk(folder)
         state = self._disk.root / "state"
         self._place = Place(state / "spool", folder / "spool.key", state / "events")
@@ -72,6 +76,7 @@ class Machine:
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         assert process.stdout is not None
+        mover = await self._mover() if self._moving else None
         at_work = asyncio.Event()
         reading = asyncio.create_task(self._listen(process.stdout, at_work))
         try:
@@ -86,7 +91,17 @@ class Machine:
             with suppress(ProcessLookupError):  # without its disk it may have ended before us
                 process.kill()
             await process.wait()
+            if mover is not None:
+                with suppress(ProcessLookupError):
+                    mover.kill()
+                await mover.wait()
             await reading
+
+    async def _mover(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.crash.mover", self._place.spool, self._place.key_file,
+            cwd=ROOT, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
 
     async def _listen(self, said: asyncio.StreamReader, at_work: asyncio.Event) -> None:
         async for line in said:
@@ -113,14 +128,16 @@ def can_cut(report: Report) -> bool:
     return True
 
 
-async def _cuts(folder: Path, seed: int, count: int, sabotage: Sabotage = Sabotage.NONE) -> list[Cut]:
+async def _cuts(
+    folder: Path, seed: int, count: int, sabotage: Sabotage = Sabotage.NONE, *, moving: bool = False
+) -> list[Cut]:
     rng, cuts, machine = random.Random(seed), list[Cut](), None
     try:
         for number in range(count):
             if machine is None or number % _CYCLES_A_DISK == 0:
                 if machine is not None:
                     machine.close()
-                machine = Machine(folder / f"disk{number}", rng)
+                machine = Machine(folder / f"disk{number}", rng, moving=moving)
             cuts.append(await machine.cycle(sabotage))
     finally:
         if machine is not None:
@@ -140,10 +157,13 @@ def _say(report: Report, cuts: list[Cut], seed: int) -> None:
     )
 
 
-async def test_a_power_cut_loses_nothing_acknowledged(can_cut: bool, tmp_path: Path, seed: int, report: Report) -> None:
+@pytest.mark.parametrize("moving", [False, True])
+async def test_a_power_cut_loses_nothing_acknowledged(
+    can_cut: bool, tmp_path: Path, seed: int, report: Report, *, moving: bool
+) -> None:
     if not can_cut:
         return
-    cuts = await _cuts(tmp_path, seed, CUTS)
+    cuts = await _cuts(tmp_path, seed, CUTS, moving=moving)
     _say(report, cuts, seed)
     assert [each for each in cuts if each.judgement or each.forgotten] == []
 

@@ -93,6 +93,7 @@ class Backlog:
         for first in range(0, len(waiting), _TOGETHER):
             await asyncio.gather(*map(self._deliver, waiting[first : first + _TOGETHER]))
             await self._move_the_log()
+        await self._spool.collect(self._clock.now())  # as delivery does every so often
         return len(waiting)
 
     async def _deliver(self, entry_id: str) -> None:

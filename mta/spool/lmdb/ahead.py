@@ -15,7 +15,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from mta.spool.lmdb.environment import DATA_FILE, Environment
+from mta.spool.lmdb.environment import Environment
+from mta.spool.lmdb.moving import DATA_FILE
 
 LOW = 8 << 20  # octets ahead, below which more are written
 STEP = 16 << 20  # octets that are then added
@@ -42,7 +43,7 @@ class Ahead:
         self._commits += 1
         if self._commits % _COMMITS == 0:
             self._end = environment.end
-            if self._end > self._enough:
+            if not self._enough - 2 * STEP <= self._end <= self._enough:  # far below: of the file that was left
                 self._wanted.set()
 
     def _serve(self) -> None:

@@ -11,6 +11,7 @@ PERF: in a thread, py-lmdb gave the GIL away at each of fifty puts a commit, and
 import asyncio
 import logging
 from collections import deque
+from functools import partial
 from queue import Empty
 from typing import Any
 
@@ -19,7 +20,8 @@ from mta.spool.interface import SpoolError, Unavailable, Uncertain
 from mta.spool.lmdb import frames
 from mta.spool.lmdb.ahead import Ahead
 from mta.spool.lmdb.commit import TOGETHER, Waiting, as_spool_error, committer_at, opened
-from mta.spool.lmdb.environment import Environment, Place
+from mta.spool.lmdb.environment import Place
+from mta.spool.lmdb.following import Followed
 from mta.spool.lmdb.frames import Failure, Hello, Report, failure
 from mta.spool.lmdb.operations import Operation
 from mta.spool.sealing import Keyring
@@ -35,7 +37,7 @@ class ProcessWriter:
 
     def __init__(self, place: Place, keyring: Keyring, household: Household) -> None:
         """Open the spool for reading and start the process; Unavailable if there is no opening it."""
-        self.environment: Environment = opened(place, keyring)
+        self.followed = Followed(partial(opened, place, keyring))
         self.sick = ""
         self._loop = asyncio.get_running_loop()
         self._closing = False
@@ -66,9 +68,9 @@ class ProcessWriter:
             async with asyncio.timeout(_END):
                 await self._idle.wait()
         except TimeoutError:
-            log.error("spool=%s closing with %d changes under way", self.environment.path, len(self._asked))
+            log.error("spool=%s closing with %d changes under way", self.followed.environment.path, len(self._asked))
         await self._process.close()
-        self.environment.close()
+        self.followed.environment.close()
 
     def _lost(self, reason: str) -> None:
         """Hear that the process has died: what it had in hand may be stored or not."""
@@ -109,7 +111,7 @@ class ProcessWriter:
     def _heard(self, frame: bytes) -> None:
         report = frames.decode_report(frame)
         if bool(report.sick) != bool(self.sick):
-            log.warning("spool=%s state=%s", self.environment.path, report.sick or "healthy-again")
+            log.warning("spool=%s state=%s", self.followed.environment.path, report.sick or "healthy-again")
         self.sick = report.sick
         for number, value in enumerate(report.values):
             future = self._asked.popleft()
@@ -178,14 +180,14 @@ def main(descriptor: int) -> None:
         hello = frames.decode_hello(first)
         keyring = Keyring(hello.keys)
         committer = committer_at(hello.place, keyring)
-        ahead = Ahead(committer.environment)
+        ahead = Ahead(committer.followed.environment)
         freeze_memory()
 
         def report(group: list[Waiting]) -> None:
             line.say(frames.encode(_reported(group, committer.sick)))
             if not committer.sick:  # or it may be closed
-                ahead.look(committer.environment)
+                ahead.look(committer.followed.environment)
 
         report([])
         committer.run(_Inbox(line, keyring), report, lambda: report([]))
-        committer.environment.close()
+        committer.followed.environment.close()

@@ -17,7 +17,8 @@ from lmdb.verify import verify as verify_file
 from mta.spool.disk import sync_to_disk
 from mta.spool.interface import Backlog, SpoolError, Unavailable
 from mta.spool.lmdb.content import page_count, read_loose
-from mta.spool.lmdb.environment import DATA_FILE, Environment, Table
+from mta.spool.lmdb.environment import Environment, Table
+from mta.spool.lmdb.following import Followed
 from mta.spool.lmdb.keys import (
     ENTRY_BYTES,
     LANE_BYTES,
@@ -30,6 +31,7 @@ from mta.spool.lmdb.keys import (
     tenant_key,
     timer_keys,
 )
+from mta.spool.lmdb.moving import DATA_FILE, enter, stage
 from mta.spool.lmdb.tally import COUNTED, COUNTING, backlog_of, untried
 from mta.spool.lmdb.view import View, cursor_key
 from mta.spool.records import Entry, Message
@@ -67,35 +69,32 @@ def verify_structure(path: Path) -> list[str]:
 
 def backup(path: Path, target: Path) -> None:
     """Copy the spool as it stands at this moment, compacted, and have it on disk; the relay goes on."""
-    environment = _open(path)
+    followed = Followed(partial(_open, path))
     try:
         target.mkdir(mode=0o700, parents=True)
-        environment.env.copy(str(target), compact=True)
+        while True:
+            environment = followed.current()
+            environment.env.copy(str(target), compact=True)
+            if followed.current() is environment:
+                break
+            (target / DATA_FILE).unlink()  # the relay had moved into another file
         (target / DATA_FILE).chmod(0o600)
         sync_to_disk(target / DATA_FILE)
         sync_to_disk(target)
     except (OSError, lmdb.Error) as error:
         raise SpoolError(f"backup to {target}: {error}") from None
     finally:
-        environment.close()
+        followed.environment.close()
 
 
 def compact(path: Path) -> tuple[int, int]:
     """Write the file anew without its free pages; return its size before and after. The relay must be stopped."""
     environment = _open(path, alone=True)  # to the end: who opened the old file now would write into the void
-    data, staged = path / DATA_FILE, path / "compacted"
+    data = path / DATA_FILE
     before = data.stat().st_size
     try:
-        staged.mkdir(mode=0o700, exist_ok=True)
-        (staged / DATA_FILE).unlink(missing_ok=True)
-        environment.env.copy(str(staged), compact=True)
-        (staged / DATA_FILE).chmod(0o600)
-        sync_to_disk(staged / DATA_FILE)
-        (staged / DATA_FILE).replace(data)
-        (path / "lock.mdb").unlink(missing_ok=True)
-        (staged / "lock.mdb").unlink(missing_ok=True)
-        staged.rmdir()
-        sync_to_disk(path)
+        stage(environment.env, path)
+        enter(path)
     except (OSError, lmdb.Error) as error:
         raise SpoolError(f"compact: {error}") from None
     finally:

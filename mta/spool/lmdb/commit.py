@@ -8,6 +8,7 @@ Runs in a thread (writer.py) or in a process of its own (apart.py).
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from queue import Empty
 from typing import Any, Protocol, TypeVar, cast
@@ -17,6 +18,7 @@ import lmdb
 from mta.mail.event import Event
 from mta.spool.interface import Full, Refused, SpoolError, Unavailable, Uncertain
 from mta.spool.lmdb.environment import Environment, Place, Room, Table
+from mta.spool.lmdb.following import Followed
 from mta.spool.lmdb.keys import LANE_BYTES, TENANT_BYTES, tenant_key
 from mta.spool.lmdb.log import log_pairs
 from mta.spool.lmdb.tally import COUNTED, COUNTING, row_after
@@ -47,6 +49,7 @@ class Group:
         self._tallies: dict[str, list[int]] = {}  # by tenant, as Backlog has them
         self._counting: bytes | None = None  # up to which message all are counted, once looked up
         self.records = 0
+        self.may_move = False  # the spool, into a new file, when this is committed: the collector has found nothing
 
     def put(self, table: Table, pairs: list[tuple[bytes, bytes]]) -> None:
         """Store pairs, over what is there."""
@@ -220,15 +223,15 @@ class Inbox(Protocol[_Waiting]):
 
 
 class Committer:
-    """Commits what an inbox brings. Owns the environment, and is the only one who writes to it in its process."""
+    """Commits what an inbox brings. The only one who writes to the environment in its process."""
 
-    def __init__(self, environment: Environment, keyring: Keyring, reopen: Callable[[], Environment]) -> None:
-        """Use `reopen` to make a new environment after an I/O error."""
-        self.environment = environment
+    def __init__(self, followed: Followed, keyring: Keyring) -> None:
+        """Commit to the environment in use; it is reopened after an I/O error."""
+        self.followed = followed
         self.sick = ""
-        self.room = Room(lambda: self.environment, lambda: not self.sick)
+        self.room = Room(followed.current, lambda: not self.sick)
         self._keyring = keyring
-        self._reopen = reopen
+        self._may_move = False
 
     def run(
         self,
@@ -251,6 +254,17 @@ class Committer:
             deliver(group)
             if last:
                 return
+            if self._may_move:
+                self._move()
+
+    def _move(self) -> None:
+        self._may_move = False
+        try:
+            self.followed.move()
+        except SpoolError as error:
+            log.warning("spool=%s moved=no error=%r", self.followed.environment.path, str(error))
+        except (lmdb.Error, OSError) as error:
+            self._fail([], error)
 
     def _refuse_for(self, seconds: float, inbox: Inbox[_Waiting], deliver: Callable[[list[_Waiting]], None]) -> bool:
         """Refuse what comes for some time; tell whether the end came."""
@@ -272,8 +286,9 @@ class Committer:
         group: list[_Waiting] = []
         current: list[_Waiting] | None = first
         try:
-            with self.environment.env.begin(write=True) as txn:
-                transaction = Group(txn, self.environment.tables, self._keyring)
+            environment, begun = self.followed.begin(write=True)
+            with begun as txn:
+                transaction = Group(txn, environment.tables, self._keyring)
                 while current is not None:
                     group += current
                     for each in current:
@@ -282,13 +297,14 @@ class Committer:
                         break
                     current = inbox.get()
                 transaction.flush()
+            self._may_move = transaction.may_move
         except (lmdb.Error, OSError) as error:
             if _is_io(error):
                 self._fail(group, error)
             else:
                 self._one_by_one(group, error)
         except Exception as error:
-            log.exception("spool=%s doing=one-by-one", self.environment.path)
+            log.exception("spool=%s doing=one-by-one", self.followed.environment.path)
             self._one_by_one(group, error)
         return group, current is None
 
@@ -311,8 +327,9 @@ class Committer:
             if each.error is not None:
                 continue
             try:
-                with self.environment.env.begin(write=True) as txn:
-                    transaction = Group(txn, self.environment.tables, self._keyring)
+                environment, begun = self.followed.begin(write=True)
+                with begun as txn:
+                    transaction = Group(txn, environment.tables, self._keyring)
                     self._apply(each, transaction)
                     transaction.flush()
             except SpoolError as error:
@@ -325,21 +342,21 @@ class Committer:
 
     def _fail(self, group: Sequence[Waiting], error: Exception) -> None:
         self.sick = str(error) or type(error).__name__
-        log.error("spool=%s error=%r doing=refuse-and-reopen", self.environment.path, self.sick)
+        log.error("spool=%s error=%r doing=refuse-and-reopen", self.followed.environment.path, self.sick)
         for each in group:
             each.error = each.error or Uncertain(f"spool: {self.sick}")
 
     def _recover(self) -> bool:
         """Reopen, check and commit once; the kernel may have dropped what the failed fsync should have kept."""
         try:
-            self.environment.close()
-            self.environment = self._reopen()
-            with self.environment.env.begin(write=True) as txn:
-                txn.put(b"checked", b"1", db=self.environment.tables[Table.META])
+            self.followed.reopen()
+            environment, begun = self.followed.begin(write=True)
+            with begun as txn:
+                txn.put(b"checked", b"1", db=environment.tables[Table.META])
         except (lmdb.Error, OSError, Unavailable) as error:
             self.sick = str(error) or type(error).__name__
             return False
-        log.warning("spool=%s state=healthy-again", self.environment.path)
+        log.warning("spool=%s state=healthy-again", self.followed.environment.path)
         self.sick = ""
         return True
 
@@ -360,7 +377,7 @@ def opened(place: Place, keyring: Keyring) -> Environment:
 
 def committer_at(place: Place, keyring: Keyring) -> Committer:
     """Open or create the spool for changes; Unavailable with the reason when that fails."""
-    return Committer(opened(place, keyring), keyring, lambda: opened(place, keyring))
+    return Committer(Followed(partial(opened, place, keyring)), keyring)
 
 
 def _check_keys(environment: Environment, keyring: Keyring) -> None:

@@ -2,12 +2,13 @@
 
 0.9 format (`lib_version=0`), default sync, never writemap: an acknowledged commit has been fsynced, and a
 full disk is an error and not a signal. The directory entries are fsynced before the first accept, which
-LMDB leaves to the file system. One Environment a process; several processes share the file.
+LMDB leaves to the file system. One Environment a process and file; several processes share the file.
 """
 
 import fcntl
 import os
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -20,13 +21,13 @@ import msgspec
 from mta.sizes import octets_of
 from mta.spool.disk import sync_to_disk
 from mta.spool.interface import Space, Unavailable
+from mta.spool.lmdb.moving import DATA_FILE, MOVED, enter, identity, turn
 from mta.spool.lmdb.tally import COUNTED
 
 if TYPE_CHECKING:
     from lmdb import _StatDict
 
 FORMAT_VERSION = b"2"
-DATA_FILE = "data.mdb"
 PAGE = 4096
 VALUE_LIMIT = 4080  # octets of a value that fit into one LMDB page with its header
 _MAX_READERS = 512
@@ -77,35 +78,70 @@ class Environment:
         self.path = path
         self.map_size = map_size
         self._reserve = reserve
+        self._sync = sync
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._hold = _held(path, alone=alone)
+            self._let_go = weakref.finalize(self, os.close, _held(path, alone=alone))
         except OSError as error:
             raise Unavailable(f"spool {path}: {_reason(error)}") from None
         try:
-            self.env = lmdb.open(
-                str(path), map_size=map_size, max_dbs=len(Table), max_readers=_MAX_READERS, mode=0o600,
-                lib_version=0, sync=sync, metasync=sync, writemap=False,
-                meminit=True,  # or pages would take what the heap held before to the disk: mail and keys
-            )  # fmt: skip
+            with turn(path):
+                self._open()
         except (lmdb.Error, OSError) as error:
-            os.close(self._hold)
+            self._let_go()
             raise Unavailable(f"spool {path}: {_reason(error)}") from None
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _open(self) -> None:
+        """Open the file in place. One that has been left makes room for the new one: who left it has died."""
+        self.env = self._env()
         try:
+            if self._is_left():
+                self.env.close()
+                enter(self.path)
+                self.env = self._env()
             self._check_version()
             self.tables: Mapping[Table, Any] = MappingProxyType(
                 {table: self.env.open_db(table.encode()) for table in Table}
             )
+            self._file = identity(self.path)
             self.env.reader_check()
             self.env.sync(True)  # noqa: FBT003 - py-lmdb's signature
-            for directory in (path, path.parent):
+            for directory in (self.path, self.path.parent):
                 sync_to_disk(directory)
-        except (lmdb.Error, OSError) as error:
-            self.close()
-            raise Unavailable(f"spool {path}: {_reason(error)}") from None
-        except Unavailable:
-            self.close()
+        except BaseException:
+            self.env.close()
             raise
+
+    def _env(self) -> lmdb.Environment:
+        return lmdb.open(
+            str(self.path), map_size=self.map_size, max_dbs=len(Table), max_readers=_MAX_READERS, mode=0o600,
+            lib_version=0, sync=self._sync, metasync=self._sync, writemap=False,
+            meminit=True,  # or pages would take what the heap held before to the disk: mail and keys
+        )  # fmt: skip
+
+    def _is_left(self) -> bool:
+        try:
+            meta = self.env.open_db(Table.META.encode(), create=False)
+        except lmdb.NotFoundError:
+            return False
+        with self.env.begin() as txn:
+            return txn.get(MOVED, db=meta) is not None
+
+    def has_moved(self, txn: lmdb.Transaction) -> bool:
+        """Tell whether the spool was in another file already when a transaction began."""
+        return txn.get(MOVED, db=self.tables[Table.META]) is not None
+
+    def make_way(self) -> None:
+        """See to it that the file that was moved into is in place, if who moved has died meanwhile; Unavailable."""
+        try:
+            with turn(self.path):
+                if identity(self.path) == self._file:
+                    enter(self.path)
+        except OSError as error:
+            raise Unavailable(f"spool {self.path}: {_reason(error)}") from None
 
     def _check_version(self) -> None:
         meta = self.env.open_db(Table.META.encode())
@@ -141,9 +177,7 @@ class Environment:
     def close(self) -> None:
         """Close the environment; no transaction may be open in this process."""
         self.env.close()
-        if self._hold >= 0:
-            os.close(self._hold)
-            self._hold = -1
+        self._let_go()
 
 
 class Room:

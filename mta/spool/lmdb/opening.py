@@ -4,7 +4,7 @@ from mta.clock import Clock
 from mta.companion import household
 from mta.config import Config
 from mta.spool.interface import Unavailable
-from mta.spool.lmdb.environment import DATA_FILE
+from mta.spool.lmdb.moving import DATA_FILE
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import KeyFileError, Keyring, load_keyring, load_or_create_keyring
 

@@ -35,6 +35,7 @@ from mta.spool.lmdb.arriving import LmdbContentWriter
 from mta.spool.lmdb.commit import committer_at
 from mta.spool.lmdb.counting import CountBacklog
 from mta.spool.lmdb.environment import Environment, Place, Room, Table
+from mta.spool.lmdb.following import Followed
 from mta.spool.lmdb.keys import (
     ENTRY_BYTES,
     entry_id_key,
@@ -105,7 +106,7 @@ class LmdbSpool:
             self._writer = ThreadWriter(committer, keyring)
         else:
             self._writer = ProcessWriter(place, keyring, apart)
-            self._room = Room(lambda: self._writer.environment, lambda: True)
+            self._room = Room(self._writer.followed.current, lambda: True)
         self._lanes: dict[bytes, Lane] = {}
         self._names: dict[bytes, str] = {}  # of tenants
         self._timed = b""  # the tenant whose timer was read last
@@ -399,9 +400,10 @@ class LmdbSpool:
     async def collect(self, now: float) -> int:
         """Remove a bounded amount of content that nothing refers to; return how many pages went.
 
-        Readers that died are forgotten too, so that they pin no pages.
+        Readers that died are forgotten too, so that they pin no pages. With nothing left to remove, a spool that has
+        been drained moves into a new file (decision 23).
         """
-        self._writer.environment.env.reader_check()
+        self._writer.followed.environment.env.reader_check()
         return cast("int", await self._writer.perform(Collect(now)))
 
     def space(self) -> Space:
@@ -417,20 +419,21 @@ class LmdbSpool:
         await self._writer.close()
 
     def _view(self) -> "_Reading":
-        return _Reading(self._writer.environment, self._keyring)
+        return _Reading(self._writer.followed, self._keyring)
 
 
 class _Reading:
     """A View for a block; Unavailable for what LMDB says meanwhile."""
 
-    def __init__(self, environment: Environment, keyring: Keyring) -> None:
-        self._environment = environment
+    def __init__(self, followed: Followed, keyring: Keyring) -> None:
+        self._followed = followed
         self._keyring = keyring
+        self._environment: Environment | None = None  # which is closed when nobody reads from it
         self._txn: lmdb.Transaction | None = None
 
     def __enter__(self) -> View:
         try:
-            self._txn = self._environment.env.begin()
+            self._environment, self._txn = self._followed.begin()
         except lmdb.Error as error:
             raise Unavailable(f"spool: {error}") from None
         return View(self._txn, self._environment.tables, self._keyring)

@@ -85,6 +85,7 @@ class Collect(Operation, frozen=True, array_like=True, tag=True):
                 group.put(Table.LOOSE, [(content_id, loose_value(first, since))])
                 break
             group.delete(Table.LOOSE, [content_id])
+        group.may_move = not gone
         return gone
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from mta.spool.interface import Unavailable
 from mta.spool.lmdb.commit import TOGETHER, Change, Committer, Waiting
-from mta.spool.lmdb.environment import Environment
+from mta.spool.lmdb.following import Followed
 from mta.spool.lmdb.operations import Operation
 from mta.spool.sealing import Keyring
 
@@ -23,8 +23,8 @@ class Writer(Protocol):
     """Who makes changes: one for each LmdbSpool."""
 
     @property
-    def environment(self) -> Environment:
-        """To read from; another one after an I/O error."""
+    def followed(self) -> Followed:
+        """The environment, to read from."""
 
     @property
     def sick(self) -> str:
@@ -65,9 +65,9 @@ class ThreadWriter:
         self._committing.start()
 
     @property
-    def environment(self) -> Environment:
+    def followed(self) -> Followed:
         """The environment in use."""
-        return self._committer.environment
+        return self._committer.followed
 
     @property
     def sick(self) -> str:
@@ -96,7 +96,7 @@ class ThreadWriter:
             self._hand_over()
             self._inbox.put(None)
         await asyncio.to_thread(self._committing.join)
-        self.environment.close()
+        self.followed.environment.close()
 
     def _hand_over(self) -> None:
         """Give the thread what one turn of the loop brought.

@@ -253,7 +253,7 @@ async def test_what_a_dead_process_had_in_flight_is_given_back_in_few_commits(fi
 
 def commits(fix: Fixture) -> int:
     assert isinstance(fix.spool, LmdbSpool)
-    return int(fix.spool._writer.environment.env.info()["last_txnid"])
+    return int(fix.spool._writer.followed.environment.env.info()["last_txnid"])
 
 
 async def test_a_retry_does_not_release_what_its_sender_has_sent_for_later(fix: Fixture) -> None:

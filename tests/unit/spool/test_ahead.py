@@ -72,7 +72,7 @@ async def test_a_spool_in_use_has_zeros_ahead_which_count_as_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = LmdbSpool(tmp_path, Keyring(KEYS), AtNow(), map_size=1 << 40, reserve=0, apart=HOUSEHOLD)
-    environment = spool._writer.environment
+    environment = spool._writer.followed.environment
     accepted = []
     async with asyncio.timeout(10):
         while (tmp_path / "data.mdb").stat().st_size < environment.end + LOW:

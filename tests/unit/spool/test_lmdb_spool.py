@@ -69,7 +69,7 @@ async def test_no_value_is_larger_than_a_page(tmp_path: Path) -> None:
     spool = make(tmp_path)
     await spool.accept([a_message(content=os.urandom(300_000), recipients=50)])
     await spool.put_record("domain", "d", os.urandom(20_000), replace=False)
-    env = spool._writer.environment
+    env = spool._writer.followed.environment
     with env.env.begin() as txn:
         sizes = {table: [len(value) for _, value in txn.cursor(db)] for table, db in env.tables.items()}
         overflow = {table: txn.stat(db)["overflow_pages"] for table, db in env.tables.items()}
@@ -93,7 +93,7 @@ async def test_a_changed_or_moved_record_is_quarantined_and_the_others_flow(tmp_
     spool = make(tmp_path)
     broken, whole = a_message(due_at=NOW - 1), a_message()
     await spool.accept([broken, whole])
-    env = spool._writer.environment
+    env = spool._writer.followed.environment
     entries = env.tables[Table.ENTRIES]
     with env.env.begin(write=True) as txn:
         first, second = [(key, value) for key, value in txn.cursor(entries)]
@@ -259,7 +259,7 @@ async def test_no_hint_leads_to_what_is_held(tmp_path: Path) -> None:
     await spool.claim(entry, CLAIM)
     after = msgspec.structs.replace(entry, held=True, due_at=NOW + 500)
     assert await spool.settle(Settlement(message=message, entry=after, claim=CLAIM))
-    env = spool._writer.environment
+    env = spool._writer.followed.environment
     with env.env.begin() as txn:
         assert txn.get(entry_keys(after).wake, db=env.tables[Table.WAKE]) is None
         assert txn.get(entry_keys(after).due, db=env.tables[Table.DUE]) is None
@@ -316,7 +316,7 @@ async def test_changed_content_is_not_read(tmp_path: Path) -> None:
     accepted = a_message(content=os.urandom(9000))
     await spool.accept([accepted])
     _, message = await the_head(spool, accepted.entries[0])
-    env = spool._writer.environment
+    env = spool._writer.followed.environment
     content = env.tables[Table.CONTENT]
     with env.env.begin(write=True) as txn:
         rows = [(bytes(key), bytes(value)) for key, value in txn.cursor(content)]
@@ -434,7 +434,7 @@ async def test_one_event_that_cannot_be_read_does_not_stop_the_log(tmp_path: Pat
     spool = make(tmp_path)
     for _ in range(3):
         await spool.accept([a_message()])
-    env = spool._writer.environment
+    env = spool._writer.followed.environment
     events = env.tables[Table.EVENTS]
     with env.env.begin(write=True) as txn:
         rows = [(bytes(key), bytes(value)) for key, value in txn.cursor(events)]
