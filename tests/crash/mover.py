@@ -35,7 +35,7 @@ def _dying(step: str) -> None:
     elif step == "entering":
         mock.patch.object(Path, "replace", _die).start()
     elif step == "silent":
-        mock.patch.object(following, "MOVED", b"elsewhere").start()
+        mock.patch.object(following, "MOVED", environment.FORMAT_VERSION).start()
 
 
 def main(arguments: list[str]) -> int:

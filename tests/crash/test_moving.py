@@ -5,7 +5,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ import pytest
 from mta.clock import SystemClock
 from mta.companion import Household
 from mta.logs import Settings
+from mta.spool.interface import SpoolError
+from mta.spool.lmdb import commit
 from mta.spool.lmdb.care import verify, verify_structure
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import Keyring, load_or_create_keyring
@@ -103,6 +105,47 @@ async def test_a_mover_that_dies_on_its_way_leaves_a_spool_that_goes_on(
     await house.store()
     assert not (house.place / "compacted" / "data.mdb").exists() or step == "staged"
     assert await house.missing() == 0
+
+
+@pytest.mark.parametrize("apart", [True, False])
+async def test_a_writer_that_cannot_go_along_says_so_and_goes_along_later(tmp_path: Path, *, apart: bool) -> None:
+    house = House(tmp_path, apart=apart)
+    await house.store()
+    lock = house.place / "opening.lock"
+    with house.mover() as process:
+        assert await asyncio.to_thread(_moved, process)
+    lock.unlink()
+    lock.mkdir()
+    with pytest.raises(SpoolError):
+        await house.store()
+    lock.rmdir()
+    async with asyncio.timeout(10):
+        while not house.spool.healthy():
+            await asyncio.sleep(0.01)
+    await house.store()
+    assert await house.missing() == 0
+
+
+async def test_a_writer_with_nothing_to_do_lets_go_of_what_was_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "LOOK_INTERVAL", 0.05)
+    house = House(tmp_path, apart=False)
+    await house.store()
+    with house.mover() as process:
+        assert await asyncio.to_thread(_moved, process)
+    async with asyncio.timeout(10):
+        while any(str(each).endswith("(deleted)") for each in _open_in(house.place)):
+            await asyncio.sleep(0.01)
+    assert await house.missing() == 0
+
+
+def _open_in(place: Path) -> list[Path]:
+    found = []
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # it was that of the directory
+            found.append(each.readlink())
+    return [each for each in found if place in each.parents]
 
 
 async def test_movers_killed_at_random_lose_nothing(tmp_path: Path, seed: int, report: Report) -> None:

@@ -33,6 +33,7 @@ class Cut(NamedTuple):
     judgement: Judgement
     forgotten: list[str]
     acked: int  # in this cycle
+    moved: int  # how often the spool moved in it
 
 
 class Machine:
@@ -45,6 +46,7 @@ class Machine:
         folder.mkdir()
         self._rng = rng
         self._moving = moving
+        self._moved = 0
         self._disk = Disk(folder)
         state = self._disk.root / "state"
         self._place = Place(state / "spool", folder / "spool.key", state / "events")
@@ -67,7 +69,7 @@ class Machine:
             self._disk.unplug()
         judgement = judge(self._ledger.outcomes, remains)
         forgotten = sorted(recipient for recipient in self._ended if not remains.ends.get(recipient))
-        return Cut(judgement, forgotten, len(self._ledger.tags(Outcome.ACKED)) - acked_before)
+        return Cut(judgement, forgotten, len(self._ledger.tags(Outcome.ACKED)) - acked_before, self._moved)
 
     async def _until_the_cut(self, sabotage: Sabotage) -> None:
         process = await asyncio.create_subprocess_exec(
@@ -94,13 +96,14 @@ class Machine:
             if mover is not None:
                 with suppress(ProcessLookupError):
                     mover.kill()
-                await mover.wait()
+                said, _ = await mover.communicate()
+                self._moved = said.count(b"moved\n")
             await reading
 
     async def _mover(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.crash.mover", self._place.spool, self._place.key_file,
-            cwd=ROOT, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+            cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
 
     async def _listen(self, said: asyncio.StreamReader, at_work: asyncio.Event) -> None:
@@ -153,6 +156,7 @@ def _say(report: Report, cuts: list[Cut], seed: int) -> None:
         half=sum(len(each.judgement.half) for each in cuts),
         forgotten=sum(len(each.forgotten) for each in cuts),
         problems=sum(len(each.judgement.problems) for each in cuts),
+        moved=sum(each.moved for each in cuts),
         seed=seed,
     )
 
@@ -166,6 +170,7 @@ async def test_a_power_cut_loses_nothing_acknowledged(
     cuts = await _cuts(tmp_path, seed, CUTS, moving=moving)
     _say(report, cuts, seed)
     assert [each for each in cuts if each.judgement or each.forgotten] == []
+    assert any(each.moved for each in cuts) is moving
 
 
 async def test_a_power_cut_of_the_whole_relay_loses_and_repeats_nothing(

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mta.spool.lmdb.environment import Environment
-from mta.spool.lmdb.moving import DATA_FILE
+from mta.spool.lmdb.moving import DATA_FILE, identity
 
 LOW = 8 << 20  # octets ahead, below which more are written
 STEP = 16 << 20  # octets that are then added
@@ -32,6 +32,7 @@ class Ahead:
         """Begin; `look` is to be called after each commit."""
         self._path = environment.path / DATA_FILE
         self._map_size = environment.map_size
+        self._file = environment.file
         self._commits = 0
         self._end = 0  # of the data, when last looked at
         self._enough = 0  # data that ends before this has zeros ahead of it
@@ -42,7 +43,7 @@ class Ahead:
         """Have zeros written if the data has come near the end of the file."""
         self._commits += 1
         if self._commits % _COMMITS == 0:
-            self._end = environment.end
+            self._end, self._file = environment.end, environment.file
             if not self._enough - 2 * STEP <= self._end <= self._enough:  # far below: of the file that was left
                 self._wanted.set()
 
@@ -50,7 +51,9 @@ class Ahead:
         zeros = mmap.mmap(-1, _WRITE)  # it begins with a page, as O_DIRECT wants it
         while self._wanted.wait():
             with suppress(OSError):  # whatever it is, commits find it out by themselves
-                self._enough = append_zeros(self._path, zeros, min(self._end + LOW + STEP, self._map_size)) - LOW
+                goal = min(self._end + LOW + STEP, self._map_size)
+                if identity(self._path.parent) == self._file:  # or the spool has moved meanwhile, into a shorter one
+                    self._enough = append_zeros(self._path, zeros, goal) - LOW
             self._wanted.clear()
 
 

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 RECORDS_PER_COMMIT = 1000  # a group stops growing there; one operation may be larger, it is whole or nothing
 TOGETHER = 64  # operations that an inbox gives at once: seven records each, for a message with one recipient
 REOPEN_INTERVAL = 1.0  # seconds
+LOOK_INTERVAL = 60.0  # seconds without any change, after which it is looked whether the spool has moved
 _ALL = b"\xff" * 16  # no message is behind it
 
 
@@ -247,7 +248,11 @@ class Committer:
                 if self._recover():
                     recovered()
                 continue
-            first = inbox.get()
+            try:
+                first = inbox.get(timeout=LOOK_INTERVAL)
+            except Empty:
+                self._look()
+                continue
             if first is None:
                 return
             group, last = self._commit_group(first, inbox)
@@ -256,6 +261,13 @@ class Committer:
                 return
             if self._may_move:
                 self._move()
+
+    def _look(self) -> None:
+        """Go over into the file in use: one that has been left stays on the disk while anybody has it open."""
+        try:
+            self.followed.current()
+        except (lmdb.Error, OSError, SpoolError) as error:
+            self._fail([], error)
 
     def _move(self) -> None:
         self._may_move = False
@@ -287,6 +299,12 @@ class Committer:
         current: list[_Waiting] | None = first
         try:
             environment, begun = self.followed.begin(write=True)
+        except Exception as error:  # noqa: BLE001 - whatever it is, everybody has to hear of it
+            for each in first:
+                each.error = each.error or Unavailable(f"spool: {error}")
+            self._fail(first, error)
+            return first, False
+        try:
             with begun as txn:
                 transaction = Group(txn, environment.tables, self._keyring)
                 while current is not None:
@@ -383,6 +401,8 @@ def committer_at(place: Place, keyring: Keyring) -> Committer:
 def _check_keys(environment: Environment, keyring: Keyring) -> None:
     meta = environment.tables[Table.META]
     with environment.env.begin(write=True) as txn:
+        if environment.has_moved(txn):  # where it is followed to, it is looked at again
+            return
         sealed = txn.get(b"sealed", db=meta)
         if sealed is not None:
             try:

@@ -6,6 +6,7 @@ LMDB leaves to the file system. One Environment a process and file; several proc
 """
 
 import fcntl
+import logging
 import os
 import time
 import weakref
@@ -26,6 +27,8 @@ from mta.spool.lmdb.tally import COUNTED
 
 if TYPE_CHECKING:
     from lmdb import _StatDict
+
+log = logging.getLogger(__name__)
 
 FORMAT_VERSION = b"2"
 PAGE = 4096
@@ -100,13 +103,13 @@ class Environment:
         try:
             if self._is_left():
                 self.env.close()
-                enter(self.path)
+                self._enter()
                 self.env = self._env()
             self._check_version()
             self.tables: Mapping[Table, Any] = MappingProxyType(
                 {table: self.env.open_db(table.encode()) for table in Table}
             )
-            self._file = identity(self.path)
+            self.file = identity(self.path)
             self.env.reader_check()
             self.env.sync(True)  # noqa: FBT003 - py-lmdb's signature
             for directory in (self.path, self.path.parent):
@@ -128,18 +131,22 @@ class Environment:
         except lmdb.NotFoundError:
             return False
         with self.env.begin() as txn:
-            return txn.get(MOVED, db=meta) is not None
+            return txn.get(b"version", db=meta) == MOVED
+
+    def _enter(self) -> None:
+        enter(self.path)
+        log.warning("spool=%s moved=finished reason=who-moved-it-died", self.path)
 
     def has_moved(self, txn: lmdb.Transaction) -> bool:
         """Tell whether the spool was in another file already when a transaction began."""
-        return txn.get(MOVED, db=self.tables[Table.META]) is not None
+        return txn.get(b"version", db=self.tables[Table.META]) == MOVED
 
     def make_way(self) -> None:
         """See to it that the file that was moved into is in place, if who moved has died meanwhile; Unavailable."""
         try:
             with turn(self.path):
-                if identity(self.path) == self._file:
-                    enter(self.path)
+                if identity(self.path) == self.file:
+                    self._enter()
         except OSError as error:
             raise Unavailable(f"spool {self.path}: {_reason(error)}") from None
 

@@ -1,18 +1,20 @@
 """The environment in use, followed from file to file (moving.py)."""
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 
 import lmdb
 
-from mta.spool.lmdb.environment import PAGE, Environment, Table
+from mta.spool.lmdb.environment import Environment, Table
 from mta.spool.lmdb.moving import MOVED, enter, stage, turn
 
 log = logging.getLogger(__name__)
 
 _COPIED = 16 << 20  # octets in use, up to which they are copied: nobody can commit for as long as that takes
 _GIVEN_BACK = 64 << 20  # octets of free pages that are worth it
+_SPARE = 16 << 20  # octets of the disk that are to be left: a lock file without blocks would be a SIGBUS
 
 
 class Followed:
@@ -29,8 +31,12 @@ class Followed:
         while True:
             environment = self.environment
             txn = environment.env.begin(write=write)
-            if not environment.has_moved(txn):
-                return environment, txn
+            try:
+                if not environment.has_moved(txn):
+                    return environment, txn
+            except BaseException:
+                txn.abort()  # or nobody could change anything for as long as the error is being dealt with
+                raise
             txn.abort()
             self._follow(environment)
 
@@ -47,9 +53,9 @@ class Followed:
             self.environment = self._opening()
 
     def move(self) -> bool:
-        """Move into a new file if it is worth it; tell whether that was done.
+        """Move into a new file if it is worth it, where the next `begin` goes; tell whether that was done.
 
-        SpoolError when it cannot be begun or followed; lmdb.Error or OSError when it may be half done.
+        SpoolError when nothing has changed; lmdb.Error or OSError when it may be half done.
         """
         left = self.current()
         if not _worth_it(left):
@@ -59,10 +65,9 @@ class Followed:
                 if left.has_moved(txn) or not _worth_it(left):
                     return False
                 stage(left.env, left.path)
-                txn.put(MOVED, b"1", db=left.tables[Table.META])
+                txn.put(b"version", MOVED, db=left.tables[Table.META])
             enter(left.path)
-        self._follow(left)
-        log.info("spool=%s moved=yes octets=%d before=%d", left.path, self.environment.end, left.end)
+        log.info("spool=%s moved=yes octets=%d before=%d", left.path, left.space().used, left.end)
         return True
 
     def _follow(self, left: Environment) -> None:
@@ -74,4 +79,9 @@ class Followed:
 
 def _worth_it(environment: Environment) -> bool:
     used = environment.space().used
-    return used <= _COPIED and environment.end - used - 2 * PAGE >= _GIVEN_BACK
+    disk = os.statvfs(environment.path)
+    return (
+        used <= _COPIED
+        and environment.end - used >= _GIVEN_BACK
+        and disk.f_bavail * disk.f_frsize >= used + _SPARE  # what is tried without room takes it from others
+    )

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from mta.spool.interface import Unavailable
 from mta.spool.lmdb import care, following
 from mta.spool.lmdb.ahead import LOW
 from mta.spool.lmdb.care import backup, verify, verify_structure
-from mta.spool.lmdb.environment import Environment
+from mta.spool.lmdb.environment import Environment, Table
 from mta.spool.lmdb.following import Followed
+from mta.spool.lmdb.moving import MOVED
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import Keyring
 from tests.contract.spool_contract import NOW, a_message
@@ -92,7 +94,7 @@ async def test_what_is_much_or_gives_little_back_stays(
 
 
 async def test_without_room_for_the_new_file_mail_goes_on_in_the_old_one(
-    tmp_path: Path, early: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, early: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -103,8 +105,32 @@ async def test_without_room_for_the_new_file_mail_goes_on_in_the_old_one(
     await spool.accept([a_message()])
     assert spool.healthy()
     await spool.close()
+    assert "moved=no error='copy of spool" in caplog.text
     assert end(tmp_path) > 3 * SMALL
     assert not (tmp_path / "compacted" / "data.mdb").exists()
+
+
+async def test_nothing_is_tried_where_the_copy_would_take_the_last_of_the_disk(
+    tmp_path: Path, early: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_SPARE", 1 << 60)
+    spool = make(tmp_path)
+    await fill_and_drain(spool)
+    await spool.close()
+    assert end(tmp_path) > 3 * SMALL
+    assert not (tmp_path / "compacted").exists()
+
+
+async def test_an_earlier_program_keeps_off_a_file_that_was_left(tmp_path: Path) -> None:
+    await make(tmp_path).close()
+    environment = Environment(tmp_path, map_size=0, reserve=0)
+    with environment.env.begin(write=True) as txn:
+        txn.put(b"version", MOVED, db=environment.tables[Table.META])
+    with pytest.raises(Unavailable, match="format version b'moved'"):
+        environment._check_version()  # which is all that an earlier program looks at
+    environment.close()
+    with pytest.raises(Unavailable, match=r"compacted/data\.mdb is missing"):
+        make(tmp_path)
 
 
 async def test_a_backup_taken_while_the_spool_moves_is_of_the_new_file(
