@@ -82,6 +82,7 @@ def test_whoever_comes_has_one_of_the_next_slots() -> None:
     assert waited[-1][0] <= (STAYS + 1) * World.TENANTS, waited[-1]
 
 
+_LOOKS = 5
 _leave, _charge = Turns.leave, Shares.charge
 
 
@@ -109,4 +110,5 @@ def test_control_a_planted_bug_is_seen(
 ) -> None:
     monkeypatch.setattr(where, name, bug)
     with pytest.raises(AssertionError):
-        check()
+        for _ in range(_LOOKS):  # in other worlds each time: by chance there may be none in which it shows
+            check()
