@@ -332,7 +332,8 @@ class World:
         while not arriving.done():
             await asyncio.sleep(self._rng.expovariate(1 / 20))
             for entry_id in self._rng.sample(sorted(self._stored.entries), min(5, len(self._stored.entries))):
-                await self._change(entry_id)
+                if entry_id in self._stored.entries:  # still, after what was done before it
+                    await self._change(entry_id)
 
     async def _change(self, entry_id: str) -> None:
         entry, claim = self._stored.entries[entry_id], self._stored.claims.get(entry_id)
