@@ -109,6 +109,10 @@ def test_control_a_planted_bug_is_seen(
     monkeypatch: pytest.MonkeyPatch, where: object, name: str, bug: object, check: Callable[[], None]
 ) -> None:
     monkeypatch.setattr(where, name, bug)
-    with pytest.raises(AssertionError):
+
+    def look() -> None:
         for _ in range(_LOOKS):  # in other worlds each time: by chance there may be none in which it shows
             check()
+
+    with pytest.raises(AssertionError):
+        look()
