@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from mta.mail.summary import Summary
+
 
 class EventType(StrEnum):
     """The closed list of event types; docs/events.md is checked against it."""
@@ -66,6 +68,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     priority: int = 0
     source_name: str = ""
     tls_required: str = ""
+    message_id: str = ""
+    batch: str = ""
+    summary: Summary | None = None
 
 
 def event_id(message_id: str, entry_number: int, number: int) -> str:

@@ -58,6 +58,7 @@ def acceptance(submission: Submission, now: float, lifetimes: Lifetimes) -> Acce
         hold=envelope.hold,
         priority=envelope.priority,
         tls_required=envelope.tls_required,
+        batch=submission.batch,
     )
     entries = tuple(
         _entry(message, number, domain, recipients, lifetimes)
@@ -127,4 +128,7 @@ def _accepted(submission: Submission, message: Message, now: float) -> Event:
         release_at=message.release_at if message.release_at > now else 0,
         priority=message.priority,
         tls_required=message.tls_required,
+        message_id=submission.header_message_id,
+        batch=submission.batch,
+        summary=submission.summary,
     )

@@ -3,6 +3,7 @@
 import msgspec
 
 from mta.mail.envelope import Envelope
+from mta.mail.summary import Summary
 from mta.spool.records import MessageClass, Origin, Segment
 
 
@@ -11,7 +12,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 
     `id` is made by the door, which writes it into the trace header. The content is the `stored`
     segments, then `content`; every line of it ends with CRLF. `sign_domain` is the sender domain to sign
-    for, "" with the reason in `note` when it goes unsigned. `request` groups messages of one HTTP request.
+    for, "" with the reason in `note` when it goes unsigned. `request` groups messages of one HTTP request;
+    `batch` those that their sender may pause and cancel together.
     """
 
     id: str
@@ -28,6 +30,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     categories: tuple[str, ...] = ()
     custom_args: dict[str, str] = msgspec.field(default_factory=dict)
     note: str = ""
+    batch: str = ""
+    summary: Summary | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True):

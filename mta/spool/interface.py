@@ -51,6 +51,58 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     content: bytes = b""
 
 
+class Keep(msgspec.Struct, frozen=True, array_like=True):
+    """What is kept with an acceptance: the answer for whoever asks the same under the same name again.
+
+    `digest` tells what was asked, `value` is the answer, kept until `until` (absolute seconds).
+    """
+
+    name: str
+    digest: bytes
+    value: bytes
+    until: float
+
+
+class Toll(msgspec.Struct, frozen=True, array_like=True):
+    """So many units of a rate: a unit each `interval` seconds, and `burst` units at once (GCRA)."""
+
+    name: str
+    interval: float
+    burst: int
+    units: int
+
+
+class Terms(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """On what terms messages are stored, looked at in the transaction that stores them."""
+
+    now: float
+    keep: Keep | None = None
+    tolls: tuple[Toll, ...] = ()
+
+
+class Taken(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """All is stored. `position` is that of the last event, `free_at` when each toll's rate is all free again."""
+
+    position: int
+    free_at: tuple[float, ...] = ()
+
+
+class Kept(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Nothing was stored: something is kept under that name, stored at `position`."""
+
+    digest: bytes
+    value: bytes
+    position: int
+
+
+class Throttled(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Nothing was stored: the rate of the toll of this number has room again in `retry_after` seconds."""
+
+    toll: int
+    retry_after: float
+    free_at: tuple[float, ...] = ()
+
+
 class Due(msgspec.Struct, frozen=True):
     """An entry that may be claimed, and the message it belongs to."""
 
@@ -136,6 +188,9 @@ NO_PLACES: Mapping[str, LanePlace] = MappingProxyType({})
 
 class Spool(Protocol):
     """The durable store. See the module's text for what holds of every call."""
+
+    async def accept_on(self, acceptances: Sequence[Acceptance], terms: Terms) -> Taken | Kept | Throttled:
+        """Store all of the messages or none, if nothing is kept under the name and the rates have room."""
 
     async def accept(self, acceptances: Sequence[Acceptance]) -> int:
         """Store all of the messages or none; return the log position of the last event."""

@@ -81,6 +81,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     hold: str = ""
     priority: int = 0
     tls_required: str = ""
+    batch: str = ""
 
     @property
     def scheduled(self) -> bool:
