@@ -31,7 +31,8 @@ _encode = msgspec.msgpack.Encoder().encode
 class ApiKey(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """A key as it is stored. New fields go to the end. `revoked_at` is 0 while the key is good.
 
-    An `operator`'s is for the mail of all tenants, and has none of its own.
+    An `operator`'s is for the mail of all tenants, and has none of its own. Of a key with `once`, the same message
+    that comes again over SMTP within so many seconds is not sent again.
     """
 
     version: int = 1
@@ -42,6 +43,9 @@ class ApiKey(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     created_at: float
     revoked_at: float = 0.0
     operator: bool = False
+    rate: int = 0  # messages in `per` seconds, 0 for any number
+    per: int = 0
+    once: float = 0.0
 
 
 # PERF: a key asks again and again, and its record seldom changes.
