@@ -54,7 +54,9 @@ _NOBODY = ApiKey(id="", tenant="", scopes=(), digest=bytes(32), created_at=0.0, 
 _NO_SECRET = ("", "")
 
 
-async def create(spool: Spool, tenant: str | None, scopes: Sequence[str], now: float) -> tuple[ApiKey, str]:
+async def create(
+    spool: Spool, tenant: str | None, scopes: Sequence[str], now: float, once: float = 0.0
+) -> tuple[ApiKey, str]:
     """Create a tenant's key, or with None an operator's, and return it with its text, which nobody can see again.
 
     AccountError if it may not be.
@@ -77,6 +79,7 @@ async def create(spool: Spool, tenant: str | None, scopes: Sequence[str], now: f
         digest=_digest(secret),
         created_at=now,
         operator=tenant is None,
+        once=once,
     )
     await spool.put_record(KIND, key_id, _encode(key), replace=False)
     return key, f"SG.{key_id}.{secret}"

@@ -3,6 +3,7 @@
 import click
 
 from mta.accounts import credentials as accounts
+from mta.cli.once import ONCE
 from mta.cli.output import Column
 from mta.cli.session import Session, Stop, with_spool
 
@@ -22,10 +23,11 @@ def credentials() -> None:
 @credentials.command()
 @click.option("--tenant", required=True, help="Whose mail the user sends.")
 @click.option("--user", required=True, help="The name to log in with.")
+@ONCE
 @with_spool
-async def create(session: Session, tenant: str, user: str) -> None:
+async def create(session: Session, tenant: str, user: str, once: float) -> None:
     """Create a user and print the password: nobody can see it again. A user that exists stays as it is."""
-    credential, password = await accounts.create(session.spool, tenant, user, session.clock.now())
+    credential, password = await accounts.create(session.spool, tenant, user, session.clock.now(), once)
     if password is None:
         session.out.note(f"user {user} exists; its password cannot be shown again (to change it, revoke and create)")
     text = f"user: {credential.user}" + (f"\npassword: {password}" if password else "")
@@ -42,6 +44,7 @@ async def list_(session: Session) -> None:
             "tenant": each.tenant,
             "created_at": each.created_at,
             "revoked_at": each.revoked_at or None,
+            "once": each.once,
         }
         session.out.row(record, _COLUMNS)
 

@@ -3,6 +3,7 @@
 import click
 
 from mta.accounts import keys as accounts
+from mta.cli.once import ONCE
 from mta.cli.output import Column
 from mta.cli.session import Session, Stop, with_spool
 from mta.exits import Exit
@@ -32,12 +33,13 @@ def keys() -> None:
     type=click.Choice(accounts.SCOPES),
     help="What the key is good for; repeatable.",
 )
+@ONCE
 @with_spool
-async def create(session: Session, tenant: str | None, operator: bool, scopes: tuple[str, ...]) -> None:
+async def create(session: Session, tenant: str | None, operator: bool, scopes: tuple[str, ...], once: float) -> None:
     """Create a key and print it: nobody can see it again."""
     if (tenant is None) is not operator:
         raise Stop("say whose it is: --tenant NAME, or --operator", Exit.USAGE)
-    key, text = await accounts.create(session.spool, tenant, scopes, session.clock.now())
+    key, text = await accounts.create(session.spool, tenant, scopes, session.clock.now(), once)
     session.out.record({"id": key.id, "key": text}, text)
 
 
@@ -53,6 +55,7 @@ async def list_(session: Session) -> None:
             "scopes": each.scopes,
             "created_at": each.created_at,
             "revoked_at": each.revoked_at or None,
+            "once": each.once,
         }
         session.out.row(record, _COLUMNS)
 

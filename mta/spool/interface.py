@@ -180,7 +180,7 @@ class ContentWriter(Protocol):
         """End the content and name it; accept a message that refers to it within an hour."""
 
     async def abort(self) -> None:
-        """Give the content up."""
+        """Give the content up, finished or not; no message may refer to it."""
 
 
 class LanePlace(NamedTuple):
