@@ -1,7 +1,7 @@
 """The HTTP API: every dialect and every error on one screen.
 
-A dialect translates requests into messages (`Outgoing`) and answers; what everyone needs lies beside the packages: who asks
-(access), bodies (body, fields, values), the way of a message (sending), refusals (problem, errors).
+A dialect translates requests into messages (`Outgoing`) and answers; what everyone needs lies beside the packages: who
+asks (access), bodies (body, fields, values), the way of a message (sending), refusals (problem, errors).
 """
 
 import re
@@ -22,14 +22,12 @@ from relay_http.errors import Refusing
 from relay_http.health import DeliveryStatus, Live, Ready
 from relay_http.own.errors import OWN
 from relay_http.problem import Refusal, TooMuch, not_found
-from relay_http.sending import AcceptingQueue, Rates, Sender
 from relay_http.sendgrid import routes as sendgrid
 from relay_http.sendgrid.errors import SENDGRID
+from relay_http.sending import AcceptingQueue, Rates, Sender
 
 App = falcon.asgi.App[Request, falcon.asgi.Response]
-_PATHS: tuple[tuple[re.Pattern[str], Dialect], ...] = (
-    (re.compile(r"/v3(/|$)|/api/v1(/|$)"), SENDGRID),
-)
+_PATHS: tuple[tuple[re.Pattern[str], Dialect], ...] = ((re.compile(r"/v3(/|$)|/api/v1(/|$)"), SENDGRID),)
 
 
 def dialect_of(path: str) -> Dialect:

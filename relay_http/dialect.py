@@ -1,8 +1,8 @@
 """What is a vendor's own about every request: how a key comes, and how a refusal is said.
 
 A dialect is a package: request types and their translation into `Outgoing` (outgoing.py), resources with the routes
-(`add_routes(app, door)`), errors (a `Dialect`), its part of the OpenAPI document. It imports no other dialect, and nothing of
-delivery or ingress.
+(`add_routes(app, door)`), errors (a `Dialect`), its part of the OpenAPI document. It imports no other dialect, and
+nothing of delivery or ingress.
 """
 
 from typing import Protocol

@@ -13,9 +13,9 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """One message. What is the same object in several of a request (`parts`, `attachments`) is written and stored once.
 
     Addresses have passed mta.mail.address with their domains in ASCII; nothing has CR, LF or NUL where a header or a
-    command could be ended. `raw` is a whole message (header and body) that is sent as it is, instead of all that a header is
-    made of. `release_at` and `deliver_by` are absolute seconds, 0 for none; one that has passed means now. `envelope_sender`
-    is MAIL FROM where it is not the sender's address.
+    command could be ended. `raw` is a whole message (header and body) that is sent as it is, instead of all that a
+    header is made of. `release_at` and `deliver_by` are absolute seconds, 0 for none; a `release_at` that has passed
+    means now. `envelope_sender` is MAIL FROM where it is not the sender's address.
     """
 
     sender: Mailbox

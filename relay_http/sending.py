@@ -28,7 +28,7 @@ from mta.spool.records import Origin, Segment
 from relay_http.answer import Answer, decode, encode
 from relay_http.body import Held, Request
 from relay_http.outgoing import Outgoing, summary_of
-from relay_http.problem import Problem, Refusal, Why, too_much
+from relay_http.problem import Problem, Refusal, Why, invalid, too_much
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it. `position` is in the event log, 0 for what was not stored; `milliseconds` of the whole commit."""
+    """What came of it. `position` is in the event log, 0 for what was not stored; `milliseconds` are for all of it."""
 
     answer: Answer
     position: int = 0
@@ -152,7 +152,7 @@ class Sender:
         if order.sandbox or key.sandbox:
             log.info("sandbox client=%s tenant=%s key=%s dialect=%s", req.client, key.tenant, key.id, order.dialect)
             return Sent(answer=answer)
-        work = _Work(order, req.client, signing, self._hostname, now)
+        work = _Work(order, req.client, signing, (self._hostname, now))
         drafts = await asyncio.to_thread(work.drafts, names) if heavy else work.drafts(names)
         submissions = await self._submissions(drafts, held)
         tolls = await self._rates.tolls(key, len(names))
@@ -238,12 +238,11 @@ class Rates(Protocol):
 class _Work:
     """The octets of a request's messages, what they have in common made once."""
 
-    def __init__(self, order: Order, client: str, signing: dict[str, tuple[str, str]], hostname: str, at: float) -> None:
+    def __init__(self, order: Order, client: str, signing: dict[str, tuple[str, str]], host: tuple[str, float]) -> None:
         self._order = order
         self._client = client
         self._signing = signing
-        self._hostname = hostname
-        self._at = at
+        self._hostname, self._at = host
         self._bodies: dict[tuple[int, str], Body] = {}
         self._leads: dict[tuple[int, int], bytes] = {}
 
@@ -315,7 +314,7 @@ class _Work:
 def check_key(text: str) -> None:
     """Refuse what is no idempotency key: 1 to 256 printable ASCII characters."""
     if len(text) > KEY_CHARS or not text.isascii() or not text.isprintable():
-        raise Refusal(400, Problem(f"an idempotency key is 1 to {KEY_CHARS} printable ASCII characters", "Idempotency-Key"))
+        raise invalid(f"an idempotency key is 1 to {KEY_CHARS} printable ASCII characters", "Idempotency-Key")
 
 
 def _named(outgoing: Outgoing, hostname: str) -> Named:
@@ -331,7 +330,7 @@ def _envelope(outgoing: Outgoing) -> Envelope:
     sender = outgoing.sender.address if outgoing.envelope_sender is None else outgoing.envelope_sender
     # RFC 6531 3.1: domains are A-labels by now, so only a local part can need SMTPUTF8.
     mailboxes = (*recipients, outgoing.sender, *outgoing.reply_to)
-    utf8 = not sender.isascii() or not all([each.address.isascii() for each in mailboxes])
+    utf8 = not sender.isascii() or not all(each.address.isascii() for each in mailboxes)
     demanded = outgoing.tls_required
     if not demanded and outgoing.headers:
         demanded = tls_required([value.encode() for name, value in outgoing.headers.items() if name.lower() == FIELD])

@@ -42,6 +42,7 @@ class ApiKey(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     created_at: float
     revoked_at: float = 0.0
     operator: bool = False
+    sandbox: bool = False  # nothing that it sends is delivered
 
 
 # PERF: a key asks again and again, and its record seldom changes.

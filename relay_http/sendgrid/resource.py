@@ -7,11 +7,11 @@ import falcon.asgi
 from relay_http.answer import Answer
 from relay_http.body import Request
 from relay_http.door import Door
-from relay_http.sending import Named, Order
 from relay_http.sendgrid.errors import SENDGRID
 from relay_http.sendgrid.request import MailSend as MailSendRequest
 from relay_http.sendgrid.request import read_mail_send
 from relay_http.sendgrid.translate import translate
+from relay_http.sending import Named, Order
 
 _PLAIN = "text/plain; charset=utf-8"
 

@@ -19,8 +19,22 @@ CUSTOM_ARGS_OCTETS = 10_000
 HEADERS_LIMIT = 1000
 CATEGORIES_LIMIT = 10
 CATEGORY_CHARS = 255
-_OURS = frozenset(("x-sg-id", "x-sg-eid", "received", "dkim-signature", "content-type", "content-transfer-encoding",
-                   "to", "from", "subject", "reply-to", "cc", "bcc"))
+_OURS = frozenset(
+    (
+        "x-sg-id",
+        "x-sg-eid",
+        "received",
+        "dkim-signature",
+        "content-type",
+        "content-transfer-encoding",
+        "to",
+        "from",
+        "subject",
+        "reply-to",
+        "cc",
+        "bcc",
+    )
+)
 
 
 def read_mailbox(fields: Fields, missing: str, invalid: str) -> Mailbox | None:

@@ -177,7 +177,7 @@ def post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type_post]:
         await tenants.create(spool, "shop", 0.0)
         _, key = await keys.create(spool, "shop", ["send"], 0.0)
         desk = Desk(spool, queue, clock, None, config.run_dir)  # type: ignore[arg-type]  # nobody comes to it
-        app = create_app(config, queue, spool, clock, up, desk)
+        app = create_app(config, queue, spool, clock, up, desk, None, None)
         given = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
         async def send(body: bytes) -> int:

@@ -4,6 +4,7 @@ import re
 import time
 from base64 import b64encode
 from binascii import b2a_qp
+from collections.abc import Sequence
 from email import policy
 from email.header import decode_header, make_header
 from email.message import EmailMessage
