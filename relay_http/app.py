@@ -21,7 +21,7 @@ from relay_http.door import Door
 from relay_http.errors import Refusing
 from relay_http.health import DeliveryStatus, Live, Ready
 from relay_http.own.errors import OWN
-from relay_http.problem import Refusal, TooMuch, not_found
+from relay_http.problem import Problem, Refusal, TooMuch, not_found
 from relay_http.sendgrid import routes as sendgrid
 from relay_http.sendgrid.errors import SENDGRID
 from relay_http.sending import AcceptingQueue, Rates, Sender
@@ -66,7 +66,10 @@ def create_app(
     admin_queue.add_routes(app, door)
 
     async def elsewhere(req: Request, resp: falcon.asgi.Response | None, **_: str) -> None:  # noqa: ARG001 Falcon's name
-        await access.key(req, dialect_of(req.path))
+        dialect = dialect_of(req.path)
+        if dialect.credential(req) is None:
+            raise Refusal(401, Problem("authorization required"))
+        await access.key(req, dialect)
         raise not_found()
 
     app.add_sink(elsewhere)

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 LARGE = 256 << 10  # octets: content is written off the event loop, and committed before it is accepted
 KEPT_FOR = 86_400.0  # seconds that an answer is kept for whoever asks the same again (features C2)
 HEADS_LIMIT = 8_000_000  # octets: a request cannot multiply itself by its messages beyond this
+TEXTS_LIMIT = 60_000_000  # octets of texts that are not the same for all
 KEY_CHARS = 256  # of an idempotency key
 _INLINE_LIMIT = 8 << 20  # octets of contents that one call may bring with it
 _STORE_STEP = 1 << 20
@@ -93,11 +94,16 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Draft(msgspec.Struct, frozen=True):
-    """A message without its content, which is `lead` and what it has in common with others."""
+    """A message without its content: a head of its own, and what it may have in common with others."""
 
     submission: Submission
+    head: bytes
     lead: bytes
     rest: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.head) + len(self.lead) + len(self.rest)
 
 
 class Sender:
@@ -205,11 +211,11 @@ class Sender:
         submissions: list[Submission] = []
         inline = 0
         for each in drafts:
-            size = len(each.lead) + len(each.rest)
+            size = each.size
             if size <= LARGE and inline + size <= _INLINE_LIMIT:
                 held.add(size)
                 inline += size
-                submissions.append(msgspec.structs.replace(each.submission, content=each.lead + each.rest))
+                submissions.append(msgspec.structs.replace(each.submission, content=each.head + each.lead + each.rest))
             else:
                 stored = await self._store(each)
                 submissions.append(msgspec.structs.replace(each.submission, stored=(stored,)))
@@ -218,7 +224,7 @@ class Sender:
     async def _store(self, draft: "_Draft") -> Segment:
         writer = self._spool.store_content()
         try:
-            for octets in (draft.lead, draft.rest):
+            for octets in (draft.head + draft.lead[:_STORE_STEP], draft.lead[_STORE_STEP:], draft.rest):
                 for at in range(0, len(octets), _STORE_STEP):
                     await writer.write(octets[at : at + _STORE_STEP])
             return await writer.finish()
@@ -245,15 +251,16 @@ class _Work:
         self._hostname, self._at = host
         self._bodies: dict[tuple[int, str], Body] = {}
         self._leads: dict[tuple[int, int], bytes] = {}
+        self._texts = 0  # octets of these
 
     def drafts(self, names: Sequence[Named]) -> list[_Draft]:
         """Write all of them; Refusal 413 when what is each one's own is too large together."""
-        request, octets = names[0].id, 0
+        request, heads = names[0].id, 0
         drafts: list[_Draft] = []
         for each in names:
             draft = self._draft(each, request)
-            octets += len(draft.lead) if not each.outgoing.raw else 0
-            if octets > HEADS_LIMIT and len(names) > 1:
+            heads += len(draft.head)
+            if heads > HEADS_LIMIT or self._texts > TEXTS_LIMIT:
                 raise Refusal(413, Problem("content too large"), why=Why.TOO_LARGE)
             drafts.append(draft)
         return drafts
@@ -279,7 +286,7 @@ class _Work:
             summary=summary_of(outgoing, self._order.dialect, key.id),
         )
         if outgoing.raw:
-            return _Draft(submission, outgoing.raw, b"")
+            return _Draft(submission, b"", outgoing.raw, b"")
         headers = {name: value for name, value in outgoing.headers.items() if name.lower() != _OURS}
         fields = Head(
             id=named.id,
@@ -293,7 +300,7 @@ class _Work:
             headers=headers,
         )
         body = self._body(outgoing, request)
-        return _Draft(submission, head(fields) + self._lead(outgoing.parts, body), body.rest)
+        return _Draft(submission, head(fields), self._lead(outgoing.parts, body), body.rest)
 
     def _body(self, outgoing: Outgoing, request: str) -> Body:
         kinds = "\n".join([each.media_type for each in outgoing.parts])
@@ -308,6 +315,7 @@ class _Work:
         found = self._leads.get(key)
         if found is None:
             found = self._leads[key] = body.lead(parts)
+            self._texts += len(found)
         return found
 
 
