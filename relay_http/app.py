@@ -1,51 +1,84 @@
-"""The HTTP API: every route on one screen.
+"""The HTTP API: every dialect and every error on one screen.
 
-A dialect translates a request into submissions; what everyone needs (keys, bodies, refusals) lies beside it.
-Until there is a second dialect, paths that nobody knows are answered in the first one's words.
+A dialect translates requests into messages (`Outgoing`) and answers; what everyone needs lies beside the packages: who
+asks (access), bodies (body, fields, values), the way of a message (sending), refusals (problem, errors).
 """
+
+import re
 
 import falcon.asgi
 
 from mta.clock import Clock
 from mta.config import Config
 from mta.queue.desk import Desk, TurnTaken
+from mta.queue.views import Views, ViewsUnavailable
 from mta.spool.interface import Spool, SpoolError
-from relay_http import auth
+from relay_http.access import Access
 from relay_http.admin import queue as admin_queue
 from relay_http.body import Budget, Request
+from relay_http.dialect import Dialect
+from relay_http.door import Door
+from relay_http.errors import Refusing
 from relay_http.health import DeliveryStatus, Live, Ready
-from relay_http.problem import Problem, Refusal, TooMuch
-from relay_http.sendgrid import errors
-from relay_http.sendgrid.resource import AcceptingQueue, MailSend
+from relay_http.own.errors import OWN
+from relay_http.problem import Problem, Refusal, TooMuch, not_found
+from relay_http.sendgrid import routes as sendgrid
+from relay_http.sendgrid.errors import SENDGRID
+from relay_http.sending import AcceptingQueue, Rates, Sender
 
 App = falcon.asgi.App[Request, falcon.asgi.Response]
+_PATHS: tuple[tuple[re.Pattern[str], Dialect], ...] = ((re.compile(r"/v3(/|$)|/api/v1(/|$)"), SENDGRID),)
+
+
+def dialect_of(path: str) -> Dialect:
+    """Tell in whose words a path is answered: the first whose pattern it begins with."""
+    return next((dialect for pattern, dialect in _PATHS if pattern.match(path)), OWN)
 
 
 def create_app(
-    config: Config, queue: AcceptingQueue, spool: Spool, clock: Clock, delivery_status: DeliveryStatus, desk: Desk
+    config: Config,
+    queue: AcceptingQueue,
+    spool: Spool,
+    clock: Clock,
+    delivery_status: DeliveryStatus,
+    desk: Desk,
+    views: Views,
+    rates: Rates,
 ) -> App:
     """Build the ASGI application. `delivery_status` answers within a second and never raises."""
-    budget = Budget(config.limits.buffered)
-    mail_send = MailSend(queue, spool, clock, config.hostname, budget)
+    access = Access(spool, clock)
+    door = Door(
+        access=access,
+        sender=Sender(queue, spool, clock, config.hostname, rates),
+        spool=spool,
+        desk=desk,
+        views=views,
+        clock=clock,
+        budget=Budget(config.limits.buffered),
+        hostname=config.hostname,
+        smtp_port=config.delivery.port,
+    )
 
     app = App(request_type=Request)
     app.add_route("/healthz", Live())
     app.add_route("/readyz", Ready(spool, delivery_status))
-    app.add_route("/v3/mail/send", mail_send)
-    app.add_route("/api/v1/mail/send", mail_send)
-    app.add_route("/api/v1/v3/mail/send", mail_send)  # what client libraries make of the base URL /api/v1
-
-    admin_queue.add_routes(app, desk, budget, config.delivery.port)
+    sendgrid.add_routes(app, door)
+    admin_queue.add_routes(app, door)
 
     async def elsewhere(req: Request, resp: falcon.asgi.Response | None, **_: str) -> None:  # noqa: ARG001 Falcon's name
-        await auth.authenticate(req, spool, "authorization required")
-        raise Refusal(404, Problem("not found"))
+        dialect = dialect_of(req.path)
+        if dialect.credential(req) is None:
+            raise Refusal(401, Problem("authorization required"))
+        await access.key(req, dialect)
+        raise not_found()
 
     app.add_sink(elsewhere)
-    app.add_error_handler(Exception, errors.fail)
-    app.add_error_handler(falcon.HTTPError, errors.refuse_http)
-    app.add_error_handler(SpoolError, errors.refuse_spool)
-    app.add_error_handler(TurnTaken, errors.refuse_turn)
-    app.add_error_handler(Refusal, errors.refuse)
-    app.add_error_handler(TooMuch, errors.refuse_quietly)
+    refusing = Refusing(dialect_of)
+    app.add_error_handler(Exception, refusing.fail)
+    app.add_error_handler(falcon.HTTPError, refusing.refuse_http)
+    app.add_error_handler(SpoolError, refusing.refuse_spool)
+    app.add_error_handler(TurnTaken, refusing.refuse_turn)
+    app.add_error_handler(ViewsUnavailable, refusing.refuse_views)
+    app.add_error_handler(Refusal, refusing.refuse)
+    app.add_error_handler(TooMuch, refusing.refuse_quietly)
     return app

@@ -6,7 +6,7 @@ from typing import Any, Self, cast
 import falcon.asgi
 import msgspec
 
-from relay_http.problem import Problem, Refusal, busy
+from relay_http.problem import Problem, Refusal, Why, busy
 
 BODY_LIMIT = 30_000_000  # octets: a whole message with its attachments, as sent and inflated
 _DISCARD_LIMIT = 2 * BODY_LIMIT
@@ -142,9 +142,9 @@ def decode(data: bytes) -> object:
     try:
         data.decode()
     except UnicodeDecodeError:
-        raise Refusal(415, Problem("Invalid UTF8 in request")) from None
+        raise Refusal(415, Problem("Invalid UTF8 in request"), why=Why.MEDIA_TYPE) from None
     raise Refusal(400, Problem("Bad Request"))
 
 
 def _too_large() -> Refusal:
-    return Refusal(413, Problem("content too large"))
+    return Refusal(413, Problem("content too large"), why=Why.TOO_LARGE)

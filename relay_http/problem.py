@@ -1,10 +1,34 @@
 """What a request is refused with, before a dialect puts it into its vendor's words and shape; and our own shape."""
 
+from enum import StrEnum
 from http import HTTPStatus
 
 import msgspec
 
 PROBLEM_JSON = "application/problem+json"
+
+
+class Why(StrEnum):
+    """The kinds of refusals: what a dialect goes by that has a code or a name for each."""
+
+    INVALID = "invalid"  # what is asked; the problems say where
+    NO_KEY = "no_key"
+    UNKNOWN_KEY = "unknown_key"  # expired and revoked ones too
+    FORBIDDEN = "forbidden"  # to this key
+    FOREIGN_SENDER = "foreign_sender"
+    NOT_FOUND = "not_found"
+    GONE = "gone"
+    METHOD = "method"
+    CONFLICT = "conflict"
+    OTHER_REQUEST = "other_request"  # the idempotency key was used for
+    IN_FLIGHT = "in_flight"  # is the first request with this idempotency key
+    TOO_LARGE = "too_large"
+    MEDIA_TYPE = "media_type"
+    RATE = "rate"
+    BACKLOG = "backlog"  # of the tenant is as much as it may be
+    BUSY = "busy"
+    FULL = "full"
+    FAILED = "failed"
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -18,16 +42,29 @@ class Problem(msgspec.Struct, frozen=True):
 class Refusal(Exception):
     """The request is refused as a whole, and nothing changed."""
 
-    def __init__(self, status: int, *problems: Problem, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int, *problems: Problem, why: Why = Why.INVALID, headers: dict[str, str] | None = None
+    ) -> None:
         super().__init__(f"{status}: {problems[0].message}")
         self.status = status
         self.problems = problems
+        self.why = why
         self.headers = headers or {}
+
+
+def invalid(message: str, field: str | None = None) -> Refusal:
+    """Refuse with 400 what is wrong with one field."""
+    return Refusal(400, Problem(message, field))
+
+
+def not_found(message: str = "not found") -> Refusal:
+    """Refuse with 404."""
+    return Refusal(404, Problem(message), why=Why.NOT_FOUND)
 
 
 def busy(message: str, retry_after: int) -> Refusal:
     """Refuse with 503 for now; `retry_after` is in seconds."""
-    return Refusal(503, Problem(message), headers={"Retry-After": str(retry_after)})
+    return Refusal(503, Problem(message), why=Why.BUSY, headers={"Retry-After": str(retry_after)})
 
 
 def problem_json(refusal: Refusal) -> bytes:
@@ -56,4 +93,4 @@ class TooMuch(Refusal):
 def too_much(cause: str, retry_after: int) -> TooMuch:
     """Refuse with 429 (RFC 6585 4) for `cause` (mta.queue.capacity); `retry_after` is in seconds."""
     message = f"{_TOO_MUCH[cause]}, try again in {retry_after} seconds"
-    return TooMuch(429, Problem(message), headers={"Retry-After": str(retry_after)})
+    return TooMuch(429, Problem(message), why=Why.BACKLOG, headers={"Retry-After": str(retry_after)})

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import httptools
-import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mta.config import Config, HostPort, Limits, UnixPath
 from relay_http.app import App
-from relay_http.problem import Problem
-from relay_http.sendgrid.errors import Errors
+from relay_http.problem import Problem, Refusal
+from relay_http.sendgrid.errors import SENDGRID
 
 HEAD_LIMIT = 64 << 10  # octets of a request that are not its body
 HEAD_TIME = 60.0  # seconds from its first octet to its last; longer is no client of ours (slowloris)
@@ -297,7 +296,7 @@ class Connection(HttpToolsProtocol):
         """Answer what never reaches the application, and close."""
         log.info("refused status=%s client=%s problem=%r", status[:3].decode(), (self.client or ("",))[0], message)
         if self._answered:  # else the client would take this for the answer to a request in flight
-            body = msgspec.json.encode(Errors((Problem(message),)))
+            _, body, _ = SENDGRID.refused(Refusal(int(status[:3]), Problem(message)))
             self.transport.write(
                 b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
                 % (status, len(body), body)

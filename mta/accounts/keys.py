@@ -43,6 +43,7 @@ class ApiKey(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     created_at: float
     revoked_at: float = 0.0
     operator: bool = False
+    sandbox: bool = False  # nothing that it sends is delivered
     rate: int = 0  # messages in `per` seconds, 0 for any number
     per: int = 0
     once: float = 0.0

@@ -1,6 +1,6 @@
 """MIME by a bytes writer: a typed description of a message in, octets with CRLF line ends out. Pure.
 
-A message is `head(...) + body(...)`: the head is one message's own, the body is the same for all messages
+A message is a head, which is its own, and a body (`Body`) of which the end, or all, is the same for all messages
 of a request and is written once. Promises, for any input: no value can add a field or end one (what is
 not plain printable text goes out as encoded words; structured values that cannot are a ValueError), no
 line is over 998 octets (RFC 5322 2.1.1), and all octets are ASCII unless an address has a local part
@@ -98,28 +98,69 @@ def head(what: Head) -> bytes:
     return b"".join(fields)
 
 
-def body(parts: Iterable[Part], attachments: Iterable[Attachment], unique: str) -> bytes:
-    """Write the MIME fields, the blank line and the content of one part or more.
+class Body:
+    """The MIME fields and the content of messages that have the same attachments, and texts of the same kinds.
 
-    `unique` (token characters) makes the boundaries. All content is quoted-printable or base64, in which `=_`
+    What is written last is the same for all of them: `rest`, from the end of the last text on. `lead` is what comes
+    before. `unique` (token characters) makes the boundaries. All content is quoted-printable or base64, in which `=_`
     cannot occur: a boundary that has it is never met in a part (RFC 2046 5.1.1).
     """
-    files = list(attachments)
-    texts = list(parts)
-    html = next((part for part in texts if part.media_type.lower().startswith("text/html")), None)
-    related = [file for file in files if html is not None and file.inline and file.content_id]
-    written = [_text(part) for part in texts]
-    if html is not None and related:
-        place = texts.index(html)
-        # RFC 2387: the first part is the root, `type` names its media type.
-        written[place] = _multipart(
-            'multipart/related; type="text/html"', f"=_r_{unique}", [written[place], *map(_file, related)]
-        )
-    others = [_file(file) for file in files if file not in related]
-    top = written[0] if len(written) == 1 else _multipart("multipart/alternative", f"=_a_{unique}", written)
-    if others:
-        top = _multipart("multipart/mixed", f"=_m_{unique}", [top, *others])
-    return b"".join((b"MIME-Version: 1.0\r\n", *top, b"" if top[-1].endswith(b"\n") else b"\r\n"))
+
+    def __init__(self, parts: tuple[Part, ...], attachments: tuple[Attachment, ...], unique: str) -> None:
+        self._unique = unique
+        self._alternative = len(parts) > 1
+        html = next((number for number, part in enumerate(parts) if _is_html(part)), -1)
+        related = [file for file in attachments if html >= 0 and _is_related(file)]
+        others = [file for file in attachments if not _is_related(file)] if related else attachments
+        self._html = html if related else -1
+        self._mixed = bool(others)
+        images = self._enclosed(related, "r") if related else b""
+        # RFC 2046 5.1.4: what follows the html part is another rendering of it, images and all
+        self._images, end = (b"", images) if html == len(parts) - 1 else (images, b"")
+        if self._alternative:
+            end += b"\r\n--=_a_%b--" % unique.encode("ascii")
+        if others:
+            end += self._enclosed(others, "m")
+        self.rest = end + b"\r\n" if end else b""
+
+    def lead(self, parts: tuple[Part, ...]) -> bytes:
+        """Write what stands before `rest`: parts of the same media types as those that this was made with."""
+        written = [b"MIME-Version: 1.0\r\n"]
+        if self._mixed:
+            written += self._opening("multipart/mixed", "m")
+        if self._alternative:
+            written += self._opening("multipart/alternative", "a")
+        for number, part in enumerate(parts):
+            if number:
+                written.append(b"\r\n--=_a_%b\r\n" % self._unique.encode("ascii"))
+            if number == self._html:
+                # RFC 2387: the first part is the root, `type` names its media type.
+                written += self._opening('multipart/related; type="text/html"', "r")
+            written += _text(part)
+            if number == self._html:
+                written.append(self._images)
+        if not self.rest and not written[-1].endswith(b"\n"):
+            written.append(b"\r\n")
+        return b"".join(written)
+
+    def _opening(self, media_type: str, mark: str) -> list[bytes]:
+        boundary = f"=_{mark}_{self._unique}"
+        return [_media_type(f'{media_type}; boundary="{boundary}"'), b"\r\n--%b\r\n" % boundary.encode("ascii")]
+
+    def _enclosed(self, files: Iterable[Attachment], mark: str) -> bytes:
+        delimiter = f"\r\n--=_{mark}_{self._unique}".encode("ascii")
+        written: list[bytes] = []
+        for file in files:
+            written += (delimiter, b"\r\n", *_file(file))
+        return b"".join((*written, delimiter, b"--"))
+
+
+def _is_related(file: Attachment) -> bool:
+    return file.inline and bool(file.content_id)
+
+
+def _is_html(part: Part) -> bool:
+    return part.media_type.lower().startswith("text/html")
 
 
 def _field(name: str, value: str) -> bytes:
@@ -269,15 +310,6 @@ def _media_type(value: str) -> bytes:
     if len(value) > _TOKEN_LIMIT or not _MEDIA_TYPE.fullmatch(value):
         raise ValueError(f"not a media type: {value[:64]!r}")
     return _fold("Content-Type", [token.encode() for token in _TOKEN.findall(" " + value)])
-
-
-def _multipart(media_type: str, boundary: str, parts: list[list[bytes]]) -> list[bytes]:
-    delimiter = b"--%b" % boundary.encode("ascii")
-    written = [_media_type(f'{media_type}; boundary="{boundary}"'), b"\r\n"]
-    for part in parts:
-        written += (delimiter, b"\r\n", *part, b"\r\n")
-    written += (delimiter, b"--")
-    return written
 
 
 def _rows(encoded: bytes) -> bytes:

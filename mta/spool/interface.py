@@ -199,6 +199,9 @@ class Spool(Protocol):
     async def accept_on(self, acceptances: Sequence[Acceptance], terms: Terms) -> Taken | Kept | Throttled:
         """Store all of the messages or none, if nothing is kept under the name and the rates have room."""
 
+    async def kept(self, name: str, now: float) -> Kept | None:
+        """Read what is kept under a name."""
+
     async def accept(self, acceptances: Sequence[Acceptance]) -> int:
         """Store all of the messages or none; return the log position of the last event."""
 

@@ -10,10 +10,11 @@ from msgspec import UNSET, Meta, UnsetType
 from mta.accounts.keys import ApiKey
 from mta.queue.actions import Who
 from mta.queue.where import Where, WhereError
-from mta.spool.interface import Spool
-from relay_http import auth
+from relay_http.access import require
 from relay_http.body import Budget, Request, read
-from relay_http.problem import Problem, Refusal
+from relay_http.door import Door
+from relay_http.own.errors import OWN
+from relay_http.problem import Problem, Refusal, Why
 
 _BODY_LIMIT = 64 << 10  # octets
 _CONDITIONS = 20
@@ -36,10 +37,10 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _AT = re.compile(r"(?P<said>.*) - at `\$(?P<path>.*)`", re.DOTALL)
 
 
-async def who_asks(req: Request, spool: Spool) -> Who:
+async def who_asks(req: Request, door: Door) -> Who:
     """Return on whose word the request is: an operator's, or a tenant's; Refusal 401 or 403."""
-    key = await auth.authenticate(req, spool, "authorization required")
-    auth.require(key, "manage")
+    key = await door.access.key(req, OWN)
+    require(key, "manage")
     return _who(key)
 
 
@@ -47,7 +48,7 @@ def _who(key: ApiKey) -> Who:
     if key.operator:
         return Who(f"the operator, key {key.id}")
     if not key.tenant:  # it would pass for an operator's
-        raise Refusal(403, Problem("access forbidden"))
+        raise Refusal(403, Problem("access forbidden"), why=Why.FORBIDDEN)
     return Who(f"the tenant, key {key.id}", key.tenant)
 
 
@@ -73,7 +74,7 @@ async def read_asked(req: Request, budget: Budget, fields: Collection[str]) -> A
 
 
 def _too_large() -> Refusal:
-    return Refusal(413, Problem("content too large"))
+    return Refusal(413, Problem("content too large"), why=Why.TOO_LARGE)
 
 
 def _invalid(said: str) -> Refusal:

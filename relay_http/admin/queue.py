@@ -26,8 +26,9 @@ from mta.queue.shown import entry_detail, entry_record, message_detail
 from mta.queue.standing import NoId, find
 from mta.spool.records import MessageClass
 from relay_http.admin.asked import Asked, Parameters, read_asked, read_where, who_asks
-from relay_http.body import Budget, Request
-from relay_http.problem import Problem, Refusal, busy
+from relay_http.body import Request
+from relay_http.door import Door
+from relay_http.problem import Problem, Refusal, Why, busy, not_found
 
 log = logging.getLogger(__name__)
 
@@ -36,24 +37,8 @@ _PAGE, _LONGEST_PAGE = 100, 1000
 _encode = msgspec.json.Encoder().encode
 
 
-class _Door:
-    """What all resources share."""
-
-    def __init__(self, desk: Desk, budget: Budget, port: int) -> None:
-        self.desk = desk
-        self.port = port  # of a relay named without one
-        self._budget = budget
-
-    async def who(self, req: Request) -> Who:
-        return await who_asks(req, self.desk.spool)
-
-    async def asked(self, req: Request, *fields: str) -> Asked:
-        return await read_asked(req, self._budget, fields)
-
-
-def add_routes(app: falcon.asgi.App[Request, falcon.asgi.Response], desk: Desk, budget: Budget, port: int) -> None:
-    """Add every route of the queue; `port` is that of a relay that is named without one."""
-    door = _Door(desk, budget, port)
+def add_routes(app: falcon.asgi.App[Request, falcon.asgi.Response], door: Door) -> None:
+    """Add every route of the queue."""
     app.add_route("/admin/v1/queue", _List(door))
     app.add_route("/admin/v1/queue/shape", _Shape(door))
     app.add_route("/admin/v1/queue/sites", _Sites(door))
@@ -65,12 +50,12 @@ def add_routes(app: falcon.asgi.App[Request, falcon.asgi.Response], desk: Desk, 
 
 
 class _List:
-    def __init__(self, door: _Door) -> None:
+    def __init__(self, door: Door) -> None:
         self._door = door
 
     async def on_get(self, req: Request, resp: falcon.asgi.Response) -> None:
         """List entries, oldest first: a page of those that are meant among the next 10,000."""
-        who = await self._door.who(req)
+        who = await who_asks(req, self._door)
         parameters = Parameters(req, ("where", "limit", "after"))
         where, limit = parameters.where(who), parameters.number("limit", _PAGE, _LONGEST_PAGE)
         after = parameters.text("after")
@@ -86,12 +71,12 @@ class _List:
 
 
 class _Shape:
-    def __init__(self, door: _Door) -> None:
+    def __init__(self, door: Door) -> None:
         self._door = door
 
     async def on_get(self, req: Request, resp: falcon.asgi.Response) -> None:
         """Count entries by age and destination."""
-        who = await self._door.who(req)
+        who = await who_asks(req, self._door)
         parameters = Parameters(req, ("where", "by", "limit"))
         where, limit = parameters.where(who), parameters.number("limit", 20, ROWS)
         try:
@@ -106,14 +91,14 @@ class _Shape:
 
 
 class _Sites:
-    def __init__(self, door: _Door) -> None:
+    def __init__(self, door: Door) -> None:
         self._door = door
 
     async def on_get(self, req: Request, resp: falcon.asgi.Response) -> None:
         """Show the sites that have work or taught something, the busiest first; not to tenants."""
-        who = await self._door.who(req)
+        who = await who_asks(req, self._door)
         if who.tenant:
-            raise Refusal(403, Problem("only an operator sees how busy sites are"))
+            raise Refusal(403, Problem("only an operator sees how busy sites are"), why=Why.FORBIDDEN)
         Parameters(req, ())
         try:
             rows = await self._door.desk.sites()
@@ -123,27 +108,27 @@ class _Sites:
 
 
 class _One:
-    def __init__(self, door: _Door) -> None:
+    def __init__(self, door: Door) -> None:
         self._door = door
 
     async def on_get(self, req: Request, resp: falcon.asgi.Response, id_: str) -> None:
         """Show a message with its entries, or one entry."""
-        who = await self._door.who(req)
+        who = await who_asks(req, self._door)
         found = await _found(self._door.desk, id_, who)
         _answer(resp, entry_detail(found[0][0].entry, found[0][1]) if "." in id_ else message_detail(found))
 
 
 class _Explain:
-    def __init__(self, door: _Door) -> None:
+    def __init__(self, door: Door) -> None:
         self._door = door
 
     async def on_get(self, req: Request, resp: falcon.asgi.Response, id_: str) -> None:
         """Say what holds a message or an entry."""
-        who = await self._door.who(req)
+        who = await who_asks(req, self._door)
         try:
             found = await self._door.desk.explain(id_, who)
         except NoId as error:
-            raise Refusal(404, Problem(str(error))) from None
+            raise not_found(str(error)) from None
         if found is None:
             raise _not_there(id_)
         _answer(resp, found)
@@ -152,7 +137,7 @@ class _Explain:
 class _Changing:
     """A resource that changes entries: with which action, and what fields it takes."""
 
-    def __init__(self, door: _Door, name: str, fields: tuple[str, ...], make: "type_maker") -> None:
+    def __init__(self, door: Door, name: str, fields: tuple[str, ...], make: "type_maker") -> None:
         self._door = door
         self._name = name
         self._fields = fields
@@ -173,8 +158,8 @@ class _Changing:
 class _Many(_Changing):
     async def on_post(self, req: Request, resp: falcon.asgi.Response) -> None:
         """Count what is meant by conditions; with `confirm` act, unless there is more than was confirmed."""
-        who = await self._door.who(req)
-        asked = await self._door.asked(req, "where", "confirm", *self._fields)
+        who = await who_asks(req, self._door)
+        asked = await read_asked(req, self._door.budget, ("where", "confirm", *self._fields))
         if asked.where is UNSET:
             raise Refusal(400, Problem("say which entries: conditions", "where"))
         where, desk = read_where(asked.where, who), self._door.desk
@@ -187,7 +172,7 @@ class _Many(_Changing):
             if asked.confirm is not UNSET:
                 if counted.entries > asked.confirm:
                     said = f"{counted.entries} entries are meant by now: nothing was changed"
-                    raise Refusal(409, Problem(said, "confirm"))
+                    raise Refusal(409, Problem(said, "confirm"), why=Why.CONFLICT)
                 standing = concerned(desk.spool, where, action, now, asked.confirm)
                 try:
                     async for _, answer in act(desk.queue, action, standing):
@@ -202,8 +187,8 @@ class _Many(_Changing):
 class _Each(_Changing):
     async def on_post(self, req: Request, resp: falcon.asgi.Response, id_: str) -> None:
         """Act on a message's entries, or on one, and say of each what came of it."""
-        who = await self._door.who(req)
-        asked = await self._door.asked(req, *self._fields)
+        who = await who_asks(req, self._door)
+        asked = await read_asked(req, self._door.budget, self._fields)
         action, desk = self._make(self._door, who, asked), self._door.desk
         if self._name == "cancel":
             found = await self._cancelled(id_, who)
@@ -217,28 +202,28 @@ class _Each(_Changing):
         try:
             found = await self._door.desk.cancel(id_, who)
         except NoId as error:
-            raise Refusal(404, Problem(str(error))) from None
+            raise not_found(str(error)) from None
         if not found:
             raise _not_there(id_)
         return [{"entry": entry, "recipient": to, "result": result} for (entry, to), result in found.items()]
 
 
-type_maker = Callable[[_Door, Who, Asked], Action]
+type_maker = Callable[[Door, Who, Asked], Action]
 
 
-def _redirect(door: _Door, who: Who, asked: Asked) -> Action:
+def _redirect(door: Door, who: Who, asked: Asked) -> Action:
     if who.tenant:  # it could have any host on our network dialled, or other hosts given our mail
-        raise Refusal(403, Problem("only an operator's key can redirect"))
+        raise Refusal(403, Problem("only an operator's key can redirect"), why=Why.FORBIDDEN)
     if asked.to is UNSET:
         raise Refusal(400, Problem("a relay HOST[:PORT], or null for routes and MX", "to"))
     try:
-        relay = "" if asked.to is None else str(next_hop(asked.to, door.port))
+        relay = "" if asked.to is None else str(next_hop(asked.to, door.smtp_port))
     except ValueError:
         raise Refusal(400, Problem("it is a host name or an address, and a port", "to")) from None
     return actions.redirect(who, relay)
 
 
-def _priority(_: _Door, who: Who, asked: Asked) -> Action:
+def _priority(_: Door, who: Who, asked: Asked) -> Action:
     if asked.class_ is UNSET:
         raise Refusal(400, Problem("one of high, normal, bulk", "class"))
     return actions.priority(who, MessageClass[asked.class_.upper()])
@@ -259,7 +244,7 @@ async def _found(desk: Desk, id_: str, who: Who) -> list[actions.Standing]:
     try:
         found = await find(desk.spool, id_, who.tenant)
     except NoId as error:
-        raise Refusal(404, Problem(str(error))) from None
+        raise not_found(str(error)) from None
     if not found:
         raise _not_there(id_)
     return found
@@ -270,7 +255,7 @@ def _word(answer: Answer) -> str:
 
 
 def _not_there(id_: str) -> Refusal:
-    return Refusal(404, Problem(f"{id_} is not known here"))
+    return not_found(f"{id_} is not known here")
 
 
 def _answer(resp: falcon.asgi.Response, shown: object) -> None:

@@ -9,8 +9,8 @@ import msgspec
 
 from mta.content.compose import Attachment, Mailbox, Part
 from mta.mail.address import domain_of
+from relay_http.fields import Fields, Problems
 from relay_http.problem import Refusal
-from relay_http.sendgrid.schema import Fields, Problems
 from relay_http.sendgrid.values import (
     header_text,
     read_attachment,

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mta.accounts import keys, tenants
+from mta.accounts.keys import ApiKey
 from mta.clock import SystemClock
 from mta.config import Config
 from mta.delivery.letter import write
@@ -21,6 +22,7 @@ from mta.mail import headers
 from mta.queue.desk import Desk
 from mta.queue.gate import admit_all
 from mta.queue.submission import Receipt, Submission
+from mta.spool.interface import Toll
 from mta.spool.lmdb.opening import open_spool
 from relay_http.app import create_app
 from tests.unit.delivery.peers import job
@@ -163,6 +165,14 @@ async def up() -> msgspec.Struct:
     return msgspec.defstruct("Up", [])()
 
 
+class Free:
+    """Rates that are none."""
+
+    async def tolls(self, _: ApiKey, messages: int) -> tuple[Toll, ...]:
+        assert messages
+        return ()
+
+
 type_post = Callable[[bytes], tuple[int, list[Submission]]]
 
 
@@ -177,7 +187,7 @@ def post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type_post]:
         await tenants.create(spool, "shop", 0.0)
         _, key = await keys.create(spool, "shop", ["send"], 0.0)
         desk = Desk(spool, queue, clock, None, config.run_dir)  # type: ignore[arg-type]  # nobody comes to it
-        app = create_app(config, queue, spool, clock, up, desk)
+        app = create_app(config, queue, spool, clock, up, desk, None, Free())
         given = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
         async def send(body: bytes) -> int:

@@ -70,7 +70,7 @@ async def server():
 
 
 async def look_up(server, host="mx.signed.test", port=25, **settings):
-    resolver = Resolver(Dns(servers=(server.address,), timeout=0.3, **settings), SystemClock())
+    resolver = Resolver(Dns(servers=(server.address,), timeout=1.0, **settings), SystemClock())
     try:
         return await dane_of(host, port, resolver)
     finally:

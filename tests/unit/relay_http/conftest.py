@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import falcon.testing
@@ -10,11 +10,12 @@ import msgspec
 import pytest
 
 from mta.accounts import domains, keys, tenants
+from mta.accounts.keys import ApiKey
 from mta.config import Config, Limits
 from mta.queue.desk import Desk
 from mta.queue.gate import Turned
 from mta.queue.submission import Receipt, Submission
-from mta.spool.interface import Space, SpoolError
+from mta.spool.interface import Keep, Kept, Space, SpoolError, Taken, Terms, Throttled, Toll
 from mta.spool.records import Segment
 from relay_http.app import App, create_app
 
@@ -62,6 +63,7 @@ class MemorySpool:
     def __init__(self) -> None:
         self.records: dict[tuple[str, str], bytes] = {}
         self.contents: dict[bytes, bytes] = {}
+        self.keeps: dict[str, Keep] = {}
         self.aborted = 0
         self.error: SpoolError | None = None
         self.well = True
@@ -79,6 +81,10 @@ class MemorySpool:
     async def list_records(self, kind: str) -> list[tuple[str, bytes]]:
         return sorted((name, value) for (each, name), value in self.records.items() if each == kind)
 
+    async def kept(self, name: str, now: float) -> Kept | None:
+        keep = self.keeps.get(name)
+        return Kept(keep.digest, keep.value, 1) if keep is not None and keep.until > now else None
+
     def store_content(self) -> Content:
         return Content(self)
 
@@ -92,7 +98,10 @@ class MemorySpool:
 class MemoryQueue:
     """A queue that keeps what it accepts, or fails. `gate` holds a commit up."""
 
-    def __init__(self) -> None:
+    def __init__(self, spool: MemorySpool) -> None:
+        self.spool = spool
+        self.terms: list[Terms] = []
+        self.throttled: Throttled | None = None
         self.calls: list[tuple[Submission, ...]] = []
         self.turned: dict[str, Turned] = {}
         self.error: Exception | None = None
@@ -111,6 +120,17 @@ class MemoryQueue:
         self.calls.append(submissions)
         return [Receipt(each.id, 1) for each in submissions]
 
+    async def accept_on(self, submissions: Sequence[Submission], terms: Terms) -> Taken | Kept | Throttled:
+        self.terms.append(terms)
+        if terms.keep is not None and (kept := await self.spool.kept(terms.keep.name, terms.now)) is not None:
+            return kept
+        if self.throttled is not None:
+            return self.throttled
+        await self.accept(*submissions)
+        if terms.keep is not None:
+            self.spool.keeps[terms.keep.name] = terms.keep
+        return Taken(1, tuple(terms.now + each.units * each.interval for each in terms.tolls))
+
     @property
     def accepted(self) -> list[Submission]:
         return [each for call in self.calls for each in call]
@@ -119,6 +139,16 @@ class MemoryQueue:
     def only(self) -> Submission:
         ((submission,),) = self.calls
         return submission
+
+
+class MemoryRates:
+    """Everybody's rates: none, or those that a test sets."""
+
+    def __init__(self) -> None:
+        self.found: tuple[Toll, ...] = ()
+
+    async def tolls(self, _: ApiKey, messages: int) -> tuple[Toll, ...]:
+        return tuple(msgspec.structs.replace(each, units=messages) for each in self.found)
 
 
 class Delivery(msgspec.Struct):
@@ -133,7 +163,8 @@ class Api:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.spool = MemorySpool()
-        self.queue = MemoryQueue()
+        self.queue = MemoryQueue(self.spool)
+        self.rates = MemoryRates()
         self.key = ""
         self.read_key = ""
         self.app = self._app(FixedClock())
@@ -141,7 +172,7 @@ class Api:
     def _app(self, clock: FixedClock) -> App:
         spool, queue, log = self.spool, self.queue, None  # nobody comes to the desk
         desk = Desk(spool, queue, clock, log, Path())  # type: ignore[arg-type]
-        return create_app(self.config, queue, spool, clock, self._delivery, desk)  # type: ignore[arg-type]
+        return create_app(self.config, queue, spool, clock, self._delivery, desk, None, self.rates)  # type: ignore[arg-type]
 
     async def prepare(self) -> None:
         for tenant in ("shop", "other"):

@@ -68,7 +68,7 @@ class Office:
         async def nothing() -> msgspec.Struct:
             raise AssertionError
 
-        self.app = create_app(self.config, self.queue, self.spool, self.clock, nothing, self.desk)
+        self.app = create_app(self.config, self.queue, self.spool, self.clock, nothing, self.desk, None, None)
         self.keys: dict[str, str] = {}
         self.told = set[str]()
 

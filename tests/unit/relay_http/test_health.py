@@ -26,4 +26,4 @@ async def test_ready_while_mail_can_be_committed(api: Any) -> None:
 
 async def test_other_verbs(api: Any) -> None:
     result = await api.request("POST", "/healthz")
-    assert (result.status_code, result.json["errors"][0]["message"]) == (405, "GET method allowed only")
+    assert (result.status_code, result.json["detail"]) == (405, "GET method allowed only")

@@ -1,0 +1,67 @@
+"""One message as a dialect wants it sent: what is left of a request when nothing of the vendor's is."""
+
+import msgspec
+
+from mta.content.compose import Attachment, Mailbox, Part
+from mta.mail.summary import FILES_SHOWN, SHOWN_CHARS, SUBJECT_CHARS, FileShown, Summary
+from mta.spool.records import MessageClass
+
+NO_HEADERS: dict[str, str] = {}
+
+
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+    """One message. What is the same object in several of a request (`parts`, `attachments`) is written and stored once.
+
+    Addresses have passed mta.mail.address with their domains in ASCII; nothing has CR, LF or NUL where a header or a
+    command could be ended. `raw` is a whole message (header and body) that is sent as it is, instead of all that a
+    header is made of. `release_at` and `deliver_by` are absolute seconds, 0 for none; a `release_at` that has passed
+    means now. `envelope_sender` is MAIL FROM where it is not the sender's address.
+    """
+
+    sender: Mailbox
+    to: tuple[Mailbox, ...]
+    cc: tuple[Mailbox, ...] = ()
+    bcc: tuple[Mailbox, ...] = ()
+    reply_to: tuple[Mailbox, ...] = ()
+    subject: str = ""
+    headers: dict[str, str] = NO_HEADERS
+    parts: tuple[Part, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    raw: bytes = b""
+    categories: tuple[str, ...] = ()
+    custom_args: dict[str, str] = NO_HEADERS
+    message_class: MessageClass = MessageClass.NORMAL
+    release_at: float = 0.0
+    deliver_by: float = 0.0
+    batch: str = ""
+    tls_required: str = ""
+    envelope_sender: str | None = None
+
+    @property
+    def recipients(self) -> tuple[Mailbox, ...]:
+        """Whom the envelope names: an address that stands in several places gets one copy."""
+        if not self.cc and not self.bcc and len(self.to) == 1:
+            return self.to
+        found = {each.address: each for each in (*self.to, *self.cc, *self.bcc)}
+        return tuple(found.values())
+
+
+def summary_of(outgoing: Outgoing, dialect: str, key: str) -> Summary:
+    """Say what lists show of a message."""
+    return Summary(
+        subject=outgoing.subject[:SUBJECT_CHARS],
+        from_=_shown(outgoing.sender)[:SHOWN_CHARS],
+        to=", ".join([_shown(each) for each in outgoing.to[:8]])[:SHOWN_CHARS],
+        dialect=dialect,
+        key=key,
+        files=tuple([_file(each) for each in outgoing.attachments[:FILES_SHOWN]]) if outgoing.attachments else (),
+    )
+
+
+def _shown(mailbox: Mailbox) -> str:
+    return f"{mailbox.name} <{mailbox.address}>" if mailbox.name else mailbox.address
+
+
+def _file(file: Attachment) -> FileShown:
+    size = len(file.encoded) * 3 // 4 - file.encoded[-2:].count("=")
+    return FileShown(file.filename[:SUBJECT_CHARS], file.media_type[:SUBJECT_CHARS], size, file.inline)

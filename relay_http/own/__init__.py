@@ -1,0 +1,1 @@
+"""Our own API, and what all of it has in common with the management API."""
