@@ -18,12 +18,12 @@ from socket import socket
 
 import msgspec
 
+from mta.certificate import CertificateError, OwnCertificate
 from mta.companion import household
 from mta.config import Config, read
 from mta.control import Commands, ControlError, Question, ask, socket_path
 from mta.events.mover import Mover
 from mta.ingress.access import Accounts
-from mta.ingress.certificate import CertificateError, OwnCertificate
 from mta.ingress.server import Ingress
 from mta.parts import CannotStart, Parts, RoleStatus
 from mta.queue.doorbell import DoorbellSocket

@@ -8,13 +8,18 @@ import re
 
 import falcon.asgi
 
+from mta.accounts.audit import AuditLog
+from mta.accounts.uses import Uses
 from mta.clock import Clock
-from mta.config import Config
+from mta.config import DEFAULT_POOL, Config
 from mta.queue.desk import Desk, TurnTaken
 from mta.queue.views import Views, ViewsUnavailable
 from mta.spool.interface import Spool, SpoolError
 from relay_http.access import Access
+from relay_http.admin import audit as admin_audit
+from relay_http.admin import keys as admin_keys
 from relay_http.admin import queue as admin_queue
+from relay_http.admin import tenants as admin_tenants
 from relay_http.body import Budget, Request
 from relay_http.dialect import Dialect
 from relay_http.door import Door
@@ -22,6 +27,7 @@ from relay_http.errors import Refusing
 from relay_http.health import DeliveryStatus, Live, Ready
 from relay_http.own.errors import OWN
 from relay_http.problem import Problem, Refusal, TooMuch, not_found
+from relay_http.proxies import Proxies
 from relay_http.sendgrid import routes as sendgrid
 from relay_http.sendgrid.errors import SENDGRID
 from relay_http.sending import AcceptingQueue, Rates, Sender
@@ -44,9 +50,10 @@ def create_app(
     desk: Desk,
     views: Views,
     rates: Rates,
+    uses: Uses,
 ) -> App:
     """Build the ASGI application. `delivery_status` answers within a second and never raises."""
-    access = Access(spool, clock)
+    access = Access(spool, clock, Proxies(config.http.trusted_proxies), uses)
     door = Door(
         access=access,
         sender=Sender(queue, spool, clock, config.hostname, rates),
@@ -55,6 +62,8 @@ def create_app(
         views=views,
         clock=clock,
         budget=Budget(config.limits.buffered),
+        audit=AuditLog(spool),
+        pools=frozenset({DEFAULT_POOL, *config.pools}),
         hostname=config.hostname,
         smtp_port=config.delivery.port,
     )
@@ -64,6 +73,9 @@ def create_app(
     app.add_route("/readyz", Ready(spool, delivery_status))
     sendgrid.add_routes(app, door)
     admin_queue.add_routes(app, door)
+    admin_keys.add_routes(app, door)
+    admin_tenants.add_routes(app, door)
+    admin_audit.add_routes(app, door)
 
     async def elsewhere(req: Request, resp: falcon.asgi.Response | None, **_: str) -> None:  # noqa: ARG001 Falcon's name
         dialect = dialect_of(req.path)

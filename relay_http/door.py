@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
+from mta.accounts.audit import AuditLog
 from mta.accounts.keys import ApiKey
 from mta.clock import Clock
 from mta.queue.desk import Desk
@@ -22,7 +23,10 @@ _JSON = ("application/json",)
 
 
 class Door(msgspec.Struct, frozen=True, kw_only=True):
-    """What resources work with. `hostname` is our own, `smtp_port` that of relays named without one."""
+    """What resources work with.
+
+    `pools` are those of the configuration, `hostname` is our own, `smtp_port` that of relays named without one.
+    """
 
     access: Access
     sender: Sender
@@ -31,6 +35,8 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
     views: Views
     clock: Clock
     budget: Budget
+    audit: AuditLog
+    pools: frozenset[str]
     hostname: str
     smtp_port: int
 

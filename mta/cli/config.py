@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
+from mta.certificate import CertificateError, OwnCertificate
 from mta.cli.output import Printer
 from mta.cli.session import become_owner, configuration, json_option
 from mta.config import Config, ConfigError
 from mta.delivery.sources import trouble_of
-from mta.ingress.certificate import CertificateError, OwnCertificate
 from mta.queue import shaping
 
 

@@ -8,7 +8,9 @@ import msgspec
 
 from mta.accounts import credentials, keys, senders
 from mta.accounts.credentials import API_KEY_USER
+from mta.accounts.networks import within
 from mta.accounts.senders import Standing
+from mta.accounts.uses import Uses
 from mta.clock import Clock
 from mta.config import Listener, type_network
 from mta.spool.interface import Spool
@@ -74,16 +76,18 @@ def certified(listener: Listener, names: Sequence[str]) -> bool:
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who has logged in."""
+    """Who has logged in. What is sent with a `sandbox` key is not delivered. `key` is the id of an API key, or ""."""
 
     tenant: str
     user: str
+    key: str = ""
+    sandbox: bool = False
 
 
 class Access(Protocol):
     """What the ingress asks of the accounts. SpoolError when they cannot be read."""
 
-    async def authenticate(self, user: str, password: str) -> Identity | None:
+    async def authenticate(self, user: str, password: str, client: Client) -> Identity | None:
         """Return who that is, None for any wrong credential, in the same time whichever part was wrong."""
 
     async def standing(self, tenant: str, from_domains: Sequence[str]) -> Standing:
@@ -99,13 +103,22 @@ class Accounts:
     def __init__(self, spool: Spool, clock: Clock) -> None:
         self._spool = spool
         self._clock = clock
+        self.uses = Uses(spool, clock)
         self._known: dict[tuple[str, tuple[str, ...]], tuple[float, Standing]] = {}
 
-    async def authenticate(self, user: str, password: str) -> Identity | None:
-        """Look up a credential, or an API key with the send scope as the password of user `apikey`."""
+    async def authenticate(self, user: str, password: str, client: Client) -> Identity | None:
+        """Look up a credential, or an API key with the send scope as the password of user `apikey`.
+
+        A key that is bound to networks is none from elsewhere.
+        """
         if user == API_KEY_USER:
-            key = await keys.authenticate(self._spool, password)
-            return Identity(key.tenant, f"{user}:{key.id}") if key and SEND_SCOPE in key.scopes else None
+            now = self._clock.now()
+            key = await keys.authenticate(self._spool, password, now)
+            address = str(client.ip) if client.ip is not None else ""
+            if key is None or SEND_SCOPE not in key.scopes or (key.networks and not within(address, key.networks)):
+                return None
+            self.uses.note(key.id, now)
+            return Identity(key.tenant, f"{user}:{key.id}", key.id, key.sandbox)
         credential = await credentials.authenticate(self._spool, user, password)
         return Identity(credential.tenant, credential.user) if credential else None
 

@@ -11,12 +11,12 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from mta.certificate import OwnCertificate
 from mta.clock import Clock
 from mta.config import Limits
 from mta.ingress import replies
 from mta.ingress.access import Access
 from mta.ingress.body import Budget
-from mta.ingress.certificate import OwnCertificate
 from mta.ingress.questions import Accept
 from mta.ingress.trace import Trace, received_field, repaired
 from mta.mail import headers

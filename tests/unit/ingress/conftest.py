@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from mta.accounts.senders import Standing
 from mta.config import HostPort, Limits, Listener, Tls, parse
 from mta.ingress.access import Identity
-from mta.ingress.certificate import OwnCertificate
+from mta.certificate import OwnCertificate
 from mta.ingress.server import Ingress
 from mta.queue.gate import Turned
 from mta.queue.submission import Receipt, Submission
