@@ -8,7 +8,7 @@ records are: those of a minute together, with lists of the days, and of the minu
 import asyncio
 import datetime as dt
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -165,6 +165,11 @@ class AuditLog:
         names = await self._names(kind)
         for start in range(0, len(names), _AT_ONCE):
             await asyncio.gather(*(self._spool.delete_record(kind, name) for name in names[start : start + _AT_ONCE]))
+
+
+def told(results: Mapping[str, int]) -> str:
+    """Say what came of many, as a result: how many of each."""
+    return " ".join([f"{result}={number}" for result, number in sorted(results.items()) if number]) or "nothing"
 
 
 def is_position(text: str) -> bool:

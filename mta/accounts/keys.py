@@ -39,7 +39,8 @@ class ApiKey(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
     An `operator`'s is for the mail of all tenants, and has none of its own. `grants` are the names that it was asked
     for with (mta.accounts.scopes). Without `networks` it comes from anywhere. `rate` messages are taken from it in
-    `per` seconds, 0 for any number. What a `sandbox` key sends is not delivered.
+    `per` seconds, 0 for any number. What a `sandbox` key sends is not delivered. Of a key with `once`, the same message
+    that comes again over SMTP within so many seconds is not sent again.
     """
 
     version: int = 1
@@ -57,6 +58,7 @@ class ApiKey(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     expires_at: float = 0.0
     sandbox: bool = False
     grants: tuple[str, ...] = ()
+    once: float = 0.0
 
     def good(self, now: float) -> bool:
         """Tell whether it has not ended."""
@@ -100,6 +102,7 @@ async def create(
         per=particulars.rate.seconds if particulars.rate else 0,
         expires_at=particulars.expires_at,
         sandbox=particulars.sandbox,
+        once=particulars.once,
         grants=tuple(dict.fromkeys(names)),
     )
     if maker is not None:

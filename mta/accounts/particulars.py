@@ -10,17 +10,19 @@ from mta.accounts.tenants import AccountError, Fault
 from mta.accounts.tolls import Rate
 
 NAME_LIMIT = 100  # characters
+LONGEST_ONCE = 7 * 86_400  # seconds: what is sent is remembered for so long
 _GRANTS_LIMIT = 200  # names of scopes: a vendor's client may ask for all that there are
 
 
 class Particulars(msgspec.Struct, frozen=True, kw_only=True):
-    """As they are asked for. Without `networks` a key comes from anywhere; `expires_at` is 0 for never."""
+    """As they are asked for: mta.accounts.keys.ApiKey has what each of them means."""
 
     name: str = ""
     networks: tuple[str, ...] = ()
     rate: Rate | None = None
     expires_at: float = 0.0
     sandbox: bool = False
+    once: float = 0.0
 
 
 NO_PARTICULARS = Particulars()
@@ -40,6 +42,8 @@ def checked(asked: Particulars, now: float) -> tuple[Particulars, list[Fault]]:
             faults.append(Fault(f"networks.{number}", str(error)))
     if asked.expires_at and asked.expires_at <= now:
         faults.append(Fault("expires_at", "that time is over"))
+    if not 0 <= asked.once <= LONGEST_ONCE:
+        faults.append(Fault("once", f"0 to {LONGEST_ONCE} seconds"))
     return msgspec.structs.replace(asked, networks=tuple(dict.fromkeys(networks))), faults
 
 

@@ -50,7 +50,7 @@ class Tenant(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     most_messages: int = 0  # that may wait, 0 for any number
     most_octets: int = 0
     tls: str = ""  # the least that its mail goes over: "", "encrypted" or "verified"
-    rate: int = 0  # messages that are taken from it `per` seconds, 0 for any number
+    rate: int = 0  # messages that it may send in `per` seconds, 0 for any number
     per: int = 0
 
 

@@ -362,7 +362,8 @@ class Connection(asyncio.Protocol):
         dialog = session.dialog
         tenant = dialog.identity.tenant if dialog.identity else self.listener.tenant
         assert tenant is not None
-        return Arrival(self._intake, Provenance(self.id, self._origin, tenant, self.client.name, dialog.trace))
+        provenance = Provenance(self.id, self._origin, tenant, self.client.name, dialog.trace, login=dialog.identity)
+        return Arrival(self._intake, provenance)
 
     async def _log_in(self, question: Authenticate) -> Identity | Reply | None:
         """Ask who that is. A wrong credential is answered at a fixed time, whatever was wrong with it."""

@@ -26,7 +26,18 @@ from mta.queue.reports import report
 from mta.queue.retry import CONFIRM, WallJumps, retry_interval
 from mta.queue.submission import Receipt, Submission
 from mta.queue.transitions import Transition
-from mta.spool.interface import Acceptance, Change, Due, Settlement, Spool, SpoolError
+from mta.spool.interface import (
+    Acceptance,
+    Change,
+    Due,
+    Kept,
+    Settlement,
+    Spool,
+    SpoolError,
+    Taken,
+    Terms,
+    Throttled,
+)
 from mta.spool.records import Claim, Entry, Message, Timer, Wish
 
 log = logging.getLogger(__name__)
@@ -77,16 +88,30 @@ class Queue:
         self._ring()
         return [Receipt(each.id, position) for each in submissions]
 
-    async def accept_each(self, submissions: Sequence[Submission]) -> list[Receipt | SpoolError]:
+    async def accept_on(self, submissions: Sequence[Submission], terms: Terms) -> Taken | Kept | Throttled:
+        """Take responsibility for all of the submissions, if the terms allow it, or none: durable on return.
+
+        SpoolError as `accept` has it.
+        """
+        acceptances = [acceptance(each, terms.now, self._lifetimes) for each in submissions]
+        result = await self._spool.accept_on(acceptances, terms)
+        if isinstance(result, Taken):
+            self._ring()
+        return result
+
+    async def accept_each(
+        self, submissions: Sequence[Submission], terms: Sequence[Terms | None] = ()
+    ) -> list[Receipt | Kept | Throttled | SpoolError]:
         """Take responsibility for those that can be stored, whatever becomes of the others: durable on return.
 
-        The results are in the order of the submissions: a receipt, or why not.
+        Each may have terms of its own. The results are in the order of the submissions: a receipt, or why not.
         """
         now = self._clock.now()
-        results = await self._spool.accept_each([acceptance(each, now, self._lifetimes) for each in submissions])
+        acceptances = [acceptance(each, now, self._lifetimes) for each in submissions]
+        results = await self._spool.accept_each(acceptances, terms)
         self._ring()
         return [
-            result if isinstance(result, SpoolError) else Receipt(each.id, result)
+            Receipt(each.id, result) if isinstance(result, int) else result
             for each, result in zip(submissions, results, strict=True)
         ]
 

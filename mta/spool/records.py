@@ -221,6 +221,16 @@ class Claim(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     wish: Wish | None = None
 
 
+class KeptAnswer(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """What is kept under a name until `until`: the digest of what was asked, the answer, and its log position."""
+
+    version: int = 1
+    until: float
+    digest: bytes
+    value: bytes
+    position: int
+
+
 class Lane(NamedTuple):
     """What a tenant has waiting of one class for one destination domain (or redirected to one relay, `host:port`)."""
 

@@ -38,11 +38,10 @@ class LmdbContentWriter:
         return Segment(self._segment.content, self._size, self._segment.key)
 
     async def abort(self) -> None:
-        """Give the content up: the collector takes what was written."""
-        if not self._ended and self._pages:
-            self._ended = True
-            await self._writer.perform(GiveUp(self._segment.content, self._pages))
-        self._ended = True
+        """Give the content up, finished or not: the collector takes what was written. No message may refer to it."""
+        pages, self._pages, self._ended = self._pages, 0, True
+        if pages:
+            await self._writer.perform(GiveUp(self._segment.content, pages))
 
     def _open(self) -> None:
         if self._ended:

@@ -52,6 +52,9 @@ class Table(StrEnum):
     RECORDS = "records"  # kind, name hash, page u8 -> sealed named record
     LOOSE = "loose"  # content id -> pages u32, since u64: content that no message refers to (yet or any more)
     BACKLOG = "backlog"  # tenant -> what it has waiting, sealed name (tally.py)
+    KEPT = "kept"  # name hash, piece u8 -> sealed KeptAnswer
+    KEPT_UNTIL = "kept-until"  # second u64, name hash -> nothing: when a row of `kept` is past
+    TOLLS = "tolls"  # name hash -> when a rate was taken last, and how much of it is taken up (terms.py)
     META = "meta"  # name -> number: format version, last sequence, owner epoch
 
 

@@ -12,6 +12,7 @@ from mta.spool.lmdb.log import log_key, log_pairs_behind
 from mta.spool.lmdb.operations import Operation
 from mta.spool.lmdb.steps import delete_record, encode, replace_record
 from mta.spool.lmdb.tally import COUNTED, COUNTING
+from mta.spool.lmdb.terms import FORGOTTEN, forget_past
 from mta.spool.lmdb.view import record_of
 from mta.spool.records import Segment
 from mta.spool.sealing import Keyring, SealBroken
@@ -61,7 +62,7 @@ class GiveUp(Operation, frozen=True, array_like=True, tag=True):
 
 
 class Collect(Operation, frozen=True, array_like=True, tag=True):
-    """Remove a bounded amount of content that nothing refers to; the result is how many pages went."""
+    """Remove a bounded amount of content that nothing refers to, and of what is past; the result is how much went."""
 
     now: float
 
@@ -85,8 +86,9 @@ class Collect(Operation, frozen=True, array_like=True, tag=True):
                 group.put(Table.LOOSE, [(content_id, loose_value(first, since))])
                 break
             group.delete(Table.LOOSE, [content_id])
-        group.may_move = not gone
-        return gone
+        forgotten = forget_past(group, self.now)
+        group.may_move = not gone and forgotten < FORGOTTEN  # something has always just come to its end
+        return gone + forgotten
 
 
 class PutRecord(Operation, frozen=True, array_like=True, tag=True):

@@ -1,6 +1,7 @@
 """tenants, keys, credentials, domains, dkim: what is made, what is printed, what is refused."""
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -23,12 +24,12 @@ def test_a_key_is_shown_once_works_and_can_be_revoked(relay: Any) -> None:
     relay.run("tenants", "create", "acme")
     made = relay.run("keys", "create", "--tenant", "acme", "--scope", "send", "--scope", "read", "--json").record
     assert set(made) == {"id", "key"}
-    assert relay.with_spool(lambda spool: keys.authenticate(spool, made["key"])).id == made["id"]
+    assert relay.with_spool(lambda spool: keys.authenticate(spool, made["key"], time.time())).id == made["id"]
     [listed] = relay.run("keys", "list", "--json").records
     assert (listed["id"], listed["scopes"], listed["revoked_at"]) == (made["id"], ["send", "read"], None)
     assert made["key"] not in relay.run("keys", "list").out
     assert relay.run("keys", "revoke", made["id"]).code == 0
-    assert relay.with_spool(lambda spool: keys.authenticate(spool, made["key"])) is None
+    assert relay.with_spool(lambda spool: keys.authenticate(spool, made["key"], time.time())) is None
     assert relay.run("keys", "list", "--json").record["revoked_at"] is not None
 
 

@@ -577,7 +577,7 @@ async def test_who_has_a_long_walk_under_way_is_told_to_come_again(
     await office.post(f"/{ended}/drop")
     _, office.keys["second"] = await keys.create(office.spool, None, ["manage"], 0.0)
     hold = {"where": ["domain=one.test"], "confirm": 1}
-    known = await keys.authenticate(office.spool, office.keys[key])
+    known = await keys.authenticate(office.spool, office.keys[key], 0.0)
     assert known is not None
     who = Who(f"the operator, key {known.id}", known.tenant or "")
     async with office.desk.turn("walk", who), office.desk.turn("log", who):

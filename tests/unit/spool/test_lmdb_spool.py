@@ -22,6 +22,7 @@ from mta.spool.records import Entry, Segment
 from mta.spool.sealing import KeyFileError, Keyring, load_or_create_keyring, new_content_key
 from tests.contract.spool_contract import CLAIM, NOW, OpenSpool, SpoolContract, a_message, ended, the_head
 from tests.contract.stand_in import StandIn
+from tests.contract.terms_contract import TermsContract
 
 KEYS = [os.urandom(32)]
 
@@ -59,7 +60,7 @@ def opener(make_one: Callable[[], LmdbSpool]) -> OpenSpool:
     return open_one
 
 
-class TestLmdbContract(SpoolContract):
+class TestLmdbContract(SpoolContract, TermsContract):
     @pytest.fixture
     def open_spool(self, tmp_path: Path) -> OpenSpool:
         return opener(lambda: make(tmp_path / "spool"))
