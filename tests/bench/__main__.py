@@ -14,6 +14,7 @@ from typing import get_args
 import uvloop
 
 from tests.bench.contest import Bench, contest
+from tests.bench.dialect import dialects
 from tests.bench.figures import Cell, Expiry
 from tests.bench.haraka import PACKAGE
 from tests.bench.orders import Load, Malfunction
@@ -23,7 +24,7 @@ from tests.bench.servers import Contest
 from tests.bench.sink import Sink
 from tests.interop.peers import disk_directory
 
-_CONTESTS = (*get_args(Contest), "http", "client", "expiry")
+_CONTESTS = (*get_args(Contest), "http", "dialect", "client", "expiry")
 _ALL = {"sessions": (1, 20, 200), "octets": (2_000, 50_000, 1_000_000), "destinations": (1, 1000)}
 _USUAL = {"sessions": (20,), "octets": (2_000,), "destinations": (1,)}
 _QUICK = 10  # times fewer messages
@@ -88,6 +89,9 @@ async def _measure(given: argparse.Namespace, found: Found) -> None:
         if "http" in given.only:
             print("bench: http", file=sys.stderr)
             found.posted.extend(await sending(bench))
+        if "dialect" in given.only:
+            print("bench: the SendGrid dialect", file=sys.stderr)
+            found.dialects.extend(await dialects(bench))
     await sink.close()
 
 
@@ -126,7 +130,7 @@ def main() -> int:
     if given.all and not PACKAGE.exists():
         print("bench: Haraka is not there: scripts/setup bench", file=sys.stderr)
         return 1
-    began, found = datetime.now(UTC), Found([], [], {}, {}, [])
+    began, found = datetime.now(UTC), Found([], [], {}, {}, [], [])
     try:
         uvloop.run(_measure(given, found))
     except (Malfunction, RuntimeError, OSError) as error:

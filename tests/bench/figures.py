@@ -155,3 +155,35 @@ def posted_medians(runs: Sequence[Posted]) -> list[Posted]:
         middle = Posted(*map(median, zip(*group, strict=True)))
         found.append(middle._replace(worst=max(run.worst for run in group), late=max(run.late for run in group)))
     return found
+
+
+class Dialect(NamedTuple):
+    """One run of accepting over HTTP alone, requests of so many messages; `own` is of the http role, in seconds.
+
+    Latencies in milliseconds, from when a request was due; `accepted` in seconds.
+    """
+
+    server: str
+    personalizations: int
+    rate: int
+    messages: int
+    accepted: float
+    p50: float
+    p99: float
+    p999: float
+    own: float
+    load: float
+
+    @property
+    def cpu(self) -> float:
+        """Microseconds of CPU a request."""
+        return 1e6 * self.own / self.messages
+
+
+def dialect_medians(runs: Sequence[Dialect]) -> list[Dialect]:
+    """Sum up, figure by figure."""
+    found = []
+    for _, equal in groupby(sorted(runs), key=lambda run: run[:3]):
+        group = list(equal)
+        found.append(Dialect(group[0].server, *map(median, zip(*[run[1:] for run in group], strict=True))))
+    return found

@@ -148,15 +148,21 @@ def _requests(order: Posts) -> Iterator[bytes]:
     host, port = order.address
     for number in range(order.messages):
         kind = number % _VARIETIES
+        text = _bodies(order.octets)[kind].decode()
+        html = [{"type": "text/html", "value": f"<p>{text}</p>"}] if order.html else []
+        subject = f"bench.{order.run}.{number}"
+        domain = destination(number, 1)
+        many = range(order.personalizations)
         body = {
-            "personalizations": [{"to": [{"email": f"to@{destination(number, 1)}"}]}],
+            "personalizations": [{"to": [{"email": f"to{each or ''}@{domain}"}]} for each in many],
             "from": {"email": f"app{kind}@{DOMAIN}"},
-            "subject": f"bench.{order.run}.{number}",
-            "content": [{"type": "text/plain", "value": _bodies(order.octets)[kind].decode()}],
+            "subject": subject,
+            "content": [{"type": "text/plain", "value": text}, *html],
         }
         octets = msgspec.json.encode(body)
+        key = f"Idempotency-Key: {subject}\r\n" if order.idempotent else ""
         head = (
-            f"POST /v3/mail/send HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {order.key}\r\n"
+            f"POST /v3/mail/send HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {order.key}\r\n{key}"
             f"Content-Type: application/json\r\nContent-Length: {len(octets)}\r\n\r\n"
         )
         yield head.encode() + octets

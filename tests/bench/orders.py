@@ -28,7 +28,11 @@ class Mail(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Posts(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """Send mail over HTTP: `messages` over `sessions` kept connections, `rate` a second; 0: as fast as may be."""
+    """Send mail over HTTP: `messages` over `sessions` kept connections, `rate` a second; 0: as fast as may be.
+
+    With `html` there is as much of that as of text; `idempotent` requests have a key each; a request has so many
+    `personalizations` of one recipient.
+    """
 
     address: tuple[str, int]
     run: int
@@ -37,6 +41,9 @@ class Posts(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     octets: int
     messages: int
     rate: float
+    html: bool = False
+    idempotent: bool = False
+    personalizations: int = 1
 
 
 class Report(msgspec.Struct, tag=True, frozen=True, kw_only=True):

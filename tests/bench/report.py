@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from tests.bench.figures import Expiry, Median, Posted, Run, medians, posted_medians
+from tests.bench.figures import Dialect, Expiry, Median, Posted, Run, dialect_medians, medians, posted_medians
 from tests.bench.servers import RIVALS, Contest
 from tests.interop.relay import ROOT
 
@@ -39,7 +39,11 @@ _WITH_STS = 60.0  # percent of what is relayed in the clear
 
 
 def lines(
-    found: Iterable[Median], posted: Iterable[Posted], client: float | None, expiries: Mapping[str, float]
+    found: Iterable[Median],
+    posted: Iterable[Posted],
+    client: float | None,
+    expiries: Mapping[str, float],
+    dialects: Iterable[Dialect],
 ) -> Iterator[Line]:
     """Compare with what we want: Fairlead's ratios, 20 sessions, 2 KB, one domain; HTTP; SMTP client; deadlines."""
     for each in found:
@@ -53,8 +57,22 @@ def lines(
             yield Line(f"HTTP, accepted, {run.waiting:,} waiting", 2500, run.messages / run.accepted, "/s")
     if client is not None:
         yield Line("delivery/smtp alone, CPU a message", 60, client, "µs", at_most=True)
+    for each_run in dialects:
+        if each_run.server == "Fairlead":
+            yield from _dialect_lines(each_run)
     for kind, rate in expiries.items():
         yield Line(f"deadlines, expired {kind}", 2000, rate, "/s")
+
+
+def _dialect_lines(run: Dialect) -> Iterator[Line]:
+    if run.personalizations > 1:
+        took = 1000 * run.accepted / run.messages
+        yield Line(f"SendGrid dialect, {run.personalizations:,} personalizations", 500, took, "ms", at_most=True)
+    elif run.rate:
+        yield Line(f"SendGrid dialect with keys, p99 at {run.rate}/s", 10, run.p99, "ms", at_most=True)
+    else:
+        yield Line("SendGrid dialect with keys, accepted", 3000, run.messages / run.accepted, "/s")
+        yield Line("SendGrid dialect with keys, CPU an accept", 330, run.cpu, "µs", at_most=True)
 
 
 def _against_rival(each: Median) -> Line:
@@ -74,6 +92,7 @@ class Found(NamedTuple):
     clients: dict[int, list[float]]  # delivery/smtp alone: microseconds a message, by connections
     expiries: dict[str, list[Expiry]]  # deadlines alone, with and without a DSN
     failures: list[str]  # why something is missing
+    dialects: list[Dialect]
 
     def tables(self) -> Iterator[str]:
         """Write it all as Markdown, ending with what we want."""
@@ -82,6 +101,10 @@ class Found(NamedTuple):
             yield _table(_MAIL, map(_mail_row, found))
         if posted:
             yield _table(_POSTED, map(_posted_row, posted))
+        dialects = dialect_medians(self.dialects)
+        if dialects:
+            rivals = {each[1:3]: each for each in dialects if each.server != "Fairlead"}
+            yield _table(_DIALECT, [_dialect_row(each, rivals[each[1:3]]) for each in dialects])
         if self.clients:
             rows = [(str(each), f"{median(times):.0f}", f"{max(times):.0f}") for each, times in self.clients.items()]
             yield _table(("delivery/smtp alone: connections", "CPU µs", "worst"), rows)
@@ -92,7 +115,7 @@ class Found(NamedTuple):
         wanted = [
             (each.what, f"{'≤' if each.at_most else '≥'} {each.wanted:,.0f} {each.unit}", f"{each.found:,.1f}",
              "yes" if each.reached else "**no**")
-            for each in lines(found, posted, client, rates)
+            for each in lines(found, posted, client, rates, dialects)
         ]  # fmt: skip
         if wanted:
             yield _table(("what", "wanted", "found", "reached"), wanted)
@@ -133,6 +156,24 @@ def _posted_row(each: Posted) -> tuple[str, ...]:
     )
 
 
+_DIALECT = ("SendGrid dialect", "a request", "rate", "requests/s", "x", "p50 ms", "p99", "CPU µs", "x", "load")
+
+
+def _dialect_row(each: Dialect, rival: Dialect) -> tuple[str, ...]:
+    rate, rivals = each.messages / each.accepted, rival.messages / rival.accepted
+    return (
+        each.server,
+        f"{each.personalizations:,}",
+        f"{each.rate}/s" if each.rate else "all it takes",
+        f"{rate:,.0f}",
+        f"{rate / rivals:.2f}",
+        *([f"{each.p50:.1f}", f"{each.p99:.1f}"] if each.rate else ["", ""]),
+        f"{each.cpu:,.0f}",
+        f"{each.cpu / rival.cpu:.2f}",
+        f"{each.load / each.accepted:.0%}",
+    )
+
+
 def _expiry_row(kind: str, runs: Sequence[Expiry]) -> tuple[str, ...]:
     rates, cpu = [each.rate for each in runs], [each.cpu for each in runs]
     return kind, f"{median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})", f"{median(cpu):.0f}"
@@ -158,6 +199,7 @@ def save(found: Found, at: datetime) -> Path:
         "delivery_smtp_alone": found.clients,
         "deadlines": {kind: [run._asdict() for run in runs] for kind, runs in found.expiries.items()},
         "http": [run._asdict() for run in found.posted],
+        "dialect": [run._asdict() for run in found.dialects],
         "mail": [{**run._asdict(), "cell": run.cell._asdict()} for run in found.runs],
     }
     members = (f"{json.dumps(name)}: {_lines(value)}" for name, value in record.items())

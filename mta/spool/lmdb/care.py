@@ -26,6 +26,7 @@ from mta.spool.lmdb.keys import (
     TENANT_BYTES,
     entry_id_text,
     entry_keys,
+    kept_until_key,
     message_key,
     revision_bytes,
     tenant_key,
@@ -131,6 +132,8 @@ class _Walk:
         self._whole(Table.BACKLOG, self._backlogs)
         self._whole(Table.EVENTS, self._events)
         self._whole(Table.RECORDS, self._records)
+        self._whole(Table.KEPT, self._kept)
+        self._whole(Table.KEPT_UNTIL, self._kept_until)
         self._whole(Table.LOOSE, self._loose)
         self._whole(Table.CONTENT, self._content)
 
@@ -301,6 +304,24 @@ class _Walk:
                     self._view.named(key[:-1])
                 except SpoolError as error:
                     self._wrong(f"record {key.hex()}: {error}")
+
+    def _kept(self) -> None:
+        for key in self._keys(Table.KEPT):
+            if key[-1]:
+                continue
+            self._count("kept")
+            try:
+                answer = self._view.kept(key[:-1])
+            except SpoolError as error:
+                self._wrong(f"kept {key.hex()}: {error}")
+                continue
+            if answer is None or self._view.get(Table.KEPT_UNTIL, kept_until_key(answer.until, key[:-1])) is None:
+                self._wrong(f"kept {key.hex()}: nothing tells when it is past")
+
+    def _kept_until(self) -> None:
+        for key in self._keys(Table.KEPT_UNTIL):
+            if self._view.get(Table.KEPT, key[8:] + b"\x00") is None:
+                self._wrong(f"kept-until: a row without its answer {key[8:].hex()}")
 
     def _loose(self) -> None:
         for key in self._keys(Table.LOOSE):

@@ -8,14 +8,12 @@ import logging
 import struct
 from collections.abc import Callable
 
-import msgspec
-
 from mta.spool.interface import KEPT_LIMIT, Keep, Kept, Refused, Taken, Terms, Throttled
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.environment import Table
 from mta.spool.lmdb.keys import kept_key, kept_until_key, pieces, seconds, toll_key
 from mta.spool.lmdb.steps import Accepted, delete_record, encode, replace_record
-from mta.spool.lmdb.view import record_of
+from mta.spool.lmdb.view import kept_of
 from mta.spool.records import KeptAnswer
 from mta.spool.sealing import Keyring, SealBroken
 from mta.spool.toll import Spent, take
@@ -23,7 +21,6 @@ from mta.spool.toll import Spent, take
 log = logging.getLogger(__name__)
 
 FORGOTTEN = 200  # rows in one transaction: each is in a page of its own
-_decode = msgspec.msgpack.Decoder(KeptAnswer).decode
 _spent = struct.Struct(">3d")
 
 
@@ -39,6 +36,7 @@ class OnTerms:
         self._terms = terms
         self._accepted = accepted
         self._key = b"" if keep is None else kept_key(keep.name)
+        self._until = b"" if keep is None else kept_until_key(keep.until, self._key)
         self._tolls = [toll_key(each.name) for each in terms.tolls]
 
     def accept(self, group: Group) -> Taken | Kept | Throttled:
@@ -64,15 +62,14 @@ class OnTerms:
         answer = KeptAnswer(until=keep.until, digest=keep.digest, value=keep.value, position=position)
         sealed = self._keyring.seal(Table.KEPT.value, self._terms.now, encode(answer), key)
         replace_record(group, Table.KEPT, key, pieces(key, sealed))
-        group.put(Table.KEPT_UNTIL, [(kept_until_key(keep.until, key), b"")])
+        group.put(Table.KEPT_UNTIL, [(self._until, b"")])
 
 
 def kept_answer(get: Callable[[Table, bytes], bytes | None], keyring: Keyring, key: bytes) -> KeptAnswer | None:
     """Read what is kept. What cannot be read is not: mail that is sent twice is better than mail that never is."""
     try:
-        plain = record_of(get, keyring, Table.KEPT, key)
-        return None if plain is None else _decode(plain)
-    except (SealBroken, msgspec.DecodeError) as error:
+        return kept_of(get, keyring, key)
+    except SealBroken as error:
         log.error("kept=%s forgotten=yes error=%s", key.hex(), error)
         return None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import report
-from tests.bench.figures import Cell, Expiry, Posted, Run, medians, posted_medians
+from tests.bench.figures import Cell, Dialect, Expiry, Posted, Run, dialect_medians, medians, posted_medians
 from tests.bench.report import Found, lines
 from tests.bench.servers import Contest
 
@@ -66,7 +66,19 @@ def test_what_we_want_is_compared_with_what_was_found() -> None:
         *runs("sts", "Fairlead in the clear", 1.0, relayed=0.5),
     ])  # fmt: skip
     over_http = [*posted(0, 0.0, accepted=0.5), *posted(500, 15.1, waiting=50_000)]
-    relayed, encrypted, accepted, p99, client, late = lines(found, over_http, 61.0, {"with a DSN each": 1999.0})
+    dialects = dialect_medians([
+        *[dialect(cpu) for cpu in (300, 331, 999)],
+        dialect(30, server="Falcon, doing nothing"),
+        dialect(9, rate=500),
+        dialect(9, personalizations=1000, accepted=0.501),
+    ])  # fmt: skip
+    expiries = {"with a DSN each": 1999.0}
+    relayed, encrypted, accepted, p99, client, keyed, cpu, at_rate, many, late = lines(
+        found, over_http, 61.0, expiries, dialects
+    )
+    assert (keyed.found, keyed.reached, cpu.found, cpu.reached) == (2500, False, pytest.approx(331), False)
+    assert (at_rate.found, at_rate.reached) == (5.0, True)
+    assert (many.found, many.reached) == (pytest.approx(501), False)
     assert (relayed.wanted, relayed.found, relayed.reached) == (4, pytest.approx(4.1), True)
     assert (encrypted.what, encrypted.unit) == ("sts, kept: relayed, against Fairlead in the clear", "%")
     assert (encrypted.wanted, encrypted.found, encrypted.reached) == (60, pytest.approx(50), False)
@@ -76,16 +88,30 @@ def test_what_we_want_is_compared_with_what_was_found() -> None:
     assert (late.what, late.reached) == ("deadlines, expired with a DSN each", False)
 
 
+def dialect(
+    cpu: float, *, server: str = "Fairlead", rate: int = 0, personalizations: int = 1, accepted: float = 0.0004
+) -> Dialect:
+    return Dialect(server, personalizations, rate, 1, accepted, 1.0, 5.0, 6.0, cpu / 1e6, 0.0001)
+
+
+def test_a_dialect_is_compared_with_a_handler_that_does_nothing() -> None:
+    runs = [dialect(300), dialect(100, server="Falcon, doing nothing", accepted=0.0001)]
+    table, _ = Found([], [], {}, {}, [], runs).tables()
+    ours, nothing = ([cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:])
+    assert ours == ["Fairlead", "1", "all it takes", "2,500", "0.25", "", "", "300", "3.00", "25%"]
+    assert nothing[4] == "1.00"
+
+
 def test_tables_are_markdown_in_columns() -> None:
     measured = [*runs("hold", "Postfix", 0.5), *runs("relay", "Postfix", 0.5, relayed=1)]
-    (mail,) = Found(measured, [], {}, {}, []).tables()
+    (mail,) = Found(measured, [], {}, {}, [], []).tables()
     table = mail.splitlines()
     assert [line.count("|") for line in table] == [13, 13, 13, 13]
     assert len({len(line) for line in table}) == 1
     holding, relaying = ([cell.strip() for cell in line.split("|")][2:10] for line in table[2:])
     assert holding == ["20 kept", "2 KB", "Postfix", "2,000 (2,000 to 2,000)", "1.00", "", "", "2.00"]
     assert relaying[5:7] == ["1,000 (1,000 to 1,000)", "1.00"]
-    *_, wanted = Found([*measured, *runs("hold", "Fairlead", 0.05)], [], {}, {}, []).tables()
+    *_, wanted = Found([*measured, *runs("hold", "Fairlead", 0.05)], [], {}, {}, [], []).tables()
     row = [cell.strip() for cell in wanted.splitlines()[2].split("|")[1:-1]]
     assert row == ["hold, kept: accepted, against Postfix", "≥ 5 ×", "10.0", "yes"]
 
@@ -98,6 +124,7 @@ def test_the_file_holds_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         {1: [30.0]},
         {"with a DSN each": [Expiry(2500.0, 300.0)]},
         ["hold: no"],
+        [dialect(300)],
     )
     path = report.save(found, datetime(2026, 11, 26, 4, 5, 6, tzinfo=UTC))
     record = json.loads(path.read_text())
@@ -105,4 +132,5 @@ def test_the_file_holds_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [run["accepted"] for run in record["mail"]] == [0.5, 1.0]
     assert record["mail"][0]["cell"] == {"contest": "hold", "sessions": 20, "octets": 2000, "destinations": 1}
     assert record["failures"] == ["hold: no"]
+    assert record["dialect"][0]["server"] == "Fairlead"
     assert (record["http"][0]["p99"], record["delivery_smtp_alone"]) == (3.0, {"1": [30.0]})

@@ -53,6 +53,20 @@ def test_a_credential_s_password_is_shown_once_and_works(relay: Any) -> None:
     assert [each["user"] for each in relay.run("credentials", "list", "--json").records] == ["joe"]
 
 
+def test_who_sends_the_same_but_once(relay: Any) -> None:
+    relay.run("tenants", "create", "acme")
+    relay.run("credentials", "create", "--tenant", "acme", "--user", "joe", "--once", "600")
+    relay.run("credentials", "create", "--tenant", "acme", "--user", "jim")
+    relay.run("keys", "create", "--tenant", "acme", "--scope", "send", "--once", "3600")
+    assert {each["user"]: each["once"] for each in relay.run("credentials", "list", "--json").records} == {
+        "jim": 0,
+        "joe": 600,
+    }
+    assert relay.run("keys", "list", "--json").record["once"] == 3600
+    for seconds in ("-1", "604801", "x"):
+        assert relay.run("credentials", "create", "--tenant", "acme", "--user", "x", "--once", seconds).code == 2
+
+
 def test_a_domain_with_keys_of_both_kinds(relay: Any) -> None:
     relay.run("tenants", "create", "acme")
     added = relay.run("domains", "add", "Example.TEST", "--tenant", "acme", "--json")

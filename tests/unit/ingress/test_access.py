@@ -4,9 +4,11 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mta.accounts import credentials, domains, keys, tenants
+from mta.accounts.tolls import Rate
 from mta.clock import SystemClock
 from mta.ingress.access import HIDDEN_CLIENT, UNIX_CLIENT, Accounts, Identity, admits, client_at
 from mta.lab.clock import FakeClock
@@ -77,9 +79,32 @@ async def test_an_api_key_is_a_password_if_it_may_send(spool: LmdbSpool):
     sender, secret = await keys.create(spool, "bob", ["send", "read"], 0.0)
     _, reading = await keys.create(spool, "bob", ["read"], 0.0)
     accounts = Accounts(spool, FakeClock())
-    assert await accounts.authenticate("apikey", secret) == Identity("bob", f"apikey:{sender.id}")
+    assert await accounts.authenticate("apikey", secret) == Identity("bob", f"apikey:{sender.id}", key=sender.id)
     assert await accounts.authenticate("apikey", reading) is None
     assert await accounts.authenticate("bob", secret) is None
+
+
+async def test_who_sends_the_same_but_once_and_at_what_rate(spool: LmdbSpool):
+    _, password = await credentials.create(spool, "alice", "printer", 0.0, once=60.0)
+    key, secret = await keys.create(spool, "bob", ["send"], 0.0, once=5.0)
+    limited = msgspec.structs.replace(key, rate=120, per=60)
+    await spool.put_record(keys.KIND, key.id, msgspec.msgpack.encode(limited), replace=True)
+    accounts = Accounts(spool, FakeClock())
+    assert await accounts.authenticate("printer", password or "") == Identity("alice", "printer", once=60.0)
+    assert await accounts.authenticate("apikey", secret) == Identity(
+        "bob", f"apikey:{key.id}", once=5.0, key=key.id, rate=Rate(120, 60)
+    )
+
+
+async def test_a_rate_that_is_given_to_a_tenant_holds_within_ten_seconds(spool: LmdbSpool):
+    clock = FakeClock()
+    accounts = Accounts(spool, clock)
+    assert await accounts.rate("bob") is None
+    await tenants.change(spool, "bob", rate=10, per=1)
+    assert await accounts.rate("bob") is None
+    await clock.advance(10.0)
+    assert await accounts.rate("bob") == Rate(10, 1)
+    assert await accounts.rate("nobody") is None
 
 
 async def test_the_owner_of_a_sender_domain_is_known(spool: LmdbSpool):

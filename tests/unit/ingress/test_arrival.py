@@ -205,6 +205,8 @@ async def test_a_spool_that_fails_is_answered_in_the_words_of_smtp(serve, caplog
     door.queue.failure = failure
     assert (await send(door, content)).startswith(reply)
     assert caplog.text.count("not stored: ") == 1
+    # what may be stored may be referred to
+    assert all(each.aborted is not isinstance(failure, Uncertain) for each in door.store.writers)
     door.queue.failure = None
     assert (await send(door, content)).startswith(b"250")
 
