@@ -41,6 +41,7 @@ class IngressRole:
         config = parts.config
         self._gate = parts.gate
         access = Accounts(parts.spool, parts.clock)
+        self._uses = access.uses
         self._ingress = Ingress(
             config, config.listeners, parts.queue, parts.spool, access, parts.clock, own_certificate(config)
         )
@@ -48,6 +49,7 @@ class IngressRole:
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Listen."""
         self._gate.start()
+        self._uses.start()
         await self._ingress.start(sockets)
 
     async def drain(self, seconds: float) -> None:
@@ -59,6 +61,7 @@ class IngressRole:
     async def close(self) -> None:
         """Drop what is left."""
         await self._ingress.close()
+        await self._uses.close()
 
     def detail(self) -> dict[str, str | int | float]:
         """Say how it goes."""
@@ -73,21 +76,37 @@ class HttpRole:
     """The HTTP API."""
 
     def __init__(self, parts: Parts) -> None:
-        from mta.events.reader import LogReader  # noqa: PLC0415 - see the module's text
+        from mta.accounts.uses import Uses  # noqa: PLC0415 - see the module's text
+        from mta.events.reader import LogReader  # noqa: PLC0415
         from mta.queue.desk import Desk  # noqa: PLC0415
         from relay_http.app import create_app  # noqa: PLC0415
+        from relay_http.rates import KeyRates  # noqa: PLC0415
         from relay_http.server import HttpServer  # noqa: PLC0415
 
         self._gate = parts.gate
         delivery = socket_path(parts.config.run_dir, "delivery")
         log_reader = LogReader(parts.spool, parts.config.segment_dir, parts.keyring)
         desk = Desk(parts.spool, parts.queue, parts.clock, log_reader, delivery)
-        app = create_app(parts.config, parts.queue, parts.spool, parts.clock, lambda: ask_status(delivery), desk)
-        self._server = HttpServer(parts.config, app)
+        self._uses = Uses(parts.spool, parts.clock)
+        app = create_app(
+            parts.config,
+            parts.queue,
+            parts.spool,
+            parts.clock,
+            lambda: ask_status(delivery),
+            desk,
+            rates=KeyRates(parts.spool, parts.clock),
+            uses=self._uses,
+        )
+        try:
+            self._server = HttpServer(parts.config, app)
+        except CertificateError as error:
+            raise CannotStart(str(error)) from None
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Listen."""
         self._gate.start()
+        self._uses.start()
         await self._server.start(sockets)
 
     async def drain(self, seconds: float) -> None:
@@ -99,6 +118,7 @@ class HttpRole:
     async def close(self) -> None:
         """Drop what is left."""
         await self._server.close()
+        await self._uses.close()
 
     def detail(self) -> dict[str, str | int | float]:
         """Say how it goes."""

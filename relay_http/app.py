@@ -8,7 +8,6 @@ import re
 
 import falcon.asgi
 
-from mta.accounts.audit import AuditLog
 from mta.accounts.uses import Uses
 from mta.clock import Clock
 from mta.config import DEFAULT_POOL, Config
@@ -20,6 +19,7 @@ from relay_http.admin import audit as admin_audit
 from relay_http.admin import keys as admin_keys
 from relay_http.admin import queue as admin_queue
 from relay_http.admin import tenants as admin_tenants
+from relay_http.audited import Audited
 from relay_http.body import Budget, Request
 from relay_http.dialect import Dialect
 from relay_http.door import Door
@@ -62,7 +62,7 @@ def create_app(
         views=views,
         clock=clock,
         budget=Budget(config.limits.buffered),
-        audit=AuditLog(spool),
+        audit=Audited(spool, clock),
         pools=frozenset({DEFAULT_POOL, *config.pools}),
         hostname=config.hostname,
         smtp_port=config.delivery.port,

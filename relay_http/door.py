@@ -6,13 +6,13 @@ from typing import TypeVar
 
 import msgspec
 
-from mta.accounts.audit import AuditLog
 from mta.accounts.keys import ApiKey
 from mta.clock import Clock
 from mta.queue.desk import Desk
 from mta.queue.views import Views
 from mta.spool.interface import Spool
 from relay_http.access import Access, require
+from relay_http.audited import Audited
 from relay_http.body import Budget, Held, Request, decode, decoded_size, inflate, inflated_size, read
 from relay_http.dialect import Dialect
 from relay_http.problem import Problem, Refusal, Why
@@ -35,7 +35,7 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
     views: Views
     clock: Clock
     budget: Budget
-    audit: AuditLog
+    audit: Audited
     pools: frozenset[str]
     hostname: str
     smtp_port: int

@@ -1,4 +1,4 @@
-"""TLS for HTTP: takes the connections, so that handshakes are bounded in number and time, with the newest certificate."""
+"""TLS for HTTP: takes connections, so that handshakes are bounded in number and time and use the newest certificate."""
 
 import asyncio
 import logging

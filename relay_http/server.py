@@ -11,7 +11,7 @@ import logging
 import math
 import socket
 from asyncio import TimerHandle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -159,8 +159,8 @@ class _Server(uvicorn.Server):
         self.listening.set()
 
     def _protocol(self) -> asyncio.Protocol:
-        made = self.config.http_protocol_class(config=self.config, server_state=self.server_state, app_state={})  # type: ignore[call-arg] # as uvicorn has it
-        return cast("asyncio.Protocol", made)
+        protocol = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)  # as uvicorn has it
+        return protocol(config=self.config, server_state=self.server_state, app_state={})
 
     async def on_tick(self, counter: int) -> bool:
         if self._tls is not None and counter % _LOOK == 0:

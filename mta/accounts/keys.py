@@ -34,6 +34,10 @@ _KEY = re.compile(rf"SG\.({_ID.pattern})\.([A-Za-z0-9_-]{{43}})")
 _encode = msgspec.msgpack.Encoder().encode
 
 
+class Beyond(AccountError):
+    """What was asked for is more than the key that it is asked with is good for itself."""
+
+
 class ApiKey(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """A key as it is stored. New fields go to the end. Times are 0 for never.
 
@@ -106,7 +110,7 @@ async def create(
         grants=tuple(dict.fromkeys(names)),
     )
     if maker is not None:
-        _raise(beyond(maker, key))
+        _raise(beyond(maker, key), Beyond)
     await _store(spool, key, now)
     return key, text
 
@@ -151,7 +155,7 @@ async def change(spool: Spool, key: ApiKey, names: Sequence[str], now: float, ma
 
     def renamed(key: ApiKey) -> ApiKey:
         changed = msgspec.structs.replace(key, name=name, grants=tuple(dict.fromkeys(names)), scopes=granted(names))
-        _raise(beyond(maker, changed))
+        _raise(beyond(maker, changed), Beyond)
         return changed
 
     return await _change(spool, key, renamed)
@@ -176,7 +180,7 @@ async def rotate(
     if not 0 <= overlap <= LONGEST_OVERLAP:
         _raise([Fault("overlap", f"0 to {LONGEST_OVERLAP:.0f} seconds")])
     if maker is not None:
-        _raise(beyond(maker, key))
+        _raise(beyond(maker, key), Beyond)
     if not key.good(now):
         raise AccountError(f"key {key.id} has ended: create one")
     made, text = _made(None if key.operator else key.tenant, key.scopes, now)
@@ -279,9 +283,9 @@ def _oldest_first(keys: list[ApiKey]) -> list[ApiKey]:
     return sorted(keys, key=lambda each: (each.created_at, each.id))
 
 
-def _raise(faults: Sequence[Fault]) -> None:
+def _raise(faults: Sequence[Fault], error: type[AccountError] = AccountError) -> None:
     if faults:
-        raise AccountError("; ".join([each.message for each in faults]), faults)
+        raise error("; ".join([each.message for each in faults]), faults)
 
 
 def _digest(secret: str) -> bytes:

@@ -11,6 +11,7 @@ from mta.accounts.tolls import Rate
 
 NAME_LIMIT = 100  # characters
 LONGEST_ONCE = 7 * 86_400  # seconds: what is sent is remembered for so long
+_LAST = 253_402_300_799.0  # the end of the year 9999
 _GRANTS_LIMIT = 200  # names of scopes: a vendor's client may ask for all that there are
 
 
@@ -40,8 +41,8 @@ def checked(asked: Particulars, now: float) -> tuple[Particulars, list[Fault]]:
             networks.append(network_of(text))
         except NetworkError as error:
             faults.append(Fault(f"networks.{number}", str(error)))
-    if asked.expires_at and asked.expires_at <= now:
-        faults.append(Fault("expires_at", "that time is over"))
+    if asked.expires_at and not now < asked.expires_at <= _LAST:
+        faults.append(Fault("expires_at", "a time to come, in seconds since 1970"))
     if not 0 <= asked.once <= LONGEST_ONCE:
         faults.append(Fault("once", f"0 to {LONGEST_ONCE} seconds"))
     return msgspec.structs.replace(asked, networks=tuple(dict.fromkeys(networks))), faults

@@ -57,11 +57,11 @@ class Tenant(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 _decode = msgspec.msgpack.Decoder(Tenant).decode
 
 
-async def create(spool: Spool, name: str, now: float, weight: int = 1, pool: str = "") -> bool:
+async def create(spool: Spool, name: str, now: float, **fields: int | str) -> bool:
     """Create a tenant; False (and no change) if it exists, AccountError if the name is not fit to be one."""
     if not _NAME.fullmatch(name):
         raise AccountError("a tenant's name is 1 to 64 letters, digits, dots, hyphens and underscores")
-    tenant = Tenant(name=name, created_at=now, weight=weight, pool=pool)
+    tenant = msgspec.structs.replace(Tenant(name=name, created_at=now), **fields)
     return await spool.put_record(KIND, name, _encode(tenant), replace=False)
 
 

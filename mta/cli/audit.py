@@ -25,6 +25,7 @@ class _Since(click.ParamType[float]):
     name = "time"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
         text = str(value).strip()
         if text[-1:] in ("s", "m", "h", "d"):
             return -Duration().convert(text, param, ctx)
@@ -42,6 +43,8 @@ async def audit(session: Session, since: float, tenant: str) -> None:
     while before is not None:
         records, before = await session.audit.page(tenant, _PAGE, before, begins_at)
         for each in records:
-            shown = {name: getattr(each, name) for name in each.__struct_fields__ if name not in ("version", "position")}
+            shown = {
+                name: getattr(each, name) for name in each.__struct_fields__ if name not in ("version", "position")
+            }
             words = {"details": " ".join(f"{name}={value}" for name, value in each.details.items())}
             session.out.row(shown if session.out.as_json else shown | words, _COLUMNS)

@@ -38,10 +38,11 @@ def file_problems(settings: Config) -> Iterator[str]:
     place = next(each for each in (settings.state_dir, *settings.state_dir.parents) if each.exists())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         yield f"state_dir: {settings.state_dir}: {place} is not a directory that can be written to"
-    try:
-        OwnCertificate(settings.tls, settings.listeners)
-    except CertificateError as error:
-        yield str(error)
+    for setting, tls, listeners in (("tls", settings.tls, settings.listeners), ("http.tls", settings.http.tls, ())):
+        try:
+            OwnCertificate(tls, listeners, setting)
+        except CertificateError as error:
+            yield str(error)
     yield from _no_authorities("delivery.ca_file", settings.delivery.ca_file)
     yield from _unusable_addresses(settings)
     if settings.delivery.shaping is not None:

@@ -47,9 +47,15 @@ def keys() -> None:
 )
 @click.option("--name", default="", help="What it is for, to tell it from others in the list.")
 @click.option(
-    "--network", "networks", metavar="NETWORK", multiple=True, help="It comes from there alone: 192.0.2.0/24; repeatable."
+    "--network",
+    "networks",
+    metavar="NETWORK",
+    multiple=True,
+    help="It comes from there alone: 192.0.2.0/24; repeatable.",
 )
-@click.option("--rate", type=Messages(), default="none", help="Messages that it may send, such as 1200/60 or 20/second.")
+@click.option(
+    "--rate", type=Messages(), default="none", help="Messages that it may send, such as 1200/60 or 20/second."
+)
 @click.option("--expires", "expires_at", type=Time(), default=0.0, help="When it ends: 2027-12-01T08:00Z.")
 @click.option("--sandbox", is_flag=True, help="What it sends is checked and answered, and not delivered.")
 @ONCE
@@ -61,7 +67,8 @@ async def create(
     if (tenant is None) is not operator:
         raise Stop("say whose it is: --tenant NAME, or --operator", Exit.USAGE)
     particulars = Particulars(rate=None if rate == NO_RATE else rate, **more)
-    async with session.doing("keys.create", tenant or "", scopes=",".join(scopes), **_told(particulars)) as underway:
+    told = {"scopes": ",".join(scopes), **_told(particulars)}
+    async with session.doing("keys.create", tenant or "", "", **told) as underway:
         key, text = await accounts.create(session.spool, tenant, scopes, session.clock.now(), particulars)
         underway.on = key.id
     session.out.record({"id": key.id, "key": text}, text)
@@ -106,7 +113,9 @@ async def revoke(session: Session, key_id: str) -> None:
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
-@click.option("--overlap", type=Duration(), default="1d", help="How long the old one stays good: 0s, 30m, 24h, 7d (1d).")
+@click.option(
+    "--overlap", type=Duration(), default="1d", help="How long the old one stays good: 0s, 30m, 24h, 7d (1d)."
+)
 @with_spool
 async def rotate(session: Session, key_id: str, overlap: float) -> None:
     """Make a key that is good for the same as the key ID, which ends when the overlap is over, and print it."""
@@ -143,4 +152,9 @@ def _in_words(key: ApiKey, now: float) -> dict[str, object]:
         state = "revoked" if key.revoked_at else "expired"
     bounds = [*key.networks, rate_text(key.rate, key.per), "sandbox" if key.sandbox else ""]
     scopes = key.scopes or key.grants
-    return {"tenant": key.tenant or "(operator)", "scopes": scopes, "state": state, "bounds": " ".join(filter(None, bounds))}
+    return {
+        "tenant": key.tenant or "(operator)",
+        "scopes": scopes,
+        "state": state,
+        "bounds": " ".join(filter(None, bounds)),
+    }

@@ -19,6 +19,7 @@ class Time(click.ParamType[float]):
     name = "time"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
         if isinstance(value, float):
             return value
         try:
@@ -36,6 +37,7 @@ class Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
         found = _DURATION.fullmatch(str(value).strip())
         if found is None:
             self.fail(f"{value!r} is not a time such as 90s, 30m, 24h or 7d", param, ctx)
@@ -48,6 +50,7 @@ class Messages(click.ParamType[Rate]):
     name = "rate"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Rate:
+        """Read it."""
         try:
             return NO_RATE if value == "none" else read_rate(str(value).strip())
         except RateError as error:

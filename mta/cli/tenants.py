@@ -59,7 +59,7 @@ async def create(session: Session, tenant: str, weight: int, pool: str) -> None:
     """Create TENANT. One that exists stays as it is."""
     _configured(session, pool)
     async with session.doing("tenants.create", tenant, tenant, weight=weight, pool=pool) as underway:
-        created = await accounts.create(session.spool, tenant, session.clock.now(), weight, pool)
+        created = await accounts.create(session.spool, tenant, session.clock.now(), weight=weight, pool=pool)
         underway.result = "done" if created else "unchanged"
     session.out.record({"tenant": tenant}, f"tenant {tenant} {'created' if created else 'exists'}")
 
@@ -167,8 +167,8 @@ async def show(session: Session, tenant: str) -> None:
         + (f", {share:.0%} reserved now" if share else "")
         + (f", its mail goes {settings.tls} or not at all" if settings.tls else ""),
         f"waiting   {backlog.messages} messages, {backlog.octets} octets; {backlog.untried} entries not tried yet",
-        f"limits    {settings.most_messages or 'no'} messages, {settings.most_octets or 'no'} octets;"
-        f" rate {rate_text(settings.rate, settings.per) or 'none'}",
+        f"limits    {settings.most_messages or 'no'} messages, {settings.most_octets or 'no'} octets",
+        f"rate      {rate_text(settings.rate, settings.per) or 'none'}",
         *(_door_text(door, status) for door, status in doors.items()),
     ]
     session.out.record(record, "\n".join(lines))

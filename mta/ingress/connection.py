@@ -370,9 +370,7 @@ class Connection(asyncio.Protocol):
         clock = self._intake.clock
         answer_at = clock.monotonic() + _LOGIN_DELAY * 2**question.failures
         try:
-            identity = await self._intake.access.authenticate(
-                question.login.user, question.login.password, self.client
-            )
+            identity = await self._intake.access.authenticate(question.login.user, question.login.password, self.client)
         except SpoolError as error:
             log.warning("session=%s accounts cannot be read: %s: %a", self.id, type(error).__name__, str(error))
             return replies.AUTH_UNAVAILABLE

@@ -235,6 +235,20 @@ async def test_an_accepted_message_is_one_line_in_the_log(serve, caplog):
     )
 
 
+@pytest.mark.parametrize("content", [PLAIN + BODY, PLAIN + b"\r\n" + 400_000 * b"x\r\n"], ids=["small", "large"])
+async def test_what_is_sent_for_a_trial_goes_nowhere_and_leaves_nothing(serve, make_listener, caplog, content):
+    door = await serve(make_listener("submission"))
+    door.people.sandbox = True
+    caplog.set_level("INFO")
+    reply = await send(door, content)
+    assert re.fullmatch(rb"250 2.0.0 OK queued as [\w-]{22} \(sandbox: it is not delivered\)\r\n", reply)
+    assert (door.queue.accepted, door.queue.together) == ([], [])
+    assert all(each.aborted for each in door.store.writers)
+    assert bool(door.store.writers) is (len(content) > 1_000_000)
+    [line] = [each.getMessage() for each in caplog.records if "sandbox=yes" in each.getMessage()]
+    assert f"message={reply.split()[5].decode()} from='a@alice.test' recipients=1" in line
+
+
 async def test_a_message_id_too_long_to_be_remembered_is_kept_in_the_content_alone(serve):
     door = await serve()
     field = b"Message-ID: <" + b"x" * 900 + b"@alice.test>\r\n"

@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mta.config import Tls
 from mta.certificate import CertificateError, OwnCertificate, server_context
+from mta.config import Tls
 from tests.unit.ingress.authority import Authority, Pair
 from tests.unit.ingress.conftest import listener
 

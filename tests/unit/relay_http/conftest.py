@@ -11,6 +11,7 @@ import pytest
 
 from mta.accounts import domains, keys, tenants
 from mta.accounts.keys import ApiKey
+from mta.accounts.uses import Uses
 from mta.config import Config, Limits
 from mta.queue.desk import Desk
 from mta.queue.gate import Turned
@@ -165,6 +166,7 @@ class Api:
         self.spool = MemorySpool()
         self.queue = MemoryQueue(self.spool)
         self.rates = MemoryRates()
+        self.uses = Uses(self.spool, FixedClock())  # type: ignore[arg-type]
         self.key = ""
         self.read_key = ""
         self.app = self._app(FixedClock())
@@ -172,7 +174,7 @@ class Api:
     def _app(self, clock: FixedClock) -> App:
         spool, queue, log = self.spool, self.queue, None  # nobody comes to the desk
         desk = Desk(spool, queue, clock, log, Path())  # type: ignore[arg-type]
-        return create_app(self.config, queue, spool, clock, self._delivery, desk, None, self.rates)  # type: ignore[arg-type]
+        return create_app(self.config, queue, spool, clock, self._delivery, desk, None, self.rates, self.uses)  # type: ignore[arg-type]
 
     async def prepare(self) -> None:
         for tenant in ("shop", "other"):

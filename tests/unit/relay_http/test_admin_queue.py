@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from mta.accounts import keys, tenants
+from mta.accounts.uses import Uses
 from mta.config import Config
 from mta.control import ControlServer, Question, socket_path
 from mta.events.reader import LogReader
@@ -68,7 +69,10 @@ class Office:
         async def nothing() -> msgspec.Struct:
             raise AssertionError
 
-        self.app = create_app(self.config, self.queue, self.spool, self.clock, nothing, self.desk, None, None)
+        self.uses = Uses(self.spool, self.clock)
+        self.app = create_app(
+            self.config, self.queue, self.spool, self.clock, nothing, self.desk, None, None, self.uses
+        )
         self.keys: dict[str, str] = {}
         self.told = set[str]()
 
