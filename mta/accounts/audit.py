@@ -72,6 +72,7 @@ class AuditLog:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._listed = ("", "")  # the day and the minute of the last record
+        self._count = 0
 
     @asynccontextmanager
     async def doing(
@@ -79,7 +80,7 @@ class AuditLog:
     ) -> AsyncIterator[Underway]:
         """Have an action on record that is done in the block; if it fails, why. SpoolError if it cannot be recorded."""
         record = Record(
-            position=f"{int(now * 1000):014d}-{secrets.token_hex(4)}",
+            position=self._position(now),
             at=now,
             by=who.name,
             by_operator=not who.tenant,
@@ -143,6 +144,11 @@ class AuditLog:
             await self._delete_all(_PLACE.format(day))
             await self._spool.delete_record(_DAYS, day)
 
+    def _position(self, now: float) -> str:
+        """Make a place by time, those of one moment in the order in which they began; other processes make others."""
+        self._count = (self._count + 1) & 0xFFFF
+        return f"{int(now * 1000):014d}-{self._count:04x}{secrets.token_hex(4)}"
+
     async def _write(self, record: Record) -> None:
         """Store a new record, behind what leads to it."""
         day, minute = _name(record.position, _DAY), _name(record.position, _MINUTE)
@@ -175,7 +181,7 @@ def told(results: Mapping[str, int]) -> str:
 def is_position(text: str) -> bool:
     """Tell whether a text is a place in the log, or its time."""
     time, _, rest = text.partition("-")
-    return len(time) == 14 and time.isascii() and time.isdigit() and len(rest) in (0, 8)
+    return len(time) == 14 and time.isascii() and time.isdigit() and len(rest) in (0, 12)
 
 
 def _reason(error: BaseException) -> str:

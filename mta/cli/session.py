@@ -71,7 +71,7 @@ def configuration() -> Config:
 
 @functools.cache
 def person() -> str:
-    """Name who is at this command line, of root whom sudo says; as it was when first asked, before root is let go of."""
+    """Name who is at this command line, for root whom sudo says: as first asked, which is before root is let go of."""
     uid = os.getuid()
     try:
         return (os.environ.get("SUDO_USER") if uid == 0 else None) or pwd.getpwuid(uid).pw_name

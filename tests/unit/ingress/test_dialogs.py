@@ -4,7 +4,8 @@
 with escapes (`\\{x*600}` repeats); `S:` what the next reply line must begin with; `X:` the server hangs up.
 Head lines: `listener:` and `limits:` settings, `accepted:` how many messages the queue got in the end, and
 `cut: no` where it is the packet that matters, or what is behind the session; `turned:` why the listener's tenant is
-turned away; `once:` for how long logins send the same but once; `sandbox:` that they are for trials; `rate:` that of the tenant alice.
+turned away; `once:` for how long logins send the same but once; `sandbox:` that they are for trials; `rate:` that of
+the tenant alice.
 """
 
 import asyncio
