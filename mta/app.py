@@ -80,7 +80,7 @@ class HttpRole:
         from mta.events.reader import LogReader  # noqa: PLC0415
         from mta.queue.desk import Desk  # noqa: PLC0415
         from relay_http.app import create_app  # noqa: PLC0415
-        from relay_http.rates import KeyRates  # noqa: PLC0415
+        from relay_http.rates import AccountRates  # noqa: PLC0415
         from relay_http.server import HttpServer  # noqa: PLC0415
 
         self._gate = parts.gate
@@ -95,7 +95,7 @@ class HttpRole:
             parts.clock,
             lambda: ask_status(delivery),
             desk,
-            rates=KeyRates(parts.spool, parts.clock),
+            rates=AccountRates(parts.spool, parts.clock),
             uses=self._uses,
         )
         try:

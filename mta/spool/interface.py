@@ -200,7 +200,7 @@ class Spool(Protocol):
         """Store all of the messages or none, if nothing is kept under the name and the rates have room."""
 
     async def kept(self, name: str, now: float) -> Kept | None:
-        """Read what is kept under a name."""
+        """Tell what is kept under a name, None if nothing is; it costs no commit."""
 
     async def accept(self, acceptances: Sequence[Acceptance]) -> int:
         """Store all of the messages or none; return the log position of the last event."""
@@ -213,9 +213,6 @@ class Spool(Protocol):
         Those that have terms of their own (none has, or each may) are stored as `accept_on` does; what is taken is told
         by its position alone.
         """
-
-    async def kept(self, name: str, now: float) -> Kept | None:
-        """Tell what is kept under a name, None if nothing is; it costs no commit."""
 
     def store_content(self) -> ContentWriter:
         """Begin content that is committed as it arrives (over 256 KiB)."""

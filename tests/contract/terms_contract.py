@@ -220,3 +220,19 @@ class TermsContract:
             0, pytest.approx(3 * DAY - 2), (NOW + 4 * DAY,)
         )
         await spool.close()
+
+    async def test_content_of_what_was_not_taken_can_be_given_up_at_once(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        writer = spool.store_content()
+        await writer.write(b"x" * 10_000)
+        accepted = a_message(content=b"")
+        stored = msgspec.structs.replace(accepted.message, segments=(await writer.finish(),))
+        await take(spool, at(NOW, units(ONE, 10)))
+        refused = await spool.accept_on([msgspec.structs.replace(accepted, message=stored)], at(NOW))
+        assert isinstance(refused, Throttled)
+        assert await spool.collect(NOW) == 0
+        for _ in range(2):
+            await writer.abort()
+        assert await spool.collect(NOW) == 3
+        assert await spool.collect(NOW) == 0
+        await spool.close()

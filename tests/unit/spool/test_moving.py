@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mta.spool.interface import Unavailable
+from mta.spool.interface import Keep, Kept, Terms, Unavailable
 from mta.spool.lmdb import care, following
 from mta.spool.lmdb.ahead import LOW
 from mta.spool.lmdb.care import backup, verify, verify_structure
@@ -60,6 +60,22 @@ async def test_a_drained_spool_gives_back_what_it_had_and_keeps_what_it_has(tmp_
     assert not (tmp_path / "compacted").exists()
 
 
+async def test_answers_that_are_kept_go_along_when_much_is_given_back(
+    tmp_path: Path, early: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_COPIED", SMALL // 16)
+    spool = make(tmp_path)
+    for number in range(20):
+        await spool.accept_on([], Terms(now=NOW, keep=Keep(f"{number}", b"digest", b"x" * 20_000, NOW + 60)))
+    await fill_and_drain(spool)
+    assert end_of(spool) > 3 * SMALL
+    await fill_and_drain(spool, 12 * SMALL)
+    assert await spool.accept([a_message()]) == 1
+    assert end_of(spool) < SMALL
+    assert await spool.kept("7", NOW) == Kept(b"digest", b"x" * 20_000, 0)
+    await spool.close()
+
+
 async def test_a_role_s_spool_moves_and_has_zeros_ahead_again(tmp_path: Path) -> None:
     spool = make_apart(tmp_path)
     before, after = a_message(), a_message()
@@ -86,6 +102,7 @@ async def test_what_is_much_or_gives_little_back_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: int, given_back: int
 ) -> None:
     monkeypatch.setattr(following, "_COPIED", copied)
+    monkeypatch.setattr(following, "_MOST_COPIED", copied)
     monkeypatch.setattr(following, "_GIVEN_BACK", given_back)
     spool = make(tmp_path)
     await fill_and_drain(spool)
