@@ -41,14 +41,16 @@ class Full(Unavailable):
 class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     """A message to be stored whole: record, entries, the event that says so, content not yet stored.
 
-    `content` follows the record's segments (those committed as they arrived); the spool makes a segment of it.
-    An acceptance without entries (all recipients dropped) stores its events alone.
+    `content` follows the record's segments (those committed as they arrived); the spool makes a segment of it, and
+    `shared` come last: also committed before, they may stand in several messages of one tenant in one call, and go
+    with the last of these. An acceptance without entries (all recipients dropped) stores its events alone.
     """
 
     message: Message
     entries: tuple[Entry, ...]
     events: tuple[Event, ...]
     content: bytes = b""
+    shared: tuple[Segment, ...] = ()
 
 
 class Keep(msgspec.Struct, frozen=True, array_like=True):
@@ -164,7 +166,7 @@ class Backlog(msgspec.Struct, frozen=True):
 
 
 class ContentWriter(Protocol):
-    """Large content, committed as it arrives; collected by the spool if never referred to."""
+    """Large or shared content, committed as it arrives; collected by the spool if never referred to."""
 
     async def write(self, data: bytes) -> None:
         """Add to the content. Durable on return."""
@@ -173,7 +175,7 @@ class ContentWriter(Protocol):
         """End the content and name it; accept a message that refers to it within an hour."""
 
     async def abort(self) -> None:
-        """Give the content up."""
+        """Give the content up, ended or not; nothing happens if a message refers to it."""
 
 
 class LanePlace(NamedTuple):
@@ -202,7 +204,7 @@ class Spool(Protocol):
         """Store messages that have nothing to do with each other: for each what `accept` returns or raises."""
 
     def store_content(self) -> ContentWriter:
-        """Begin content that is committed as it arrives (over 256 KiB)."""
+        """Begin content that is committed as it arrives (over 256 KiB, or shared by several messages)."""
 
     async def lanes(
         self,

@@ -2,7 +2,8 @@
 
 Content that no message refers to stands in the table `loose`: large mail until it is accepted, and what a
 message that ended has left behind when it is too much for the transaction that ended it. The collector
-takes it away, a bounded number of pages at a time.
+takes it away, a bounded number of pages at a time. Content that messages of one request share is counted in
+`shared`, in the transactions in which these come and end: the last takes it along.
 """
 
 from typing import TYPE_CHECKING
@@ -55,6 +56,16 @@ def loose_value(pages: int, since: float) -> bytes:
 def read_loose(value: bytes) -> tuple[int, float]:
     """Read a row of `loose`."""
     return int.from_bytes(value[:4], "big"), float(int.from_bytes(value[4:12], "big"))
+
+
+def users_value(users: int) -> bytes:
+    """A row of `shared`: in how many places of messages it stands."""
+    return users.to_bytes(4, "big")
+
+
+def read_users(value: bytes) -> int:
+    """Read a row of `shared`."""
+    return int.from_bytes(value, "big")
 
 
 def check_whole(group: "Group", content_id: bytes, pages: int) -> None:
