@@ -1,4 +1,4 @@
-"""What the harness must be able to see: three ways to break the promises, planted from outside the product.
+"""What the harness must be able to see: four ways to break the promises, planted from outside the product.
 
 Each is a context in which the product's own classes misbehave; a process that is to be sabotaged enters it
 before it builds anything. Nothing here can be reached by a setting of the product.
@@ -17,6 +17,7 @@ from mta.mail.result import Outcome
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.submission import Receipt, Submission
+from mta.spool.lmdb import steps
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Wish
 
@@ -31,6 +32,7 @@ class Sabotage(StrEnum):
     NO_SYNC = "no-sync"  # commits are not fsynced
     ANSWER_FIRST = "answer-first"  # the answer leaves before the commit
     FORGET_OUTCOME = "forget-outcome"  # outcomes are not stored
+    END_SHARED = "end-shared"  # shared content goes with the first message that ends
 
 
 def environ(sabotage: Sabotage) -> dict[str, str]:
@@ -82,11 +84,18 @@ def _forget_outcome() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _end_shared() -> Iterator[None]:
+    with mock.patch.object(steps, "_was_last", return_value=True):
+        yield
+
+
 _PLANTS: dict[Sabotage, Callable[[], AbstractContextManager[None]]] = {
     Sabotage.NONE: nullcontext,
     Sabotage.NO_SYNC: _no_sync,
     Sabotage.ANSWER_FIRST: _answer_first,
     Sabotage.FORGET_OUTCOME: _forget_outcome,
+    Sabotage.END_SHARED: _end_shared,
 }
 
 
