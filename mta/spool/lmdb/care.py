@@ -189,14 +189,14 @@ class _Walk:
             self._wrong(f"message {message.id}: has no entry")
 
     def _users(self) -> None:
-        rows = {key: read_users(self._view.get(Table.SHARED, key) or b"") for key in self._keys(Table.SHARED)}
-        self.counts.update({Table.SHARED.value: len(rows)} if rows else {})
-        found = Counter[bytes]()
-        for segment, places in self._shared.items():
-            found[segment.content] += places
-        for key in rows.keys() | found.keys():
-            if found[key] != rows.get(key, 0):
-                self._wrong(f"content {key.hex()}: shared by {found[key]}, {rows.get(key, 0)} were counted")
+        there = Counter({segment.content: places for segment, places in self._shared.items()})
+        counted = Counter(
+            {key: read_users(self._view.get(Table.SHARED, key) or b"") for key in self._keys(Table.SHARED)}
+        )
+        self._count("shared", len(counted))
+        for key in there.keys() | counted.keys():
+            if there[key] != counted[key]:
+                self._wrong(f"content {key.hex()}: stands in {there[key]} places, {counted[key]} were counted")
 
     def _entries(self) -> None:
         for key in self._keys(Table.ENTRIES):

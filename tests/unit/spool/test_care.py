@@ -117,11 +117,11 @@ async def test_shared_content_that_is_counted_wrongly_is_named(tmp_path: Path) -
         with at_the_last_row(tmp_path, Table.SHARED) as cursor:
             cursor.put(bytes(cursor.key()), users)
         (problem,) = verify(tmp_path, KEYRING).problems
-        assert problem.endswith(f"shared by 3, {found}")
+        assert problem.endswith(f"stands in 3 places, {found}")
     with at_the_last_row(tmp_path, Table.SHARED) as cursor:
         name = bytes(cursor.key())
         cursor.delete()
-    assert verify(tmp_path, KEYRING).problems == [f"content {name.hex()}: shared by 3, 0 were counted"]
+    assert verify(tmp_path, KEYRING).problems == [f"content {name.hex()}: stands in 3 places, 0 were counted"]
     environment = Environment(tmp_path, map_size=0, reserve=0)
     with environment.env.begin(write=True) as txn:
         txn.put(name, users_value(3), db=environment.tables[Table.SHARED])
@@ -129,7 +129,7 @@ async def test_shared_content_that_is_counted_wrongly_is_named(tmp_path: Path) -
         txn.put(name, loose_value(5, 0), db=environment.tables[Table.LOOSE])
     environment.close()
     assert verify(tmp_path, KEYRING).problems == [
-        f"content {'6e' * 16}: shared by 0, 1 were counted",
+        f"content {'6e' * 16}: stands in 0 places, 1 were counted",
         f"content {name.hex()}: belongs to a message, and is to be collected",
     ]
 
