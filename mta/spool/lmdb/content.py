@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mta.spool.lmdb.commit import Group
 
 PAGE_OCTETS = VALUE_LIMIT - TAG_BYTES  # octets of content in one sealed page
-PAGES_PER_COMMIT = 256  # 1 MiB a transaction
+PAGES_PER_COMMIT = 260  # 1 MiB a transaction, and what was left of the page before
 DIRECT_PAGES = 80  # what a message that ends takes with it; more goes to the collector
 GRACE = 3600.0  # seconds that content may wait for the message that will refer to it
 
