@@ -94,6 +94,7 @@ async def test_a_missing_row_is_named(tmp_path: Path, table: Table, said: str) -
     assert any(said in each for each in verify(tmp_path, KEYRING).problems)
 
 
+@pytest.mark.tampers
 async def test_shared_content_passes_and_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await fill_shared(tmp_path)
     read: list[int] = []
