@@ -72,10 +72,11 @@ async def _end_all(path: Path, keyring: Keyring) -> None:
 
 async def test_control_shared_content_that_goes_too_early_is_seen(tmp_path: Path, seed: int, report: Report) -> None:
     machine = Machine(Shelf(tmp_path), tmp_path, random.Random(seed))
-    cut = await machine.cycle(Sabotage.END_SHARED)
+    cuts = [await machine.cycle(Sabotage.END_SHARED) for _ in range(2)]
     machine.close()
-    report.say(acked=cut.acked, problems=len(cut.judgement.problems), seed=seed)
-    assert cut.judgement.problems, "the harness cannot see that content is missing"
+    problems = [len(each.judgement.problems) for each in cuts]
+    report.say(acked=sum(each.acked for each in cuts), problems=sum(problems), seed=seed)
+    assert any(problems), "the harness cannot see that content is missing"
 
 
 async def test_control_an_answer_before_the_commit_is_seen(tmp_path: Path, seed: int, report: Report) -> None:
