@@ -463,6 +463,25 @@ async def test_what_is_accepted_on_terms(fix: Fixture) -> None:
     assert [each.message.id for each in await fix.jobs()] == [one.id, two.id, four.id]
 
 
+async def test_what_several_have_in_common_is_content_of_each(fix: Fixture) -> None:
+    writer = fix.spool.store_content()
+    await writer.write(b"in common\r\n")
+    shared = (await writer.finish(),)
+    envelope = Envelope(sender="sender@acme.test", recipients=(Recipient("a@x.test"),))
+    heads = b"S: 1\r\n\r\n", b"S: another\r\n\r\n"
+    await fix.queue.accept(
+        *(
+            Submission(
+                id=new_message_id(), tenant="acme", envelope=envelope, origin=Origin.HTTP, content=head, shared=shared
+            )
+            for head in heads
+        )
+    )
+    contents = [await fix.spool.content(each.message) for each in await fix.jobs()]
+    assert contents == [head + b"in common\r\n" for head in heads]
+    assert [each.size for _, each in await fix.spool.events_after(0, 10)] == [len(each) for each in contents]
+
+
 class Meddled(StandIn):
     """Words of operators that come before the first settle, before the second, and behind it."""
 
