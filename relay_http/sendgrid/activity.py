@@ -125,7 +125,7 @@ def _number(row: str) -> int:
     _, _, text = row.partition(".")[2].partition(".")
     if not text:
         return 0
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 4 else -1  # noqa: PLR2004 digits
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 4 else -1
 
 
 def _is_about(event: Event, recipient: RecipientShown) -> bool:

@@ -49,7 +49,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
             (self.to is None or recipient.address.lower() == self.to)
             and (self.subject is None or message.summary.subject == self.subject)
             and (self.statuses is None or status_of(recipient.status) in self.statuses)
-            and (self.rows is None or any([row == each or row.startswith(f"{each}.") for each in self.rows]))
+            and (self.rows is None or any(row == each or row.startswith(f"{each}.") for each in self.rows))
             and self.since <= recipient.at <= self.until
         )
 
@@ -84,7 +84,7 @@ class _Reader:
             raise _wrong(f"{self._tokens[self._at][:64]} is not expected there")
         one = {name: next(iter(values)) for name, values in self._values.items() if name not in _MANY}
         statuses, rows = self._values.get("status"), self._values.get("msg_id", frozenset())
-        request = next(iter(rows)) if len(rows) == 1 and not any(["." in each for each in rows]) else ""
+        request = next(iter(rows)) if len(rows) == 1 and not any("." in each for each in rows) else ""
         to = one.get("to_email")
         search = Search(
             ids=tuple(sorted({message_of(each) for each in rows})) if not request else (),
@@ -117,7 +117,7 @@ class _Reader:
         while self._is("or"):
             found += self._one(depth)
             alike = {name for each in found for name, _ in each}
-            if len(found) != 2 or len(alike) > 1 or not alike <= set(_MANY):  # noqa: PLR2004 both sides of it
+            if len(found) != 2 or len(alike) > 1 or not alike <= set(_MANY):
                 raise _wrong(f"OR is only known between conditions on one of {', '.join(_MANY)}")
             found = [found[0] + found[1]]
         return found

@@ -96,7 +96,7 @@ class MailSend(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def substitutes(self) -> bool:
         """Whether texts have keys to be replaced."""
-        return bool(self.sections) or any([each.substitutions for each in self.personalizations])
+        return bool(self.sections) or any(each.substitutions for each in self.personalizations)
 
 
 def read_mail_send(plain: object, now: float) -> MailSend:

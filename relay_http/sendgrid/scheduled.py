@@ -35,7 +35,7 @@ class MailBatch:
     async def on_post(self, req: Request, resp: falcon.asgi.Response) -> None:
         """Make an id for a batch."""
         key = await self._door.enter(req, SENDGRID, "mail.batch.create")
-        put_json(resp, {"batch_id": batches.new_batch(key.tenant)}, 201)
+        put_json(resp, {"batch_id": batches.new_batch(key.tenant, self._door.clock.now())}, 201)
 
     async def on_get_one(self, req: Request, resp: falcon.asgi.Response, batch: str) -> None:
         """Say that an id is one."""
@@ -65,7 +65,7 @@ class ScheduledSends:
         _check(door, key, batch)
         if await batches.said(door.spool, key.tenant, batch) in (Word.PAUSE, Word.CANCEL):
             raise invalid("A status is set for this batch id already: change it with PATCH.", "batch_id")
-        await self._say(key, batch, word)
+        await self._say(req, key, batch, word)
         put_json(resp, _shown(batch, word), 201)
 
     async def on_get_one(self, req: Request, resp: falcon.asgi.Response, batch: str) -> None:
@@ -81,7 +81,7 @@ class ScheduledSends:
         with door.budget.hold() as held:
             word = await door.json(req, held, _read_word)
         before = await self._spoken_of(key, batch)
-        await self._say(key, batch, word)
+        await self._say(req, key, batch, word)
         if word is Word.CANCEL and before is not Word.CANCEL:
             await self._let_go(key, batch)
         resp.status = 204
@@ -90,7 +90,7 @@ class ScheduledSends:
         """Take back what was said of a batch, and release what was held for it."""
         key = await self._door.enter(req, SENDGRID, "user.scheduled_sends.delete")
         if await self._spoken_of(key, batch) is not Word.CANCEL:
-            await self._say(key, batch, Word.GO)
+            await self._say(req, key, batch, Word.GO)
             await self._let_go(key, batch)
         await batches.forget(self._door.spool, key.tenant, batch)
         resp.status = 204
@@ -105,9 +105,10 @@ class ScheduledSends:
             raise not_found()
         return word
 
-    async def _say(self, key: ApiKey, batch: str, word: Word) -> None:
+    async def _say(self, req: Request, key: ApiKey, batch: str, word: Word) -> None:
         try:
-            await batches.say(self._door.spool, key.tenant, batch, word, self._door.clock.now())
+            async with self._door.audit.doing(req, f"batch.{word}", key.tenant, batch):
+                await batches.say(self._door.spool, key.tenant, batch, word, self._door.clock.now())
         except AccountError as error:
             raise invalid(str(error), "batch_id") from None
 

@@ -1,4 +1,4 @@
-"""Substitutions and sections: keys in texts, replaced literally. No template language: `{{name}}` is a key like any other.
+"""Substitutions and sections: keys in texts, replaced literally. `{{name}}` is a key like any other.
 
 One pass: what stands in place of a key is not looked through for keys of substitutions. A value that is the key of a
 section stands for that section, whose text may have keys again, four sections deep. Where keys overlap, the longer is

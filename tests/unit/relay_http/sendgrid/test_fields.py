@@ -39,7 +39,7 @@ async def test_mail_goes_out_when_it_is_said_for_each_personalization_or_for_all
 
 
 async def test_a_batch_is_one_that_was_made_for_the_tenant(api: Any, mail: Json) -> None:
-    mail["batch_id"] = new_batch("other")
+    mail["batch_id"] = new_batch("other", NOW)
     assert await api.problems(mail) == [("batch_id", "invalid batch id")]
     mail["batch_id"] = "x"
     assert await api.problems(mail) == [("batch_id", "invalid batch id")]
