@@ -56,9 +56,7 @@ class ApiKeys:
             async with door.audit.doing(
                 req, "keys.create", maker.tenant, name=asked.name, scopes=",".join(names)
             ) as underway:
-                made, text = await keys.create(
-                    door.spool, maker.tenant, names, door.clock.now(), like_maker, maker
-                )
+                made, text = await keys.create(door.spool, maker.tenant, names, door.clock.now(), like_maker, maker)
                 underway.on = made.id
         except AccountError as error:
             raise _refused(error) from None
@@ -101,9 +99,7 @@ class ApiKeys:
     async def _change(self, req: Request, maker: ApiKey, key: ApiKey, asked: _Asked) -> ApiKey:
         door, names = self._door, asked.scopes or ()
         try:
-            async with door.audit.doing(
-                req, "keys.set", key.tenant, key.id, name=asked.name, scopes=",".join(names)
-            ):
+            async with door.audit.doing(req, "keys.set", key.tenant, key.id, name=asked.name, scopes=",".join(names)):
                 return await keys.change(door.spool, key, names, door.clock.now(), maker, asked.name)
         except AccountError as error:
             raise _refused(error) from None

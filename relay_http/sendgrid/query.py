@@ -50,7 +50,7 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True):
             and (self.subject is None or message.summary.subject == self.subject)
             and (self.statuses is None or status_of(recipient.status) in self.statuses)
             and (self.rows is None or any(row == each or row.startswith(f"{each}.") for each in self.rows))
-            and self.since <= recipient.at <= self.until
+            and self.since <= recipient.at < self.until
         )
 
 
@@ -94,7 +94,7 @@ class _Reader:
             words=one.get("subject", ""),
             statuses=_searched(statuses),
             since=self._since - _LONGEST_WAY if self._since else None,
-            until=self._until + 1 if self._until < _FAR else None,
+            until=self._until if self._until < _FAR else None,
         )
         return Activity(
             search=search,
@@ -158,7 +158,7 @@ class _Reader:
             if operator not in (">", ">="):
                 self._until = at if operator == "<" else at + _SECOND
             if operator not in ("<", "<="):
-                self._since = at
+                self._since = at + _SECOND if operator == ">" else at
         else:
             raise _wrong("last_event_time is compared with =, <, <=, >, >= or BETWEEN")
 

@@ -44,7 +44,9 @@ class Site:
         self.scheduler = Scheduler(self.spool, self.queue, self.clock)
         self.views = MemoryViews()
         self.uses = Uses(self.spool, self.clock)
-        desk = Desk(self.spool, self.queue, self.clock, LogReader(self.spool, folder / "events", KEYRING), folder / "no")
+        desk = Desk(
+            self.spool, self.queue, self.clock, LogReader(self.spool, folder / "events", KEYRING), folder / "no"
+        )
 
         async def nothing() -> msgspec.Struct:
             raise AssertionError
@@ -64,10 +66,10 @@ class Site:
 
     async def ask(self, method: str, path: str, body: object = None, key: str = "shop") -> falcon.testing.Result:
         headers = {"Authorization": f"Bearer {self.keys.get(key, key)}", "Content-Type": "application/json"}
-        full = path if path.startswith(("/admin", "/api")) else f"/v3{path}"
+        full = path if path.startswith(("/admin/", "/api/")) else f"/v3{path}"
         octets = b"" if body is None else msgspec.json.encode(body)
         async with falcon.testing.ASGIConductor(self.app) as client:
-            return await client.simulate_request(method, full, body=octets, headers=headers)
+            return await client.simulate_request(method, full, body=octets, headers=headers, remote_addr="192.0.2.7")
 
     async def send(self, **more: object) -> str:
         """Send a message, show it in the views, and return its id."""
