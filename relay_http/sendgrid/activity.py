@@ -88,7 +88,7 @@ async def _reader(door: Door, req: Request) -> ApiKey:
 
 
 def _limit(req: Request) -> int:
-    text = req.get_param("limit") or str(_ROWS)
+    text = req.get_param("limit", default=str(_ROWS))
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(_MOST_ROWS)) and 1 <= int(text) <= _MOST_ROWS):
         raise invalid(f"The limit is a number from 1 to {_MOST_ROWS}.", "limit")
     return int(text)

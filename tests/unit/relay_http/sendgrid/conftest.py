@@ -66,7 +66,7 @@ class Site:
 
     async def ask(self, method: str, path: str, body: object = None, key: str = "shop") -> falcon.testing.Result:
         headers = {"Authorization": f"Bearer {self.keys.get(key, key)}", "Content-Type": "application/json"}
-        full = path if path.startswith(("/admin/", "/api/")) else f"/v3{path}"
+        full = path if path.startswith(("/admin/", "/api/", "/v3/")) else f"/v3{path}"
         octets = b"" if body is None else msgspec.json.encode(body)
         async with falcon.testing.ASGIConductor(self.app) as client:
             return await client.simulate_request(method, full, body=octets, headers=headers, remote_addr="192.0.2.7")
