@@ -31,7 +31,7 @@ COMPILED = {
     "mta/delivery": "attempt canonical dispatcher gate letter lookout pool signing smtp underway wire",
     "mta/spool/lmdb": "apart commit content keys log spool steps terms view writer",
     "relay_http": "access door fields outgoing sending values",
-    "relay_http/sendgrid": "request resource translate values",
+    "relay_http/sendgrid": "request resource settings translate values",
 }
 
 
