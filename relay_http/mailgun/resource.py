@@ -17,7 +17,7 @@ from relay_http.mailgun.translate import Asked, translate
 from relay_http.sending import LARGE, Named, Order
 
 _FORMS = (MULTIPART, URLENCODED)
-_BATCH = b"recipient-variables"
+_BATCH = "recipient-variables"
 type_read = Callable[[Sequence[FormPart], float], Asked]
 """Reads a form at a time in absolute seconds."""
 
@@ -54,11 +54,14 @@ class Sending:
         sent.answer.put(resp)
 
     async def _asked(self, data: bytes, content_type: str) -> Asked:
-        """Read a form; off the event loop when it is large, or may become so."""
+        """Read a form; off the event loop when it is large, or a batch, which may become so."""
         now = self._door.clock.now()
-        if len(data) > LARGE or _BATCH in data:
+        if len(data) > LARGE:
             return await asyncio.to_thread(lambda: self._read(read_form(data, content_type), now))
-        return self._read(read_form(data, content_type), now)
+        form = read_form(data, content_type)
+        if any(each.name.lower().endswith(_BATCH) for each in form):
+            return await asyncio.to_thread(self._read, form, now)
+        return self._read(form, now)
 
 
 def read_messages(form: Sequence[FormPart], now: float) -> Asked:
