@@ -25,6 +25,8 @@ from relay_http.dialect import Dialect
 from relay_http.door import Door
 from relay_http.errors import Refusing
 from relay_http.health import DeliveryStatus, Live, Ready
+from relay_http.mailgun import routes as mailgun
+from relay_http.mailgun.errors import MAILGUN
 from relay_http.own.errors import OWN
 from relay_http.problem import Problem, Refusal, TooMuch, not_found
 from relay_http.proxies import Proxies
@@ -33,7 +35,10 @@ from relay_http.sendgrid.errors import SENDGRID
 from relay_http.sending import AcceptingQueue, Rates, Sender
 
 App = falcon.asgi.App[Request, falcon.asgi.Response]
-_PATHS: tuple[tuple[re.Pattern[str], Dialect], ...] = ((re.compile(r"/v3(/|$)|/api/v1(/|$)"), SENDGRID),)
+_PATHS: tuple[tuple[re.Pattern[str], Dialect], ...] = (
+    (re.compile(r"/v3/([^/]*\.[^/]*|domains)(/|$)|/v4/domains(/|$)"), MAILGUN),
+    (re.compile(r"/v3(/|$)|/api/v1(/|$)"), SENDGRID),
+)
 
 
 def dialect_of(path: str) -> Dialect:
@@ -71,6 +76,7 @@ def create_app(
     app = App(request_type=Request)
     app.add_route("/healthz", Live())
     app.add_route("/readyz", Ready(spool, delivery_status))
+    mailgun.add_routes(app, door)
     sendgrid.add_routes(app, door)
     admin_queue.add_routes(app, door)
     admin_keys.add_routes(app, door)

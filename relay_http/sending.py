@@ -16,7 +16,7 @@ import msgspec
 from mta.accounts.keys import ApiKey
 from mta.accounts.senders import standing
 from mta.clock import Clock
-from mta.content.compose import Body, Head, Part, head
+from mta.content.compose import Body, Head, Part, head, head_of_raw
 from mta.mail.address import domain_of
 from mta.mail.envelope import Envelope, Notify, Recipient
 from mta.mail.ids import new_message_id
@@ -40,6 +40,7 @@ KEY_CHARS = 256  # of an idempotency key
 _INLINE_LIMIT = 8 << 20  # octets of contents that one call may bring with it
 _STORE_STEP = 1 << 20
 _MANY = 50  # messages of one request that are written on the event loop
+_MESSAGE_ID = "message-id"
 _OURS = "mime-version"  # legal to give, and written anyway
 FOREIGN = (
     "The from address does not match a verified Sender Identity. Mail cannot be sent until this error is resolved:"
@@ -73,7 +74,10 @@ class Named(msgspec.Struct, frozen=True):
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What one request asks for. `endpoint` is what an idempotency key is good for, beside the tenant."""
+    """What one request asks for. `endpoint` is what an idempotency key is good for, beside the tenant.
+
+    With `one_message_id` all messages have the Message-ID of the first, but for those that were given another.
+    """
 
     key: ApiKey
     endpoint: str
@@ -82,6 +86,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     respond: type_respond
     sandbox: bool = False
     idempotency_key: str = ""
+    one_message_id: bool = False
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,7 +158,7 @@ class Sender:
             if kept is not None:
                 return _replayed(kept, digest)
         signing = await self._standing(order)
-        names = [_named(each, self._hostname) for each in order.messages]
+        names = _named(order, self._hostname)
         answer = order.respond(names)
         if order.sandbox or key.sandbox:
             log.info("sandbox client=%s tenant=%s key=%s dialect=%s", req.client, key.tenant, key.id, order.dialect)
@@ -272,7 +277,7 @@ class _Work:
         submission = Submission(
             id=named.id,
             tenant=key.tenant,
-            envelope=_envelope(outgoing),
+            envelope=_envelope(outgoing, self._at),
             origin=Origin.HTTP,
             message_class=outgoing.message_class,
             sign_domain=sign_domain,
@@ -286,8 +291,11 @@ class _Work:
             summary=summary_of(outgoing, self._order.dialect, key.id),
         )
         if outgoing.raw:
-            return _Draft(submission, b"", outgoing.raw, b"")
+            return _Draft(submission, head_of_raw(outgoing.raw, named.id, self._hostname, self._at), outgoing.raw, b"")
         headers = {name: value for name, value in outgoing.headers.items() if name.lower() != _OURS}
+        if self._order.one_message_id:
+            headers = {name: value for name, value in headers.items() if name.lower() != _MESSAGE_ID}
+            headers["Message-ID"] = named.message_id
         fields = Head(
             id=named.id,
             hostname=self._hostname,
@@ -325,20 +333,30 @@ def check_key(text: str) -> None:
         raise invalid(f"an idempotency key is 1 to {KEY_CHARS} printable ASCII characters", "Idempotency-Key")
 
 
-def _named(outgoing: Outgoing, hostname: str) -> Named:
-    message_id = new_message_id()
-    given = ""
-    if outgoing.headers:
-        given = next((value for name, value in outgoing.headers.items() if name.lower() == "message-id"), "")
-    return Named(message_id, given or f"<{message_id}@{hostname}>", outgoing)
+def _named(order: Order, hostname: str) -> list[Named]:
+    found: list[Named] = []
+    shared = ""
+    for each in order.messages:
+        id_ = new_message_id()
+        given = ""
+        if each.headers:
+            given = next((value for name, value in each.headers.items() if name.lower() == _MESSAGE_ID), "")
+        message_id = given or shared or f"<{id_}@{hostname}>"
+        if order.one_message_id and not shared:
+            shared = message_id
+        found.append(Named(id_, message_id, each))
+    return found
 
 
-def _envelope(outgoing: Outgoing) -> Envelope:
+def _envelope(outgoing: Outgoing, now: float) -> Envelope:
     recipients = outgoing.recipients
     sender = outgoing.sender.address if outgoing.envelope_sender is None else outgoing.envelope_sender
     # RFC 6531 3.1: domains are A-labels by now, so only a local part can need SMTPUTF8.
     mailboxes = (*recipients, outgoing.sender, *outgoing.reply_to)
     utf8 = not sender.isascii() or not all(each.address.isascii() for each in mailboxes)
+    deliver_by = outgoing.deliver_by
+    if outgoing.deliver_within:
+        deliver_by = max(outgoing.release_at, now) + outgoing.deliver_within
     demanded = outgoing.tls_required
     if not demanded and outgoing.headers:
         demanded = tls_required([value.encode() for name, value in outgoing.headers.items() if name.lower() == FIELD])
@@ -350,7 +368,7 @@ def _envelope(outgoing: Outgoing) -> Envelope:
         smtputf8=utf8,
         tls_required=demanded,
         release_at=outgoing.release_at,
-        deliver_by=outgoing.deliver_by,
+        deliver_by=deliver_by,
     )
 
 

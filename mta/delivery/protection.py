@@ -82,7 +82,9 @@ class Protection:
             self._needs[message.tenant] = now + TENANTS_INTERVAL, needs
         if not message.tls_required:
             return needs
-        return msgspec.structs.replace(needs, required=message.needs_tls, waived=message.tls_required == "no")
+        asked = message.tls_required
+        least = max(needs.least, _LEAST.get(asked, Level.CLEAR))
+        return msgspec.structs.replace(needs, least=least, required=message.needs_tls, waived=asked == "no")
 
     def roots(self, ca_file: Path | None) -> Roots:
         """Return the authorities of a route's file, or those of everybody.
