@@ -18,16 +18,24 @@ from relay_http.admin import queue as admin_queue
 from relay_http.body import Budget, Request
 from relay_http.dialect import Dialect
 from relay_http.door import Door
+from relay_http.emails import routes as emails
+from relay_http.emails.errors import EMAILS
 from relay_http.errors import Refusing
 from relay_http.health import DeliveryStatus, Live, Ready
 from relay_http.own.errors import OWN
 from relay_http.problem import Problem, Refusal, TooMuch, not_found
+from relay_http.sendarix import routes as sendarix
+from relay_http.sendarix.errors import SENDARIX
 from relay_http.sendgrid import routes as sendgrid
 from relay_http.sendgrid.errors import SENDGRID
 from relay_http.sending import AcceptingQueue, Rates, Sender
 
 App = falcon.asgi.App[Request, falcon.asgi.Response]
-_PATHS: tuple[tuple[re.Pattern[str], Dialect], ...] = ((re.compile(r"/v3(/|$)|/api/v1(/|$)"), SENDGRID),)
+_PATHS: tuple[tuple[re.Pattern[str], Dialect], ...] = (
+    (re.compile(r"/api/v1/emails(/|$)"), EMAILS),  # before SendGrid's mount of the same beginning
+    (re.compile(r"/v1/messages(/|$)"), SENDARIX),
+    (re.compile(r"/v3(/|$)|/api/v1(/|$)"), SENDGRID),
+)
 
 
 def dialect_of(path: str) -> Dialect:
@@ -63,6 +71,8 @@ def create_app(
     app.add_route("/healthz", Live())
     app.add_route("/readyz", Ready(spool, delivery_status))
     sendgrid.add_routes(app, door)
+    emails.add_routes(app, door)
+    sendarix.add_routes(app, door)
     admin_queue.add_routes(app, door)
 
     async def elsewhere(req: Request, resp: falcon.asgi.Response | None, **_: str) -> None:  # noqa: ARG001 Falcon's name
