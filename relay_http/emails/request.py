@@ -29,7 +29,7 @@ _FLAGS_NOT_YET = {
 }
 _RECIPIENTS = ("to", "cc", "bcc")
 _REQUIRED = ("from_", "to", "subject")
-_KNOWN = frozenset(
+KNOWN = frozenset(
     (*_REQUIRED, *_RECIPIENTS, "html", "text", "reply_to", "scheduled_at", "attachments", *_NOT_YET, *_FLAGS_NOT_YET)
 )
 
@@ -45,7 +45,7 @@ def read_email(plain: object, now: float) -> Outgoing:
 
 
 def _email(root: Fields, now: float) -> Outgoing | None:
-    refuse_unknown(root, _KNOWN)
+    refuse_unknown(root, KNOWN)
     for name, said in _NOT_YET.items():
         if root.has(name):
             root.problem(name, said)

@@ -24,7 +24,7 @@ PRIORITIES = {"high": MessageClass.HIGH, "normal": MessageClass.NORMAL, "low": M
 _IDEMPOTENCY = "x-idempotency-key"
 _REQUIRED = ("recipient", "from", "subject")
 _NOT_YET = ("template", "template_data")
-_KNOWN = frozenset(
+KNOWN = frozenset(
     (
         *(*_REQUIRED, *_NOT_YET, "cc", "bcc", "reply_to", "text", "html", "attachments", "headers"),
         *("metadata", "priority", "scheduled_time"),
@@ -52,7 +52,7 @@ def read_send(plain: object, now: float) -> Send:
 
 
 def _send(root: Fields, now: float) -> Send:
-    refuse_unknown(root, _KNOWN)
+    refuse_unknown(root, KNOWN)
     for name in _NOT_YET:
         if root.has(name):
             root.problem(name, "Templates are not supported yet: give subject and html or text.")

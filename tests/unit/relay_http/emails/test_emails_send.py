@@ -1,5 +1,6 @@
 """POST /api/v1/emails: every field of the document, what is refused, and where that is said to be."""
 
+import contextlib
 from base64 import b64encode
 from email import policy
 from email.message import EmailMessage
@@ -8,12 +9,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mta.mail.ids import message_id_bytes
 from mta.queue.gate import Turned
 from mta.spool.interface import Full, Throttled, Toll, Unavailable
-from relay_http.emails.request import RECIPIENTS_LIMIT, read_email
+from relay_http.emails.request import KNOWN, RECIPIENTS_LIMIT, read_email
 from relay_http.problem import Refusal
+from tests.unit.relay_http.hostile import values, written
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 PATH = "/api/v1/emails"
@@ -324,3 +328,10 @@ async def test_the_same_again_is_answered_the_same_and_sent_once(api: Any, examp
     assert (other.status_code, other.json) == (409, {"detail": "this idempotency key was used for another request"})
     wrong = await post(api, example, {"Idempotency-Key": "x" * 257})
     assert (wrong.status_code, len(api.queue.calls)) == (400, 1)
+
+
+@given(st.dictionaries(st.sampled_from([*KNOWN, "x"]), values, max_size=4))
+def test_any_json_is_read_or_refused_and_adds_no_field(change: Json) -> None:
+    mail = {"to": ["a@example.test"], "subject": "Hello", "text": "Hi", "from_": "billing@shop.test"}
+    with contextlib.suppress(Refusal):
+        assert written(read_email(mail | change, NOW)) == set()

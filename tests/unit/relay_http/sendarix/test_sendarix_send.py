@@ -1,5 +1,6 @@
 """POST /v1/messages: every field of the document, what is refused, and where that is said to be."""
 
+import contextlib
 from base64 import b64encode
 from email import policy
 from email.message import EmailMessage
@@ -8,12 +9,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mta.queue.gate import Turned
 from mta.spool.interface import Full, Throttled, Toll, Unavailable
 from mta.spool.records import MessageClass
 from relay_http.problem import Refusal
-from relay_http.sendarix.request import Send, read_send
+from relay_http.sendarix.request import KNOWN, Send, read_send
+from tests.unit.relay_http.hostile import values, written
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 PATH = "/v1/messages"
@@ -331,3 +335,11 @@ class TestRefusals:
         headers = result.headers
         assert [headers[f"x-ratelimit-{name}"] for name in ("remaining", "reset")] == ["0", "1800000003"]
         assert headers["retry-after"] == "3"
+
+
+@given(st.dictionaries(st.sampled_from([*KNOWN, "x"]), values, max_size=4))
+def test_any_json_is_read_or_refused_and_adds_no_field_but_those_asked_for(change: Json) -> None:
+    mail = {"recipient": "a@example.test", "subject": "Hello", "text": "Hi", "from": "login@shop.test"}
+    with contextlib.suppress(Refusal):
+        outgoing = read(mail | change).outgoing
+        assert written(outgoing) == {name.lower().encode() for name in outgoing.headers}
