@@ -24,7 +24,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 async def read_stored(spool: Spool, tenant: str, message_id: str, held: Held) -> Stored | None:
-    """Read a tenant's message whole; None when it is gone or not there. Refusal 413, 503 if it is too much to hold."""
+    """Read a tenant's message whole; None when it is gone, or not there. Refusal 413, 503 for too much."""
     record = await spool.message(message_id)
     if record is None or record.tenant != tenant:
         return None
