@@ -23,6 +23,8 @@ from relay_http.audited import Audited
 from relay_http.body import Budget, Request
 from relay_http.dialect import Dialect
 from relay_http.door import Door
+from relay_http.emails import routes as emails
+from relay_http.emails.errors import EMAILS
 from relay_http.errors import Refusing
 from relay_http.health import DeliveryStatus, Live, Ready
 from relay_http.mailgun import routes as mailgun
@@ -30,6 +32,8 @@ from relay_http.mailgun.errors import MAILGUN
 from relay_http.own.errors import OWN
 from relay_http.problem import Problem, Refusal, TooMuch, not_found
 from relay_http.proxies import Proxies
+from relay_http.sendarix import routes as sendarix
+from relay_http.sendarix.errors import SENDARIX
 from relay_http.sendgrid import routes as sendgrid
 from relay_http.sendgrid.errors import SENDGRID
 from relay_http.sending import AcceptingQueue, Rates, Sender
@@ -37,6 +41,8 @@ from relay_http.sending import AcceptingQueue, Rates, Sender
 App = falcon.asgi.App[Request, falcon.asgi.Response]
 _PATHS: tuple[tuple[re.Pattern[str], Dialect], ...] = (
     (re.compile(r"/v3/([^/]*\.[^/]*|domains)(/|$)|/v4/domains(/|$)"), MAILGUN),
+    (re.compile(r"/api/v1/emails(/|$)"), EMAILS),  # before SendGrid's mount of the same beginning
+    (re.compile(r"/v1/messages(/|$)"), SENDARIX),
     (re.compile(r"/v3(/|$)|/api/v1(/|$)"), SENDGRID),
 )
 
@@ -78,6 +84,8 @@ def create_app(
     app.add_route("/readyz", Ready(spool, delivery_status))
     mailgun.add_routes(app, door)
     sendgrid.add_routes(app, door)
+    emails.add_routes(app, door)
+    sendarix.add_routes(app, door)
     admin_queue.add_routes(app, door)
     admin_keys.add_routes(app, door)
     admin_tenants.add_routes(app, door)

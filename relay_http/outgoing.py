@@ -70,5 +70,10 @@ def _shown(mailbox: Mailbox) -> str:
 
 
 def _file(file: Attachment) -> FileShown:
-    size = len(file.encoded) * 3 // 4 - file.encoded[-2:].count("=")
+    size = decoded_octets(file.encoded)
     return FileShown(file.filename[:SUBJECT_CHARS], file.media_type[:SUBJECT_CHARS], size, file.inline)
+
+
+def decoded_octets(encoded: str) -> int:
+    """Tell how many octets base64 stands for."""
+    return len(encoded) * 3 // 4 - encoded[-2:].count("=")

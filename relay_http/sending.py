@@ -128,6 +128,14 @@ class Sender:
         if refused is not None:
             raise too_much(refused.cause, refused.retry_after)
 
+    async def replayed(self, tenant: str, endpoint: str, idempotency_key: str) -> Sent | None:
+        """Return what is kept of a request that is all in its endpoint, whatever has become of what it is about."""
+        if not idempotency_key:
+            return None
+        check_key(idempotency_key)
+        kept = await self._spool.kept(_name(tenant, endpoint, idempotency_key), self._clock.now())
+        return _replayed(kept, kept.digest) if kept is not None else None
+
     async def send(self, req: Request, order: Order, held: Held) -> Sent:
         """Have all messages of a request accepted, or none; durable on return.
 
@@ -136,7 +144,7 @@ class Sender:
         if not order.idempotency_key:
             return await self._send(req, order, held, None, "")
         check_key(order.idempotency_key)
-        name = f"{order.key.tenant}\0{order.endpoint}\0{order.idempotency_key}"
+        name = _name(order.key.tenant, order.endpoint, order.idempotency_key)
         if name in self._in_flight:
             raise Refusal(
                 409, Problem("the first request with this idempotency key is still being worked on"), why=Why.IN_FLIGHT
@@ -327,9 +335,18 @@ class _Work:
         return found
 
 
+def _name(tenant: str, endpoint: str, idempotency_key: str) -> str:
+    return f"{tenant}\0{endpoint}\0{idempotency_key}"
+
+
+def is_key(text: str) -> bool:
+    """Tell whether a text can be an idempotency key: 1 to 256 printable ASCII characters."""
+    return 0 < len(text) <= KEY_CHARS and text.isascii() and text.isprintable()
+
+
 def check_key(text: str) -> None:
-    """Refuse what is no idempotency key: 1 to 256 printable ASCII characters."""
-    if len(text) > KEY_CHARS or not text.isascii() or not text.isprintable():
+    """Refuse what is no idempotency key."""
+    if not is_key(text):
         raise invalid(f"an idempotency key is 1 to {KEY_CHARS} printable ASCII characters", "Idempotency-Key")
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import falcon.testing
@@ -19,6 +19,7 @@ from mta.queue.submission import Receipt, Submission
 from mta.spool.interface import Keep, Kept, Space, SpoolError, Taken, Terms, Throttled, Toll
 from mta.spool.records import Segment
 from relay_http.app import App, create_app
+from tests.unit.relay_http.following import Relay
 from tests.unit.relay_http.views import MemoryViews
 
 NOW = 1_800_000_000.0
@@ -247,3 +248,11 @@ def mail() -> dict[str, object]:
         "subject": "Your order",
         "content": [{"type": "text/plain", "value": "Thank you"}],
     }
+
+
+@pytest.fixture
+async def relay(tmp_path: Path) -> AsyncIterator[Relay]:
+    made = Relay(tmp_path)
+    await made.prepare()
+    yield made
+    await made.spool.close()
