@@ -20,6 +20,7 @@ from relay_http.dialect import Dialect
 from relay_http.door import Door
 from relay_http.errors import Refusing
 from relay_http.health import DeliveryStatus, Live, Ready
+from relay_http.own import routes as own
 from relay_http.own.errors import OWN
 from relay_http.problem import Problem, Refusal, TooMuch, not_found
 from relay_http.sendgrid import routes as sendgrid
@@ -57,12 +58,14 @@ def create_app(
         budget=Budget(config.limits.buffered),
         hostname=config.hostname,
         smtp_port=config.delivery.port,
+        hold=config.limits.hold,
     )
 
     app = App(request_type=Request)
     app.add_route("/healthz", Live())
     app.add_route("/readyz", Ready(spool, delivery_status))
     sendgrid.add_routes(app, door)
+    own.add_routes(app, door)
     admin_queue.add_routes(app, door)
 
     async def elsewhere(req: Request, resp: falcon.asgi.Response | None, **_: str) -> None:  # noqa: ARG001 Falcon's name

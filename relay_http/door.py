@@ -22,7 +22,10 @@ _JSON = ("application/json",)
 
 
 class Door(msgspec.Struct, frozen=True, kw_only=True):
-    """What resources work with. `hostname` is our own, `smtp_port` that of relays named without one."""
+    """What resources work with. `hostname` is our own, `smtp_port` that of relays named without one.
+
+    `hold` is how many seconds a message may wait for its release.
+    """
 
     access: Access
     sender: Sender
@@ -33,6 +36,7 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget
     hostname: str
     smtp_port: int
+    hold: float
 
     async def enter(self, req: Request, dialect: Dialect, scope: str) -> ApiKey:
         """Return the key of a request, which has the scope; Refusal 401, 403, or 429 for one who sends too much."""

@@ -13,9 +13,10 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """One message. What is the same object in several of a request (`parts`, `attachments`) is written and stored once.
 
     Addresses have passed mta.mail.address with their domains in ASCII; nothing has CR, LF or NUL where a header or a
-    command could be ended. `raw` is a whole message (header and body) that is sent as it is, instead of all that a
-    header is made of. `release_at` and `deliver_by` are absolute seconds, 0 for none; a `release_at` that has passed
-    means now. `envelope_sender` is MAIL FROM where it is not the sender's address.
+    command could be ended. `raw` is a whole message (header and body) that is sent as it is, but for trace and what it
+    lacks of Date and Message-ID, instead of all that a header is made of; `files` are what lists show of those in it.
+    `release_at` and `deliver_by` are absolute seconds, 0 for none; a `release_at` that has passed means now.
+    `envelope_sender` is MAIL FROM where it is not the sender's address.
     """
 
     sender: Mailbox
@@ -28,6 +29,7 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[Part, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     raw: bytes = b""
+    files: tuple[FileShown, ...] = ()
     categories: tuple[str, ...] = ()
     custom_args: dict[str, str] = NO_HEADERS
     message_class: MessageClass = MessageClass.NORMAL
@@ -48,13 +50,16 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
 
 def summary_of(outgoing: Outgoing, dialect: str, key: str) -> Summary:
     """Say what lists show of a message."""
+    files = outgoing.files
+    if outgoing.attachments:
+        files = tuple([_file(each) for each in outgoing.attachments[:FILES_SHOWN]])
     return Summary(
         subject=outgoing.subject[:SUBJECT_CHARS],
         from_=_shown(outgoing.sender)[:SHOWN_CHARS],
         to=", ".join([_shown(each) for each in outgoing.to[:8]])[:SHOWN_CHARS],
         dialect=dialect,
         key=key,
-        files=tuple([_file(each) for each in outgoing.attachments[:FILES_SHOWN]]) if outgoing.attachments else (),
+        files=files,
     )
 
 

@@ -16,7 +16,7 @@ import msgspec
 from mta.accounts.keys import ApiKey
 from mta.accounts.senders import standing
 from mta.clock import Clock
-from mta.content.compose import Body, Head, Part, head
+from mta.content.compose import Body, Head, Part, head, head_of_raw
 from mta.mail.address import domain_of
 from mta.mail.envelope import Envelope, Notify, Recipient
 from mta.mail.ids import new_message_id
@@ -123,6 +123,14 @@ class Sender:
         if refused is not None:
             raise too_much(refused.cause, refused.retry_after)
 
+    async def replayed(self, tenant: str, endpoint: str, idempotency_key: str) -> Sent | None:
+        """Return what is kept of a request that is all in its endpoint, whatever has become of what it is about."""
+        if not idempotency_key:
+            return None
+        check_key(idempotency_key)
+        kept = await self._spool.kept(_name(tenant, endpoint, idempotency_key), self._clock.now())
+        return _replayed(kept, kept.digest) if kept is not None else None
+
     async def send(self, req: Request, order: Order, held: Held) -> Sent:
         """Have all messages of a request accepted, or none; durable on return.
 
@@ -131,7 +139,7 @@ class Sender:
         if not order.idempotency_key:
             return await self._send(req, order, held, None, "")
         check_key(order.idempotency_key)
-        name = f"{order.key.tenant}\0{order.endpoint}\0{order.idempotency_key}"
+        name = _name(order.key.tenant, order.endpoint, order.idempotency_key)
         if name in self._in_flight:
             raise Refusal(
                 409, Problem("the first request with this idempotency key is still being worked on"), why=Why.IN_FLIGHT
@@ -191,6 +199,13 @@ class Sender:
             took,
         )
         return Sent(answer=answer, position=position, milliseconds=took)
+
+    async def rendered(self, req: Request, order: Order) -> Submission:
+        """Write the first message of an order as it would be sent, and store nothing; Refusal as `send`."""
+        work = _Work(order, req.client, await self._standing(order), (self._hostname, self._clock.now()))
+        drafts = await asyncio.to_thread(work.drafts, [_named(order.messages[0], self._hostname)])
+        draft = drafts[0]
+        return msgspec.structs.replace(draft.submission, content=draft.head + draft.lead + draft.rest)
 
     async def _standing(self, order: Order) -> "dict[str, tuple[str, str]]":
         """Find what each From domain is signed for, and why not (promise 9); Refusal 403 if it is another tenant's."""
@@ -286,7 +301,7 @@ class _Work:
             summary=summary_of(outgoing, self._order.dialect, key.id),
         )
         if outgoing.raw:
-            return _Draft(submission, b"", outgoing.raw, b"")
+            return _Draft(submission, head_of_raw(outgoing.raw, named.id, self._hostname, self._at), outgoing.raw, b"")
         headers = {name: value for name, value in outgoing.headers.items() if name.lower() != _OURS}
         fields = Head(
             id=named.id,
@@ -317,6 +332,10 @@ class _Work:
             found = self._leads[key] = body.lead(parts)
             self._texts += len(found)
         return found
+
+
+def _name(tenant: str, endpoint: str, idempotency_key: str) -> str:
+    return f"{tenant}\0{endpoint}\0{idempotency_key}"
 
 
 def check_key(text: str) -> None:
