@@ -13,6 +13,7 @@ from mta.config import Config
 from mta.queue.desk import Desk, TurnTaken
 from mta.queue.views import Views, ViewsUnavailable
 from mta.spool.interface import Spool, SpoolError
+from relay_http import openapi
 from relay_http.access import Access
 from relay_http.admin import queue as admin_queue
 from relay_http.body import Budget, Request
@@ -64,6 +65,7 @@ def create_app(
     app = App(request_type=Request)
     app.add_route("/healthz", Live())
     app.add_route("/readyz", Ready(spool, delivery_status))
+    openapi.add_routes(app)
     sendgrid.add_routes(app, door)
     own.add_routes(app, door)
     admin_queue.add_routes(app, door)

@@ -34,7 +34,7 @@ from relay_http.problem import Problem, Refusal, Why, busy, not_found
 log = logging.getLogger(__name__)
 
 _AGAIN = 10  # seconds
-_PAGE, _LONGEST_PAGE = 100, 1000
+PAGE, LONGEST_PAGE = 100, 1000
 _encode = msgspec.json.Encoder().encode
 
 
@@ -58,7 +58,7 @@ class _List:
         """List entries, oldest first: a page of those that are meant among the next 10,000."""
         who = await who_asks(req, self._door)
         parameters = Parameters(req, ("where", "limit", "after"), several=("where",))
-        where, limit = read_where(parameters.texts("where"), who), parameters.number("limit", _PAGE, _LONGEST_PAGE)
+        where, limit = read_where(parameters.texts("where"), who), parameters.number("limit", PAGE, LONGEST_PAGE)
         after = parameters.text("after")
         try:
             if after:
@@ -239,6 +239,11 @@ _ACTIONS: dict[str, tuple[tuple[str, ...], type_maker]] = {
     "redirect": (("to",), _redirect),
     "priority": (("class",), _priority),
 }
+
+
+def action_fields() -> dict[str, tuple[str, ...]]:
+    """Name the actions, and the fields that each takes."""
+    return {name: fields for name, (fields, _) in _ACTIONS.items()}
 
 
 async def _found(desk: Desk, id_: str, who: Who) -> list[actions.Standing]:
