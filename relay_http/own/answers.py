@@ -17,7 +17,7 @@ class Durability(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     position: int
-    scope: Literal["fsync"] = "fsync"
+    scope: Literal["fsync"]
     milliseconds: float | None = None
 
 

@@ -127,7 +127,7 @@ def receipted(sent: Sent) -> Answer:
     if not sent.position:
         return sent.answer
     took = None if sent.replayed else round(sent.milliseconds, 3)
-    receipt = _encode(Durability(position=sent.position, milliseconds=took))
+    receipt = _encode(Durability(position=sent.position, scope="fsync", milliseconds=took))
     return msgspec.structs.replace(sent.answer, body=sent.answer.body[:-1] + b',"receipt":' + receipt + b"}")
 
 

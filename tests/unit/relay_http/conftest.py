@@ -18,6 +18,7 @@ from mta.queue.submission import Receipt, Submission
 from mta.spool.interface import Keep, Kept, Space, SpoolError, Taken, Terms, Throttled, Toll
 from mta.spool.records import Segment
 from relay_http.app import App, create_app
+from tests.unit.relay_http.views import MemoryViews
 
 NOW = 1_800_000_000.0
 
@@ -165,6 +166,7 @@ class Api:
         self.spool = MemorySpool()
         self.queue = MemoryQueue(self.spool)
         self.rates = MemoryRates()
+        self.views = MemoryViews()
         self.key = ""
         self.read_key = ""
         self.app = self._app(FixedClock())
@@ -172,7 +174,7 @@ class Api:
     def _app(self, clock: FixedClock) -> App:
         spool, queue, log = self.spool, self.queue, None  # nobody comes to the desk
         desk = Desk(spool, queue, clock, log, Path())  # type: ignore[arg-type]
-        return create_app(self.config, queue, spool, clock, self._delivery, desk, None, self.rates)  # type: ignore[arg-type]
+        return create_app(self.config, queue, spool, clock, self._delivery, desk, self.views, self.rates)  # type: ignore[arg-type]
 
     async def prepare(self) -> None:
         for tenant in ("shop", "other"):
