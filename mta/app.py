@@ -15,6 +15,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 from socket import socket
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -28,6 +29,10 @@ from mta.ingress.server import Ingress
 from mta.parts import CannotStart, Parts, RoleStatus
 from mta.queue.doorbell import DoorbellSocket
 from mta.queue.gate import keep_counted
+from mta.queue.prospect import Asked, Prospect
+
+if TYPE_CHECKING:
+    from mta.doctor.prospect import Foresight
 
 log = logging.getLogger(__name__)
 
@@ -171,10 +176,12 @@ class DeliveryRole:
         self.tls_results = TlsResults(parts.spool, parts.clock)
         self._policies = StsPolicies(config, self._resolver, parts.spool, parts.clock)
         self._protection = Protection(config, self._resolver, parts.spool, parts.clock, self.tls_results)
+        plans = Plans(config, self._resolver, self._policies, parts.clock)
         self._attempts = Attempter(
-            config, Plans(config, self._resolver, self._policies, parts.clock), self._protection, signer, parts.spool,
-            self._sources, parts.clock, limits,
-        )  # fmt: skip
+            config, plans, self._protection, signer, parts.spool, self._sources, parts.clock, limits
+        )
+        self._sees_by = plans, self._protection, own
+        self._foresight: Foresight | None = None
         self._dispatcher = Dispatcher(
             parts.spool,
             parts.queue,
@@ -250,6 +257,7 @@ class DeliveryRole:
         return {
             "recall": self.recall,
             "explain": self._explain,
+            "plan": Question(Asked, self._foresee),
             "sources": self.sources,
             "parked": self.parked,
             "dkim": self._published.look_again,
@@ -272,6 +280,14 @@ class DeliveryRole:
     async def tls_sessions(self) -> object:
         """Count how sessions with next hops went."""
         return self._protection.counts()
+
+    async def _foresee(self, asked: Asked) -> Prospect:
+        """Say what would become of a message. What it takes is imported when it is asked for first."""
+        if self._foresight is None:
+            from mta.doctor.prospect import Foresight  # noqa: PLC0415
+
+            self._foresight = Foresight(self._parts.config, self._parts.spool, *self._sees_by)
+        return await self._foresight.prospect(asked)
 
     async def _forget_levels(self, names: tuple[str, ...]) -> list[str]:
         return self._protection.memory.forget(names)

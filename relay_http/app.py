@@ -14,6 +14,7 @@ from mta.config import DEFAULT_POOL, Config
 from mta.queue.desk import Desk, TurnTaken
 from mta.queue.views import Views, ViewsUnavailable
 from mta.spool.interface import Spool, SpoolError
+from relay_http import openapi
 from relay_http.access import Access
 from relay_http.admin import audit as admin_audit
 from relay_http.admin import keys as admin_keys
@@ -29,6 +30,7 @@ from relay_http.errors import Refusing
 from relay_http.health import DeliveryStatus, Live, Ready
 from relay_http.mailgun import routes as mailgun
 from relay_http.mailgun.errors import MAILGUN
+from relay_http.own import routes as own
 from relay_http.own.errors import OWN
 from relay_http.problem import Problem, Refusal, TooMuch, not_found
 from relay_http.proxies import Proxies
@@ -77,6 +79,7 @@ def create_app(
         pools=frozenset({DEFAULT_POOL, *config.pools}),
         hostname=config.hostname,
         smtp_port=config.delivery.port,
+        hold=config.limits.hold,
     )
 
     app = App(request_type=Request)
@@ -86,6 +89,9 @@ def create_app(
     sendgrid.add_routes(app, door)
     emails.add_routes(app, door)
     sendarix.add_routes(app, door)
+    openapi.add_routes(app)
+    sendgrid.add_routes(app, door)
+    own.add_routes(app, door)
     admin_queue.add_routes(app, door)
     admin_keys.add_routes(app, door)
     admin_tenants.add_routes(app, door)

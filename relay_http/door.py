@@ -25,7 +25,8 @@ _JSON = ("application/json",)
 class Door(msgspec.Struct, frozen=True, kw_only=True):
     """What resources work with.
 
-    `pools` are those of the configuration, `hostname` is our own, `smtp_port` that of relays named without one.
+    `pools` are those of the configuration, `hostname` is our own, `smtp_port` that of relays named without one. `hold`
+    is how many seconds a message may wait for its release.
     """
 
     access: Access
@@ -39,6 +40,7 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
     pools: frozenset[str]
     hostname: str
     smtp_port: int
+    hold: float
 
     async def enter(self, req: Request, dialect: Dialect, scope: str) -> ApiKey:
         """Return the key of a request, which has the scope; Refusal 401, 403, or 429 for one who sends too much."""

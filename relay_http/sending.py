@@ -205,6 +205,13 @@ class Sender:
         )
         return Sent(answer=answer, position=position, milliseconds=took)
 
+    async def rendered(self, req: Request, order: Order) -> Submission:
+        """Write the first message of an order as it would be sent, and store nothing; Refusal as `send`."""
+        work = _Work(order, req.client, await self._standing(order), (self._hostname, self._clock.now()))
+        drafts = await asyncio.to_thread(work.drafts, [_named(order.messages[0], self._hostname)])
+        draft = drafts[0]
+        return msgspec.structs.replace(draft.submission, content=draft.head + draft.lead + draft.rest)
+
     async def _standing(self, order: Order) -> "dict[str, tuple[str, str]]":
         """Find what each From domain is signed for, and why not (promise 9); Refusal 403 if it is another tenant's."""
         found: dict[str, tuple[str, str]] = {}

@@ -83,6 +83,16 @@ def retry(who: Who, now: float) -> Action:
     )
 
 
+def reschedule(who: Who, at: float) -> Action:
+    """Release entries at another time, those that wait for their release."""
+    return Action(
+        "reschedule",
+        "rescheduled",
+        lambda queue, due, claim: queue.reschedule(due, claim, at, f"by {who.name}"),
+        in_flight="tried at this moment",
+    )
+
+
 def drop(who: Who) -> Action:
     """End entries without delivery; the sender is not told."""
     return _wishing("drop", "dropped", Wish(end=State.DROPPED, reason=f"dropped by {who.name}"))

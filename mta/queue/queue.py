@@ -339,9 +339,21 @@ class Queue:
         if claim is not None:
             return Answer.IN_FLIGHT
         now = self._clock.now()
-        if due.message.release_at > now or due.entry.due_at <= now:
+        if _scheduled(due.entry, now) or due.entry.due_at <= now:
             return Answer.UNCHANGED
         if not await self._change(due, transitions.due_now(due.message, due.entry, now, reason), now):
+            return Answer.BUSY
+        self._ring()
+        return Answer.DONE
+
+    async def reschedule(self, due: Due, claim: Claim | None, at: float, reason: str) -> Answer:
+        """Release an entry at another time, if it has not been released yet."""
+        if claim is not None:
+            return Answer.IN_FLIGHT
+        now = self._clock.now()
+        if not _scheduled(due.entry, now):
+            return Answer.UNCHANGED
+        if not await self._change(due, transitions.rescheduled(due.message, due.entry, at, reason, now), now):
             return Answer.BUSY
         self._ring()
         return Answer.DONE
@@ -382,6 +394,11 @@ class Queue:
                 log.info("%s", outcome_line(event))
         if dsns:
             self._ring()
+
+
+def _scheduled(entry: Entry, now: float) -> bool:
+    """Tell whether an entry waits for its release: its message's time may have been another."""
+    return not entry.attempts and entry.due_at > now
 
 
 async def _together(changes: Sequence[Awaitable[_Done]]) -> list[_Done]:

@@ -170,31 +170,3 @@ def read_where(conditions: Sequence[str], who: Who) -> Where:
         except WhereError as error:
             raise Refusal(400, Problem(str(error), f"where.{number}")) from None
     return Where(conditions, who.tenant)
-
-
-class Parameters:
-    """The query parameters of a request, of which each may be given once, and `where` several times."""
-
-    def __init__(self, req: Request, known: Collection[str]) -> None:
-        """Refusal 400 at one that is not known."""
-        self._req = req
-        for name, value in req.params.items():
-            if name not in known:
-                raise Refusal(400, Problem(f"there are {', '.join(sorted(known))}", name[:64]))
-            if isinstance(value, list) and name != "where":
-                raise Refusal(400, Problem("given more than once", name))
-
-    def where(self, who: Who) -> Where:
-        """Read the conditions."""
-        return read_where(self._req.get_param_as_list("where") or [], who)
-
-    def text(self, name: str, default: str = "") -> str:
-        """Read a text."""
-        return self._req.get_param(name) or default
-
-    def number(self, name: str, default: int, most: int) -> int:
-        """Read a number from 1 to `most`."""
-        text = self.text(name, str(default))
-        if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
-            raise Refusal(400, Problem(f"a number from 1 to {most}", name))
-        return int(text)

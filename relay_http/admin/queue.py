@@ -25,15 +25,17 @@ from mta.queue.shape import ROWS, By, Counting
 from mta.queue.shown import entry_detail, entry_record, message_detail
 from mta.queue.standing import NoId, find
 from mta.spool.records import MessageClass
-from relay_http.admin.asked import Asked, Parameters, answer, read_asked, read_where, who_asks
+from relay_http.admin.asked import Asked, answer, read_asked, read_where, who_asks
 from relay_http.body import Request
 from relay_http.door import Door
+from relay_http.parameters import Parameters
 from relay_http.problem import Problem, Refusal, Why, busy, not_found
 
 log = logging.getLogger(__name__)
 
 _AGAIN = 10  # seconds
-_PAGE, _LONGEST_PAGE = 100, 1000
+PAGE, LONGEST_PAGE = 100, 1000
+_encode = msgspec.json.Encoder().encode
 
 
 def add_routes(app: falcon.asgi.App[Request, falcon.asgi.Response], door: Door) -> None:
@@ -55,8 +57,8 @@ class _List:
     async def on_get(self, req: Request, resp: falcon.asgi.Response) -> None:
         """List entries, oldest first: a page of those that are meant among the next 10,000."""
         who = await who_asks(req, self._door)
-        parameters = Parameters(req, ("where", "limit", "after"))
-        where, limit = parameters.where(who), parameters.number("limit", _PAGE, _LONGEST_PAGE)
+        parameters = Parameters(req, ("where", "limit", "after"), several=("where",))
+        where, limit = read_where(parameters.texts("where"), who), parameters.number("limit", PAGE, LONGEST_PAGE)
         after = parameters.text("after")
         try:
             if after:
@@ -76,8 +78,8 @@ class _Shape:
     async def on_get(self, req: Request, resp: falcon.asgi.Response) -> None:
         """Count entries by age and destination."""
         who = await who_asks(req, self._door)
-        parameters = Parameters(req, ("where", "by", "limit"))
-        where, limit = parameters.where(who), parameters.number("limit", 20, ROWS)
+        parameters = Parameters(req, ("where", "by", "limit"), several=("where",))
+        where, limit = read_where(parameters.texts("where"), who), parameters.number("limit", 20, ROWS)
         try:
             counting = Counting(By(parameters.text("by", By.DOMAIN)))
         except ValueError:
@@ -246,6 +248,11 @@ _ACTIONS: dict[str, tuple[tuple[str, ...], type_maker]] = {
     "redirect": (("to",), _redirect),
     "priority": (("class",), _priority),
 }
+
+
+def action_fields() -> dict[str, tuple[str, ...]]:
+    """Name the actions, and the fields that each takes."""
+    return {name: fields for name, (fields, _) in _ACTIONS.items()}
 
 
 async def _found(desk: Desk, id_: str, who: Who) -> list[actions.Standing]:
