@@ -14,15 +14,15 @@ import msgspec
 
 from mta.clock import Clock, SystemClock
 from mta.companion import Companion, Household, Line, attending
+from mta.control import Commands, Question
 from mta.events.reader import LogReader
-from mta.events.views.following import Follower, Progress
+from mta.events.views.following import PATIENCE, Follower, Progress, Reach
 from mta.spool.interface import Spool
 from mta.spool.lmdb.environment import Place
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import Keyring
 from mta.supervise import freeze_memory
 
-PATIENCE = 1.0  # seconds that a read waits at most
 POLL = 1.0  # seconds between looks that nobody asked for
 _SLOWEST = 60.0  # seconds between tries while it fails
 _NICE = 10
@@ -36,12 +36,6 @@ class Places(msgspec.Struct, frozen=True, array_like=True):
     keys: list[bytes]
     segments: str
     views: str
-
-
-class Reach(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The position of the spool's log that a read waits for."""
-
-    position: int
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -78,10 +72,27 @@ class Building:
         self._waiting = [each for each in self._waiting if each[1] is not future]
         return self.progress
 
-    async def rebuild(self) -> str:
+    async def status(self) -> Progress:
+        """Tell how far they are."""
+        return self.progress
+
+    async def rebuild(self) -> None:
         """Begin the views anew."""
         self._started().say(_REBUILD)
-        return "rebuilding"
+
+    def detail(self) -> dict[str, str | int | float]:
+        """Say how it goes, in the role's status."""
+        now = self.progress
+        return {
+            "views_seq": now.seq,
+            "views_lag": now.lag,
+            "views_complete": now.complete,
+            "views_trouble": now.trouble,
+        }
+
+    def commands(self) -> Commands:
+        """What the role's control socket can be asked of them."""
+        return {"reach": Question(Reach, self.reach), "views": self.status, "views_rebuild": self.rebuild}
 
     async def close(self) -> None:
         """End the process after the group under way."""

@@ -121,8 +121,8 @@ class Builder:
             raise
         self.seq, self.position, self.complete = place
         for each in (*(new.standing for new in rows.new.values()), *rows.changed.values()):
-            if each.ended and self._known.pop(each.id, None):
-                self._weight -= each.weight
+            if each.ended and each.id in self._known:
+                self._weight -= self._known.pop(each.id).weight
         if self._weight > _RECIPIENTS_KNOWN:
             self._forget_known()
 

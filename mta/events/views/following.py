@@ -18,6 +18,7 @@ from mta.spool.interface import Spool
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 1.0  # seconds that a read waits at most
 GROUP = 1000  # events of one transaction
 DROPPED_AT_ONCE = 500
 _DROP_EVERY = 3600.0  # seconds between looks at what the log's retention has left
@@ -42,6 +43,26 @@ class Progress(msgspec.Struct, frozen=True, array_like=True):
         return max(0, self.end - self.position)
 
 
+class Reach(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The position of the spool's log that a read waits for."""
+
+    position: int
+
+
+def progress_in(directory: Path) -> Progress:
+    """Read how far the views are from their file, with nobody there to ask."""
+    build = schema.newest(directory)
+    try:
+        db = schema.open_to_read(build) if build else None
+        if db is not None:
+            seq, position, complete = db.execute("SELECT seq, position, complete FROM progress").fetchone()
+            db.close()
+            return Progress(seq, position, position, bool(complete))
+    except sqlite3.Error as error:
+        return Progress(trouble=str(error))
+    return Progress()
+
+
 class Follower:
     """The one builder of an installation's views."""
 
@@ -51,6 +72,7 @@ class Follower:
         self._directory = directory
         self._clock = clock
         self._builder: Builder | None = None
+        self._anew = False
         self._drop_at = clock.monotonic()
         self._first = 0  # what the log has no more is numbered below
         self.progress = Progress()
@@ -71,7 +93,7 @@ class Follower:
         """Begin them anew with the next look."""
         log.warning("views=%s doing=build-anew reason=%r", self._directory, why)
         self.close()
-        schema.remove_all(self._directory)
+        self._anew = True
         self.progress = msgspec.structs.replace(self.progress, seq=0, position=0, complete=False)
 
     def close(self) -> None:
@@ -97,7 +119,7 @@ class Follower:
         return await self._drop(builder)
 
     async def _begin(self) -> Builder:
-        build = schema.newest(self._directory)
+        build = None if self._anew else schema.newest(self._directory)
         connection = None if build is None else schema.open_to_write(build)
         if connection is not None:
             builder = Builder(connection)
@@ -106,6 +128,7 @@ class Follower:
             log.warning("views=%s doing=build-anew reason='the log is another one'", self._directory)
             builder.close()
         build, connection = schema.begin(self._directory)
+        self._anew = False
         log.info("views=%s building=yes", build.path)
         return Builder(connection)
 

@@ -18,9 +18,8 @@ import msgspec
 
 from mta.control import ControlError, ask
 from mta.events.views import schema
-from mta.events.views.apart import PATIENCE, Reach
 from mta.events.views.cursor import cursor_at, place_of
-from mta.events.views.following import Progress
+from mta.events.views.following import PATIENCE, Progress, Reach
 from mta.events.views.happenings import event_numbers
 from mta.events.views.lists import Slice, count_of, span_of, whose
 from mta.events.views.messages import message_numbers

@@ -1,7 +1,7 @@
 """The file of the views: where it is, what is in it, opening it to write and to read.
 
 Each build has a file of its own, `views.NUMBER.db`, and the newest is the one in use: nothing is ever renamed over a
-file that somebody has open, whose write-ahead log the new one would take for its own. A build is `complete` when it has
+file that somebody has open, whose write-ahead log the new one would take for its own, and no number is used twice. A build is `complete` when it has
 reached the end that the log had; before that nobody reads it.
 
 Numbers: `seq` is the event's in the log. A message's is that of its `accepted` event, so that messages and events are
@@ -52,6 +52,11 @@ class Build(NamedTuple):
     number: int
     path: Path
 
+    @property
+    def octets(self) -> int:
+        """How long it is, with its write-ahead log."""
+        return sum(each.stat().st_size for each in _files(self.path) if each.exists())
+
 
 def newest(directory: Path) -> Build | None:
     """Name the newest build, if there is one."""
@@ -92,12 +97,6 @@ def open_to_read(build: Build) -> sqlite3.Connection | None:
     return connection
 
 
-def remove_all(directory: Path) -> None:
-    """Remove every build: the next begins at the log's beginning."""
-    for each in _builds(directory):
-        _remove(each.path)
-
-
 def _builds(directory: Path) -> list[Build]:
     with suppress(FileNotFoundError):
         found = (_NAME.fullmatch(each) for each in os.listdir(directory))  # noqa: PTH208 - names are wanted
@@ -106,8 +105,12 @@ def _builds(directory: Path) -> list[Build]:
 
 
 def _remove(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    for each in _files(path):
+        each.unlink(missing_ok=True)
+
+
+def _files(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
 
 
 def _connected(path: Path) -> sqlite3.Connection:

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -115,7 +116,7 @@ def _recipient(address: str, code: int, told: Event | None, at: float) -> Recipi
     )
 
 
-def _rows(db: sqlite3.Connection, select: str, column: str, numbers: Sequence[int]) -> Iterable[tuple[object, ...]]:
+def _rows(db: sqlite3.Connection, select: str, column: str, numbers: Sequence[int]) -> Iterable[tuple[Any, ...]]:
     for first in range(0, len(numbers), _AT_ONCE):
         some = among(column, numbers[first : first + _AT_ONCE])
         yield from db.execute(f"{select} {some.text}", some.values)

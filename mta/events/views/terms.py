@@ -75,7 +75,7 @@ def groups(search: Search | EventSearch, tenants: Sequence[str], scopes: Iterabl
         found += [[each] for each in words]
         if words or search.sent_in:
             found.append([scope_mark(each) for each in scopes])
-    return [each for each in found if each]
+    return found
 
 
 def request_query(request: str, tenants: Sequence[str]) -> str:
@@ -85,7 +85,7 @@ def request_query(request: str, tenants: Sequence[str]) -> str:
 
 def message_id_query(message_id: str, tenants: Sequence[str]) -> str:
     """Ask for the messages with a Message-ID that is not ours."""
-    return query([_each(tenants, "message id", _bare(message_id))])
+    return query([[_mark(each, "message id", _bare(message_id)) for each in tenants] if message_id else []])
 
 
 def our_id(message_id: str) -> str:
@@ -96,7 +96,7 @@ def our_id(message_id: str) -> str:
 
 def query(terms: _Groups) -> str:
     """Write groups as a query of FTS5."""
-    return " AND ".join(f"({' OR '.join(_quoted(term) for term in each)})" for each in terms)
+    return " AND ".join(f"({' OR '.join(_quoted(term) for term in each)})" for each in terms if each)
 
 
 def _each(tenants: Sequence[str], what: str, value: str) -> list[str]:
