@@ -3,7 +3,7 @@
 import sqlite3
 
 from mta.events.views import terms
-from mta.events.views.lists import Slice, Sql, Whose, among, are_few, count_of, dated, indexed, listed
+from mta.events.views.lists import Slice, Sql, Whose, among, are_few, dated, has_at_most, indexed, known, listed
 from mta.events.views.standing import TYPE_CODES
 from mta.queue.views import EventSearch
 
@@ -22,13 +22,11 @@ def event_numbers(db: sqlite3.Connection, owner: Whose, search: EventSearch, wan
         one = among("e.recipient", [terms.number_of(each, search.recipient) for each in owner.tenants])
         rest.append(Sql(f"(e.seq = e.message OR {one.text})", one.values))
     if search.message:
-        known = Sql("SELECT seq FROM message WHERE id = ?", (search.message,))
-        return listed("event", [], narrow, [_of_messages(known), *rest, *checked], wanted)
-    if match and not (lists and are_few(db, "event", lists, wanted)):
-        found = "FROM term WHERE term MATCH ?"
-        if count_of(db, Sql(f"SELECT 1 {found} LIMIT ?", (match, _GATHERED + 1))) <= _GATHERED:
-            several = _of_messages(Sql(f"SELECT rowid AS seq {found}", (match,)))
-            return listed("event", [], narrow, [several, *rest], wanted)
+        message = Sql("SELECT seq FROM message WHERE id = ?", (search.message,))
+        return known("event", _of_messages(message), [*narrow, *rest, *checked], wanted)
+    if match and (not lists or not are_few(db, "event", lists, wanted)) and has_at_most(db, match, _GATHERED):
+        several = _of_messages(Sql("SELECT rowid AS seq FROM term WHERE term MATCH ?", (match,)))
+        return known("event", several, [*narrow, *rest], wanted)
     return listed("event", lists, narrow, [*rest, *checked], wanted)
 
 
@@ -47,6 +45,6 @@ def _lists(owner: Whose, search: EventSearch) -> tuple[list[Sql], list[Sql]]:
 
 
 def _of_messages(numbers: Sql) -> Sql:
-    """Say that an event is of a message among `numbers`: the one that it began with, or a later one."""
+    """Name the events of messages: those that they began with, and the later ones."""
     later = f"SELECT l.seq FROM ({numbers.text}) n CROSS JOIN event l ON l.message = n.seq AND l.message != l.seq"  # noqa: S608
-    return Sql(f"e.seq IN ({numbers.text} UNION ALL {later})", numbers.values * 2)
+    return Sql(f"{numbers.text} UNION ALL {later}", numbers.values * 2)

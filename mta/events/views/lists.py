@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from mta.events.views.schema import BLOCK_BITS
 
-FEW = 5000
-"""Rows that may be looked through one by one, each with a look into the full-text index."""
+FEW = 500
+"""Rows that may be looked through one by one, each with a look into the full-text index, which takes some 40 µs."""
 
 _LISTS = 200  # put together at most; SQLite takes 500
 
@@ -48,10 +48,10 @@ class Slice(NamedTuple):
         """Say that a number is of it."""
         return Sql(f"{column} >= ? AND {column} < ?", (self.low, self.high))
 
-    def ended(self, column: str) -> Sql:
-        """Order by a number and cut off."""
-        way = "ASC" if self.oldest else "DESC"
-        return Sql(f"ORDER BY {column} {way} LIMIT ? OFFSET ?", (self.limit, self.offset))
+    @property
+    def way(self) -> str:
+        """The order, in SQL."""
+        return "ASC" if self.oldest else "DESC"
 
 
 def whose(db: sqlite3.Connection, tenant: str | None) -> Whose:
@@ -96,27 +96,35 @@ def indexed(match: str, column: str) -> list[Sql]:
 
 def page(source: Sql, seq: str, conditions: Sequence[Sql], wanted: Slice) -> Sql:
     """Select the numbers `seq` of a source, in order."""
-    several = [wanted.holds(seq), *conditions]
-    where = " AND ".join(each.text for each in several)
-    values = tuple(value for each in several for value in each.values)
-    end = wanted.ended(seq)
-    text = f"SELECT {seq} AS seq FROM {source.text} WHERE {where} {end.text}"  # noqa: S608 - our own words
-    return Sql(text, (*source.values, *values, *end.values))
+    where, values = _all([wanted.holds(seq), *conditions])
+    order = f"ORDER BY {seq} {wanted.way} LIMIT ? OFFSET ?"
+    text = f"SELECT {seq} AS seq FROM {source.text} WHERE {where} {order}"  # noqa: S608 - our own words
+    return Sql(text, (*source.values, *values, wanted.limit, wanted.offset))
 
 
 def listed(table: str, lists: Sequence[Sql], narrow: Sequence[Sql], conditions: Sequence[Sql], wanted: Slice) -> Sql:
-    """Select from lists of an index, or from the table, with what is `narrow`, where they are none or too many."""
-    source, seq = Sql(f"{table} {table[0]}"), f"{table[0]}.seq"
+    """Select from lists of an index, or from the table, with what is `narrow`, where they are none or too many.
+
+    The lists are merged as far as the page needs them: SQLite takes row by row from what has a LIMIT of its own, in its
+    order (CO-ROUTINE and MERGE in its plan). An order of the outer query would have all of them sorted.
+    """
+    alias = table[0]
     if not 0 < len(lists) <= _LISTS:
-        return page(source, seq, [*narrow, *conditions], wanted)
-    if len(lists) == 1:
-        return page(source, seq, [*lists, *conditions], wanted)
-    begun = wanted._replace(limit=wanted.limit + wanted.offset, offset=0)
-    pages = [page(source, seq, [each, *conditions], begun) for each in lists]
-    every = " UNION ALL ".join(f"SELECT seq FROM ({each.text})" for each in pages)  # noqa: S608
-    end = wanted.ended("seq")
-    values = (value for each in pages for value in each.values)
-    return Sql(f"SELECT seq FROM ({every}) {end.text}", (*values, *end.values))  # noqa: S608
+        return page(Sql(f"{table} {alias}"), f"{alias}.seq", [*narrow, *conditions], wanted)
+    held = wanted.holds("seq")
+    arms = " UNION ALL ".join(f"SELECT seq FROM {table} WHERE {each.text} AND {held.text}" for each in lists)  # noqa: S608
+    values = [value for each in lists for value in (*each.values, *held.values)]
+    source = f"({arms} ORDER BY seq {wanted.way} LIMIT -1) k CROSS JOIN {table} {alias} ON {alias}.seq = k.seq"
+    where, more = _all(conditions)
+    text = f"SELECT k.seq AS seq FROM {source} WHERE {where} LIMIT ? OFFSET ?"  # noqa: S608
+    return Sql(text, (*values, *more, wanted.limit, wanted.offset))
+
+
+def known(table: str, numbers: Sql, conditions: Sequence[Sql], wanted: Slice) -> Sql:
+    """Select of what a query of few `seq` gives."""
+    alias = table[0]
+    source = Sql(f"({numbers.text}) k CROSS JOIN {table} {alias} ON {alias}.seq = k.seq", numbers.values)
+    return page(source, "k.seq", conditions, wanted)
 
 
 def are_few(db: sqlite3.Connection, table: str, lists: Sequence[Sql], wanted: Slice) -> bool:
@@ -131,7 +139,17 @@ def are_few(db: sqlite3.Connection, table: str, lists: Sequence[Sql], wanted: Sl
     return len(lists) <= _LISTS
 
 
+def has_at_most(db: sqlite3.Connection, match: str, count: int) -> bool:
+    """Tell whether at most `count` messages have the terms of a query."""
+    return count_of(db, Sql("SELECT 1 FROM term WHERE term MATCH ? LIMIT ?", (match, count + 1))) <= count
+
+
 def count_of(db: sqlite3.Connection, sql: Sql) -> int:
     """Count what a query gives."""
     found: int = db.execute(f"SELECT count(*) FROM ({sql.text})", sql.values).fetchone()[0]  # noqa: S608
     return found
+
+
+def _all(conditions: Sequence[Sql]) -> tuple[str, tuple[object, ...]]:
+    text = " AND ".join(each.text for each in conditions) or "TRUE"
+    return text, tuple(value for each in conditions for value in each.values)

@@ -1,8 +1,8 @@
 """The file of the views: where it is, what is in it, opening it to write and to read.
 
 Each build has a file of its own, `views.NUMBER.db`, and the newest is the one in use: nothing is ever renamed over a
-file that somebody has open, whose write-ahead log the new one would take for its own, and no number is used twice. A build is `complete` when it has
-reached the end that the log had; before that nobody reads it.
+file that somebody has open, whose write-ahead log the new one would take for its own, and no number is given twice. A
+build is `complete` when it has reached the end that the log had; before that nobody reads it.
 
 Numbers: `seq` is the event's in the log. A message's is that of its `accepted` event, so that messages and events are
 in the order of the commits, and what comes later never moves what a page has shown.
@@ -22,7 +22,6 @@ _VERSION = 1  # of what is below, and of what is written into it: another one is
 _NAME = re.compile(r"views\.(\d{1,15})\.db")
 _BUSY = 5.0  # seconds that a lock may take; the one writer only meets readers that recover what a crash left
 
-# No INTEGER PRIMARY KEY is ever used again: AUTOINCREMENT is not needed, because numbers come from the log.
 _TABLES = """
 CREATE TABLE progress(
     seq INTEGER NOT NULL, position INTEGER NOT NULL, complete INTEGER NOT NULL);

@@ -36,7 +36,9 @@ class Log:
         self.spool.add(event)
         return event
 
-    def accept(self, *recipients: str, tenant: str = "acme", dialect: str = "", subject: str = "", **fields: Any) -> Event:
+    def accept(
+        self, *recipients: str, tenant: str = "acme", dialect: str = "", subject: str = "", **fields: Any
+    ) -> Event:
         message = fields.pop("message", "") or new_message_id()
         values = {"at": self.now, "sender": f"news@{tenant}.test", "size": 2000, "origin": "http", "request": message}
         values["summary"] = Summary(subject=subject, dialect=dialect)
@@ -118,7 +120,9 @@ def happen(log: Log, count: int, seed: int) -> None:
     waiting: list[tuple[Event, str]] = []
     for _ in range(count):
         tenant = chance.choice(("acme", "acme", "zeta", "Ömega"))
-        recipients = [f"User{chance.randrange(6)}@example{chance.randrange(2)}.test" for _ in range(chance.randint(1, 3))]
+        recipients = [
+            f"User{chance.randrange(6)}@example{chance.randrange(2)}.test" for _ in range(chance.randint(1, 3))
+        ]
         accepted = log.accept(
             *recipients,
             tenant=tenant,
@@ -139,4 +143,3 @@ def happen(log: Log, count: int, seed: int) -> None:
                 log.tell(message, kind, recipient)
                 if kind in ENDS:
                     waiting.pop()
-

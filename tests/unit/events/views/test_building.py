@@ -279,9 +279,7 @@ async def test_readers_go_over_to_a_new_build(relay: Installation, monkeypatch: 
     assert await relay.views.message("acme", accepted.message) is not None
 
 
-async def test_views_of_a_log_that_is_another_one_are_built_anew(
-    relay: Installation, log: Log, spool: Any
-) -> None:
+async def test_views_of_a_log_that_is_another_one_are_built_anew(relay: Installation, log: Log, spool: Any) -> None:
     happen(relay.log, 10, seed=7)
     await relay.follow()
     relay.follower.close()
