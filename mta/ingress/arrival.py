@@ -243,11 +243,8 @@ class Arrival:
         message_id = headers.first(header, b"message-id") or b""
         if len(message_id) <= _MESSAGE_ID_LIMIT:
             self._header_message_id = message_id.decode("ascii", "replace")
-        self._summary = of_header(
-            headers.first(header, b"subject") or b"",
-            headers.first(header, b"from") or b"",
-            headers.first(header, b"to") or b"",
-        )
+        subject, from_, to = headers.firsts(header, b"subject", b"from", b"to")
+        self._summary = of_header(subject, from_, to)
         return received_field(self._from.trace, self._intake.hostname, self.id, envelope, now) + header + rest
 
     async def _judge_sender(self, header: bytes) -> Reply | None:
