@@ -30,6 +30,7 @@ _COMMANDS = {
     "explain": "Say what holds a message now.",
     "events": "Read the log of events.",
     "audit": "Tell who did what to accounts and to the queue.",
+    "views": "Show how far the views of the log are, and build them anew.",
     "spool": "Verify, back up and compact the spool.",
     "sendmail": "Hand a message to the relay, as /usr/sbin/sendmail does.",
 }

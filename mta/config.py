@@ -553,6 +553,11 @@ class Config(Section):
         return self.state_dir / "events"
 
     @property
+    def views_dir(self) -> Path:
+        """Where the views of the log are."""
+        return self.state_dir / "views"
+
+    @property
     def spool_key_file(self) -> Path:
         """Keys that seal the spool."""
         return _credential("spool.key") or self.spool.key_file or self.state_dir / "keys" / "spool.key"

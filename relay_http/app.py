@@ -90,7 +90,6 @@ def create_app(
     emails.add_routes(app, door)
     sendarix.add_routes(app, door)
     openapi.add_routes(app)
-    sendgrid.add_routes(app, door)
     own.add_routes(app, door)
     admin_queue.add_routes(app, door)
     admin_keys.add_routes(app, door)

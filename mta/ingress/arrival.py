@@ -27,6 +27,7 @@ from mta.mail.address import domain_of
 from mta.mail.envelope import Envelope
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
+from mta.mail.summary import NOTHING, of_header
 from mta.mail.tls_required import FIELD, tls_required
 from mta.queue.gate import type_refusal
 from mta.queue.submission import Receipt, Submission
@@ -99,6 +100,7 @@ class Arrival:
         self._sign_domain = ""
         self._note = ""
         self._header_message_id = ""
+        self._summary = NOTHING
         self._tls_required = ""
         self._likeness: Likeness | None = None
 
@@ -241,6 +243,8 @@ class Arrival:
         message_id = headers.first(header, b"message-id") or b""
         if len(message_id) <= _MESSAGE_ID_LIMIT:
             self._header_message_id = message_id.decode("ascii", "replace")
+        subject, from_, to = headers.firsts(header, b"subject", b"from", b"to")
+        self._summary = of_header(subject, from_, to)
         return received_field(self._from.trace, self._intake.hostname, self.id, envelope, now) + header + rest
 
     async def _judge_sender(self, header: bytes) -> Reply | None:
@@ -300,6 +304,7 @@ class Arrival:
             client=self._from.client,
             note=self._note,
             message_class=_class_of(envelope.priority),
+            summary=self._summary,
         )
 
 

@@ -5,9 +5,10 @@ import datetime as dt
 import falcon.asgi
 
 from mta.accounts.audit import Record, is_position
-from relay_http.admin.asked import Parameters, answer, who_asks
+from relay_http.admin.asked import answer, who_asks
 from relay_http.body import Request
 from relay_http.door import Door
+from relay_http.parameters import Parameters
 from relay_http.problem import Problem, Refusal
 
 _PAGE, _LONGEST_PAGE = 100, 1000

@@ -18,9 +18,10 @@ from mta.accounts.rates import rate_text
 from mta.accounts.tenants import AccountError
 from mta.accounts.uses import last_used
 from mta.spool.interface import Spool
-from relay_http.admin.asked import Parameters, answer, read_fields, read_rate, refused, who_asks
+from relay_http.admin.asked import answer, read_fields, read_rate, refused, who_asks
 from relay_http.body import Request
 from relay_http.door import Door
+from relay_http.parameters import Parameters
 from relay_http.problem import Problem, Refusal, Why, not_found
 
 _PAGE, _LONGEST_PAGE = 100, 1000

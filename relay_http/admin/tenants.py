@@ -10,9 +10,10 @@ from mta.accounts import tenants
 from mta.accounts.rates import rate_text
 from mta.accounts.tenants import HEAVIEST, AccountError, Tenant
 from mta.config import DEFAULT_POOL
-from relay_http.admin.asked import Parameters, answer, operator_asks, read_fields, read_rate, refused
+from relay_http.admin.asked import answer, operator_asks, read_fields, read_rate, refused
 from relay_http.body import Request
 from relay_http.door import Door
+from relay_http.parameters import Parameters
 from relay_http.problem import Problem, Refusal, Why, not_found
 
 _PAGE, _LONGEST_PAGE = 100, 1000

@@ -52,6 +52,21 @@ async def test_a_relayed_message_gets_a_trace_field_and_is_otherwise_as_it_came(
     assert message.header_message_id == ""
 
 
+async def test_lists_are_given_what_the_header_says(serve):
+    door = await serve()
+    header = b"From: =?utf-8?q?Alic=C3=A9?= <a@alice.test>\r\nSUBJECT: =?utf-8?q?H=C3=A4llo?=\r\n all\r\nTo: b@remote.test\r\n"
+    await send(door, header + BODY)
+    await send(door, b"From: a@alice.test\r\n" + BODY)
+    first, second = (message.summary for message in door.queue.accepted)
+    assert (first.subject, first.from_, first.to, first.dialect) == (
+        "=?utf-8?q?H=C3=A4llo?= all",
+        "=?utf-8?q?Alic=C3=A9?= <a@alice.test>",
+        "b@remote.test",
+        "",
+    )
+    assert (second.subject, second.from_, second.to) == ("", "a@alice.test", "")
+
+
 async def test_several_recipients_are_not_told_of_each_other(serve):
     door = await serve()
     await send(door, PLAIN + BODY, b"b@remote.test", b"c@remote.test")
