@@ -14,9 +14,10 @@ from mta.spool.interface import Spool
 from relay_http.access import Access, require
 from relay_http.audited import Audited
 from relay_http.body import BODY_LIMIT, Budget, Held, Request, decode, decoded_size, inflate, inflated_size, read
+from relay_http.contents import LARGE
 from relay_http.dialect import Dialect
 from relay_http.problem import Problem, Refusal, Why
-from relay_http.sending import LARGE, Sender
+from relay_http.sending import Sender
 
 _Read = TypeVar("_Read")
 _JSON = ("application/json",)

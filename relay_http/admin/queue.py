@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 _AGAIN = 10  # seconds
 PAGE, LONGEST_PAGE = 100, 1000
-_encode = msgspec.json.Encoder().encode
 
 
 def add_routes(app: falcon.asgi.App[Request, falcon.asgi.Response], door: Door) -> None:

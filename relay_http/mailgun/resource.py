@@ -8,13 +8,15 @@ import msgspec
 
 from relay_http.answer import Answer
 from relay_http.body import Request
+from relay_http.contents import LARGE
 from relay_http.door import Door
 from relay_http.forms import MULTIPART, URLENCODED, FormPart, read_form
 from relay_http.mailgun.errors import MAILGUN
 from relay_http.mailgun.own import require_domain
 from relay_http.mailgun.request import read_letter
 from relay_http.mailgun.translate import Asked, translate
-from relay_http.sending import LARGE, Named, Order
+from relay_http.sending import Order
+from relay_http.writing import Named
 
 _FORMS = (MULTIPART, URLENCODED)
 _BATCH = "recipient-variables"

@@ -14,8 +14,8 @@ from relay_http.mailgun.request import Letter, too_large
 from relay_http.mailgun.values import check_header
 from relay_http.outgoing import NO_HEADERS, Outgoing
 from relay_http.problem import invalid
-from relay_http.sending import TEXTS_LIMIT
 from relay_http.values import BREAKS, breaks
+from relay_http.writing import TEXTS_LIMIT
 
 
 class Asked(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from mta.config import DEFAULT_POOL
 from mta.queue.batches import is_batch
 from relay_http.answer import Answer
 from relay_http.body import Held, Request
+from relay_http.contents import LARGE
 from relay_http.door import Door
 from relay_http.outgoing import Outgoing
 from relay_http.problem import invalid
@@ -17,7 +18,8 @@ from relay_http.sendgrid.errors import SENDGRID
 from relay_http.sendgrid.request import MailSend as MailSendRequest
 from relay_http.sendgrid.request import read_mail_send
 from relay_http.sendgrid.translate import translate
-from relay_http.sending import LARGE, Named, Order
+from relay_http.sending import Order
+from relay_http.writing import Named
 
 _PLAIN = "text/plain; charset=utf-8"
 

@@ -8,7 +8,7 @@ meant. Pure; the work and what comes of it are bounded for a request (Refusal 41
 from collections.abc import Mapping
 
 from relay_http.problem import Problem, Refusal, Why
-from relay_http.sending import TEXTS_LIMIT
+from relay_http.writing import TEXTS_LIMIT
 
 DEPTH = 4  # sections within sections
 _STEPS_LIMIT = 20_000_000  # about two seconds

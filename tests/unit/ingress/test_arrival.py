@@ -54,7 +54,10 @@ async def test_a_relayed_message_gets_a_trace_field_and_is_otherwise_as_it_came(
 
 async def test_lists_are_given_what_the_header_says(serve):
     door = await serve()
-    header = b"From: =?utf-8?q?Alic=C3=A9?= <a@alice.test>\r\nSUBJECT: =?utf-8?q?H=C3=A4llo?=\r\n all\r\nTo: b@remote.test\r\n"
+    header = (
+        b"From: =?utf-8?q?Alic=C3=A9?= <a@alice.test>\r\nSUBJECT: =?utf-8?q?H=C3=A4llo?=\r\n all\r\n"
+        b"To: b@remote.test\r\n"
+    )
     await send(door, header + BODY)
     await send(door, b"From: a@alice.test\r\n" + BODY)
     first, second = (message.summary for message in door.queue.accepted)
