@@ -30,8 +30,8 @@ COMPILED = {
     "turns window",
     "mta/delivery": "attempt canonical dispatcher gate letter lookout pool signing smtp underway wire",
     "mta/spool/lmdb": "apart commit content keys log spool steps terms view writer",
-    "relay_http": "access door fields outgoing sending values",
-    "relay_http/sendgrid": "request resource translate values",
+    "relay_http": "access contents door fields outgoing sending values writing",
+    "relay_http/sendgrid": "request resource settings translate values",
 }
 
 

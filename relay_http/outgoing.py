@@ -13,9 +13,11 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """One message. What is the same object in several of a request (`parts`, `attachments`) is written and stored once.
 
     Addresses have passed mta.mail.address with their domains in ASCII; nothing has CR, LF or NUL where a header or a
-    command could be ended. `raw` is a whole message (header and body) that is sent as it is, instead of all that a
-    header is made of. `release_at` and `deliver_by` are absolute seconds, 0 for none; a `release_at` that has passed
-    means now. `envelope_sender` is MAIL FROM where it is not the sender's address.
+    command could be ended. `raw` is a whole message (header and body) that is sent as it is, but for trace and what it
+    lacks of Date and Message-ID, instead of all that a header is made of; `files` are what lists show of those in it.
+    `release_at` and `deliver_by` are absolute seconds, 0 for none; a `release_at` that has passed means now.
+    `envelope_sender` is MAIL FROM where it is not the sender's address. `deliver_within` is in seconds from the release
+    on, for those who ask for it so: asked again later it is the same. `tls_required` is as the envelope has it.
     """
 
     sender: Mailbox
@@ -28,11 +30,13 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[Part, ...] = ()
     attachments: tuple[Attachment, ...] = ()
     raw: bytes = b""
+    files: tuple[FileShown, ...] = ()
     categories: tuple[str, ...] = ()
     custom_args: dict[str, str] = NO_HEADERS
     message_class: MessageClass = MessageClass.NORMAL
     release_at: float = 0.0
     deliver_by: float = 0.0
+    deliver_within: float = 0.0
     batch: str = ""
     tls_required: str = ""
     envelope_sender: str | None = None
@@ -48,13 +52,16 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
 
 def summary_of(outgoing: Outgoing, dialect: str, key: str) -> Summary:
     """Say what lists show of a message."""
+    files = outgoing.files
+    if outgoing.attachments:
+        files = tuple([_file(each) for each in outgoing.attachments[:FILES_SHOWN]])
     return Summary(
         subject=outgoing.subject[:SUBJECT_CHARS],
         from_=_shown(outgoing.sender)[:SHOWN_CHARS],
         to=", ".join([_shown(each) for each in outgoing.to[:8]])[:SHOWN_CHARS],
         dialect=dialect,
         key=key,
-        files=tuple([_file(each) for each in outgoing.attachments[:FILES_SHOWN]]) if outgoing.attachments else (),
+        files=files,
     )
 
 
@@ -63,5 +70,10 @@ def _shown(mailbox: Mailbox) -> str:
 
 
 def _file(file: Attachment) -> FileShown:
-    size = len(file.encoded) * 3 // 4 - file.encoded[-2:].count("=")
+    size = decoded_octets(file.encoded)
     return FileShown(file.filename[:SUBJECT_CHARS], file.media_type[:SUBJECT_CHARS], size, file.inline)
+
+
+def decoded_octets(encoded: str) -> int:
+    """Tell how many octets base64 stands for."""
+    return len(encoded) * 3 // 4 - encoded[-2:].count("=")

@@ -74,6 +74,12 @@ async def authenticate(spool: Spool, user: str, password: str) -> Credential | N
     return credential if good and not credential.revoked_at else None
 
 
+async def find(spool: Spool, user: str) -> Credential | None:
+    """Return a credential by its user name, the revoked ones too; None if there is none."""
+    found = await _find(spool, user) if _fit(user) else _NOBODY
+    return None if found is _NOBODY else found
+
+
 async def list_all(spool: Spool) -> list[Credential]:
     """Return all credentials by user, the revoked ones too."""
     return [_decode(value) for _, value in await spool.list_records(KIND)]

@@ -27,7 +27,9 @@ def credentials() -> None:
 @with_spool
 async def create(session: Session, tenant: str, user: str, once: float) -> None:
     """Create a user and print the password: nobody can see it again. A user that exists stays as it is."""
-    credential, password = await accounts.create(session.spool, tenant, user, session.clock.now(), once)
+    async with session.doing("credentials.create", tenant, user, once=once or "") as underway:
+        credential, password = await accounts.create(session.spool, tenant, user, session.clock.now(), once)
+        underway.result = "done" if password else "unchanged"
     if password is None:
         session.out.note(f"user {user} exists; its password cannot be shown again (to change it, revoke and create)")
     text = f"user: {credential.user}" + (f"\npassword: {password}" if password else "")
@@ -54,6 +56,9 @@ async def list_(session: Session) -> None:
 @with_spool
 async def revoke(session: Session, user: str) -> None:
     """Make the password of USER good for nothing, at once."""
-    if not await accounts.revoke(session.spool, user, session.clock.now()):
+    credential = await accounts.find(session.spool, user)
+    if credential is None:
         raise Stop(f"there is no user {user[:64]!r}")
+    async with session.doing("credentials.revoke", credential.tenant, user):
+        await accounts.revoke(session.spool, user, session.clock.now())
     session.out.record({"user": user}, f"user {user} revoked")

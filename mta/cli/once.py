@@ -2,11 +2,11 @@
 
 import click
 
-LONGEST = 7 * 86_400  # seconds: what is sent is remembered for so long
+from mta.accounts.particulars import LONGEST_ONCE
 
 ONCE = click.option(
     "--once",
-    type=click.FloatRange(0, LONGEST),
+    type=click.FloatRange(0, LONGEST_ONCE),
     default=0.0,
     metavar="SECONDS",
     help="Send the same message that comes again over SMTP within so many seconds but once (0, the default: off).",

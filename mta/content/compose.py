@@ -10,12 +10,12 @@ beyond ASCII (RFC 6532, so the envelope says SMTPUTF8). EmailMessage takes 1,580
 import re
 from base64 import b64encode
 from binascii import b2a_qp
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 import msgspec
 
-from mta.mail.headers import format_date
+from mta.mail.headers import format_date, header_length, names
 
 FOLD = 76  # octets a line should not exceed: RFC 5322 2.1.1, RFC 2047 2
 _TOKEN_LIMIT = 900  # what cannot be folded must fit into 998 octets together with a field name
@@ -84,8 +84,7 @@ def head(what: Head) -> bytes:
     """Write trace and header fields, without the blank line; ValueError on names and addresses that are none."""
     date = format_date(what.date)
     given = {name.lower() for name in what.headers}
-    # RFC 5321 4.4: the id of a trace field is how a message is found in the logs.
-    fields = [_field("Received", f"by {what.hostname} (Fairlead) with HTTP id {what.id}; {date}")]
+    fields = [_trace(what.id, what.hostname, date)]
     for name, mailboxes in (("From", (what.sender,)), ("To", what.to), ("Cc", what.cc), ("Reply-To", what.reply_to)):
         if mailboxes:
             fields.append(_fold(name, _mailboxes(mailboxes)))
@@ -96,6 +95,28 @@ def head(what: Head) -> bytes:
         fields.append(_field("Message-ID", f"<{what.id}@{what.hostname}>"))
     fields.extend(_field(name, value) for name, value in what.headers.items())
     return b"".join(fields)
+
+
+def head_of_raw(raw: bytes, message_id: str, hostname: str, at: float) -> bytes:
+    """Write what goes before a whole message: trace, and the Date and Message-ID that it lacks (RFC 6409 8.2, 8.3)."""
+    given, date = names(raw[: header_length(raw)]), format_date(at)
+    fields = [_trace(message_id, hostname, date)]
+    if b"date" not in given:
+        fields.append(_field("Date", date))
+    if b"message-id" not in given:
+        fields.append(_field("Message-ID", f"<{message_id}@{hostname}>"))
+    return b"".join(fields)
+
+
+def more_fields(headers: Mapping[str, str], reply_to: tuple[Mailbox, ...] = ()) -> bytes:
+    """Write fields alone, for a message that has a header already; ValueError on names and addresses that are none."""
+    written = [_fold("Reply-To", _mailboxes(reply_to))] if reply_to else []
+    return b"".join([*written, *[_field(name, value) for name, value in headers.items()]])
+
+
+def _trace(message_id: str, hostname: str, date: str) -> bytes:
+    # RFC 5321 4.4: the id of a trace field is how a message is found in the logs.
+    return _field("Received", f"by {hostname} (Fairlead) with HTTP id {message_id}; {date}")
 
 
 class Body:

@@ -13,12 +13,12 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from mta.accounts.tolls import tolls_of
+from mta.certificate import OwnCertificate
 from mta.clock import Clock
 from mta.config import Limits
 from mta.ingress import replies
 from mta.ingress.access import Access, Identity
 from mta.ingress.body import Budget
-from mta.ingress.certificate import OwnCertificate
 from mta.ingress.once import Likeness, likeness_of
 from mta.ingress.questions import Accept
 from mta.ingress.trace import Trace, received_field, repaired
@@ -27,6 +27,7 @@ from mta.mail.address import domain_of
 from mta.mail.envelope import Envelope
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
+from mta.mail.summary import NOTHING, of_header
 from mta.mail.tls_required import FIELD, tls_required
 from mta.queue.gate import type_refusal
 from mta.queue.submission import Receipt, Submission
@@ -99,6 +100,7 @@ class Arrival:
         self._sign_domain = ""
         self._note = ""
         self._header_message_id = ""
+        self._summary = NOTHING
         self._tls_required = ""
         self._likeness: Likeness | None = None
 
@@ -161,6 +163,27 @@ class Arrival:
         )
         return replies.queued_as(self.id)
 
+    @property
+    def sandboxed(self) -> bool:
+        """Whether it is sent for a trial: answered as any other, and not delivered."""
+        login = self._from.login
+        return login is not None and login.sandbox
+
+    async def let_go(self, envelope: Envelope) -> Reply:
+        """Give up a message that is sent for a trial; return the reply that says so."""
+        await self.abandon()
+        log.info(
+            "session=%s client=%s tenant=%s message=%s from=%a recipients=%d size=%d sandbox=yes",
+            self._from.session,
+            self._from.client,
+            self._from.tenant,
+            self.id,
+            envelope.sender,
+            len(envelope.recipients),
+            self._size,
+        )
+        return replies.sandboxed_as(self.id)
+
     async def not_taken(self, result: Kept | Throttled | SpoolError) -> Reply:
         """Return the reply to a message that the queue has not stored."""
         if isinstance(result, Uncertain):
@@ -220,6 +243,8 @@ class Arrival:
         message_id = headers.first(header, b"message-id") or b""
         if len(message_id) <= _MESSAGE_ID_LIMIT:
             self._header_message_id = message_id.decode("ascii", "replace")
+        subject, from_, to = headers.firsts(header, b"subject", b"from", b"to")
+        self._summary = of_header(subject, from_, to)
         return received_field(self._from.trace, self._intake.hostname, self.id, envelope, now) + header + rest
 
     async def _judge_sender(self, header: bytes) -> Reply | None:
@@ -279,6 +304,7 @@ class Arrival:
             client=self._from.client,
             note=self._note,
             message_class=_class_of(envelope.priority),
+            summary=self._summary,
         )
 
 
@@ -316,7 +342,7 @@ async def accept_each(queue: Queue, messages: Sequence[Whole]) -> list[Reply | N
     submissions: list[Submission] = []
     terms: list[Terms | None] = []
     for each, found in zip(messages, completed, strict=True):
-        if isinstance(found, Submission):
+        if isinstance(found, Submission) and not each.arrival.sandboxed:
             submissions.append(found)
             terms.append(each.arrival.terms)
     results = iter(await queue.accept_each(submissions, terms) if submissions else ())
@@ -324,6 +350,8 @@ async def accept_each(queue: Queue, messages: Sequence[Whole]) -> list[Reply | N
     for (arrival, last), found in zip(messages, completed, strict=True):
         if not isinstance(found, Submission):
             answers.append(found)
+        elif arrival.sandboxed:
+            answers.append(await arrival.let_go(last.envelope))
         elif isinstance(result := next(results), Receipt):
             answers.append(arrival.taken(last.envelope))
         else:

@@ -83,6 +83,11 @@ def queued_as(message_id: str) -> Reply:
     return Reply(250, "2.0.0", f"OK queued as {message_id}")
 
 
+def sandboxed_as(message_id: str) -> Reply:
+    """Say that a message is good, and goes nowhere."""
+    return Reply(250, "2.0.0", f"OK queued as {message_id} (sandbox: it is not delivered)")
+
+
 def throttled(seconds: int) -> Reply:
     """Refuse a message whose rate is taken up: a matter of policy at the end of data (RFC 5321 4.3.2, 450)."""
     return Reply(450, "4.7.1", f"More mail than the rate of this account allows, try again in {seconds} seconds")

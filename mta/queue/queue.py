@@ -17,7 +17,7 @@ from mta.config import Retry
 from mta.mail.event import Event, EventType
 from mta.mail.event_line import outcome_line
 from mta.mail.result import Outcome
-from mta.queue import transitions
+from mta.queue import batches, transitions
 from mta.queue.acceptance import Lifetimes, acceptance
 from mta.queue.answer import Answer
 from mta.queue.gate import admit_all, type_refusal
@@ -133,9 +133,14 @@ class Queue:
         return await self._settle(due.message, claim, Transition(after=after), self._clock.now())
 
     async def claim(self, due: Due) -> Job | None:
-        """Put an attempt on record before anything is dialled; None if the entry changed meanwhile, or is overdue."""
+        """Put an attempt on record before anything is dialled; None if the entry changed meanwhile, or is overdue.
+
+        None, too, if its batch is paused or cancelled: then it is held by now, or has ended.
+        """
         entry = due.entry
         if self._clock.now() >= entry.expires_at and await self._too_late(due):
+            return None
+        if due.message.batch and await self._kept_back(due):
             return None
         retry_at = self._clock.now() + retry_interval(self._retry, entry.steps + 1, self._random)
         claim = Claim(epoch=self._epoch, attempt=entry.attempts + 1, retry_at=retry_at)
@@ -154,6 +159,20 @@ class Queue:
         ):
             return False
         await self._run_timer(due, self._clock.now())
+        return True
+
+    async def _kept_back(self, due: Due) -> bool:
+        """Do what is said of the batch of an entry whose turn has come."""
+        message = due.message
+        wish = await batches.wish_of(self._spool, message.tenant, message.batch)
+        if wish is None:
+            return False
+        await self.wish(due, None, wish)
+        if wish.held and await batches.wish_of(self._spool, message.tenant, message.batch) != wish:
+            # whoever said so meanwhile may have looked for what is held before it was
+            found = await self._find(due.entry.id)
+            if found is not None:
+                await self.wish(Due(found[0], message), found[1], batches.LET_GO)
         return True
 
     async def settle(self, job: Job, outcome: Outcome, wish: Wish | None = None) -> bool:
@@ -320,9 +339,21 @@ class Queue:
         if claim is not None:
             return Answer.IN_FLIGHT
         now = self._clock.now()
-        if due.message.release_at > now or due.entry.due_at <= now:
+        if _scheduled(due.entry, now) or due.entry.due_at <= now:
             return Answer.UNCHANGED
         if not await self._change(due, transitions.due_now(due.message, due.entry, now, reason), now):
+            return Answer.BUSY
+        self._ring()
+        return Answer.DONE
+
+    async def reschedule(self, due: Due, claim: Claim | None, at: float, reason: str) -> Answer:
+        """Release an entry at another time, if it has not been released yet."""
+        if claim is not None:
+            return Answer.IN_FLIGHT
+        now = self._clock.now()
+        if not _scheduled(due.entry, now):
+            return Answer.UNCHANGED
+        if not await self._change(due, transitions.rescheduled(due.message, due.entry, at, reason, now), now):
             return Answer.BUSY
         self._ring()
         return Answer.DONE
@@ -363,6 +394,11 @@ class Queue:
                 log.info("%s", outcome_line(event))
         if dsns:
             self._ring()
+
+
+def _scheduled(entry: Entry, now: float) -> bool:
+    """Tell whether an entry waits for its release: its message's time may have been another."""
+    return not entry.attempts and entry.due_at > now
 
 
 async def _together(changes: Sequence[Awaitable[_Done]]) -> list[_Done]:

@@ -41,14 +41,16 @@ class Full(Unavailable):
 class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     """A message to be stored whole: record, entries, the event that says so, content not yet stored.
 
-    `content` follows the record's segments (those committed as they arrived); the spool makes a segment of it.
-    An acceptance without entries (all recipients dropped) stores its events alone.
+    `content` follows the record's segments (those committed as they arrived); the spool makes a segment of it, and
+    `shared` come last: also committed before, they may stand in several messages of one tenant in one call, and go
+    with the last of these. An acceptance without entries (all recipients dropped) stores its events alone.
     """
 
     message: Message
     entries: tuple[Entry, ...]
     events: tuple[Event, ...]
     content: bytes = b""
+    shared: tuple[Segment, ...] = ()
 
 
 KEPT_LIMIT = 200_000  # octets of an answer; the ids of 1,000 messages are 40,000
@@ -171,7 +173,7 @@ class Backlog(msgspec.Struct, frozen=True):
 
 
 class ContentWriter(Protocol):
-    """Large content, committed as it arrives; collected by the spool if never referred to."""
+    """Large or shared content, committed as it arrives; collected by the spool if never referred to."""
 
     async def write(self, data: bytes) -> None:
         """Add to the content. Durable on return."""
@@ -180,7 +182,7 @@ class ContentWriter(Protocol):
         """End the content and name it; accept a message that refers to it within an hour."""
 
     async def abort(self) -> None:
-        """Give the content up, finished or not; no message may refer to it."""
+        """Give the content up, ended or not; nothing happens if a message refers to it."""
 
 
 class LanePlace(NamedTuple):
@@ -215,7 +217,7 @@ class Spool(Protocol):
         """
 
     def store_content(self) -> ContentWriter:
-        """Begin content that is committed as it arrives (over 256 KiB)."""
+        """Begin content that is committed as it arrives (over 256 KiB, or shared by several messages)."""
 
     async def lanes(
         self,

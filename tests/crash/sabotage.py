@@ -1,4 +1,4 @@
-"""What the harness must be able to see: three ways to break the promises, and one to die, planted from without.
+"""What the harness must be able to see: four ways to break the promises and one to die, planted from without.
 
 Each is a context in which the product's own classes misbehave; a process that is to be sabotaged enters it
 before it builds anything. Nothing here can be reached by a setting of the product.
@@ -19,6 +19,7 @@ from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.submission import Receipt, Submission
 from mta.spool.interface import Kept, SpoolError, Terms, Throttled
+from mta.spool.lmdb import steps
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Wish
 
@@ -34,6 +35,7 @@ class Sabotage(StrEnum):
     ANSWER_FIRST = "answer-first"  # the answer leaves before the commit
     FORGET_OUTCOME = "forget-outcome"  # outcomes are not stored
     DIE_MUTE = "die-mute"  # killed between commit and answer, once for each file `mute` in its working directory
+    END_SHARED = "end-shared"  # shared content goes with the first message that ends
 
 
 def environ(sabotage: Sabotage) -> dict[str, str]:
@@ -102,12 +104,19 @@ def _die_mute() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _end_shared() -> Iterator[None]:
+    with mock.patch.object(steps, "_was_last", return_value=True):
+        yield
+
+
 _PLANTS: dict[Sabotage, Callable[[], AbstractContextManager[None]]] = {
     Sabotage.NONE: nullcontext,
     Sabotage.NO_SYNC: _no_sync,
     Sabotage.ANSWER_FIRST: _answer_first,
     Sabotage.FORGET_OUTCOME: _forget_outcome,
     Sabotage.DIE_MUTE: _die_mute,
+    Sabotage.END_SHARED: _end_shared,
 }
 
 

@@ -59,6 +59,7 @@ class Stored:
         self.due_in_all: list[tuple[float, str]] = []
         self.timers: list[tuple[float, str]] = []
         self.contents: dict[bytes, bytes] = {}
+        self.users: Counter[bytes] = Counter()  # of shared content: in how many places it stands
         self.loose: dict[bytes, float] = {}  # content that nothing refers to yet, and from when on it may be collected
         self.records: dict[tuple[str, str], bytes] = {}
         self.kept: dict[str, tuple[Keep, int]] = {}  # and the position that it was stored at
@@ -69,9 +70,11 @@ class Stored:
         self.gone: dict[str, Counter[str]] = defaultdict(Counter)  # of tenants: entries tried, messages and octets left
 
     def accept(self, acceptances: Sequence[Acceptance]) -> int:
+        shared = {(each.content, one.message.tenant) for one in acceptances if one.entries for each in one.shared}
         taken = [each.content for acceptance in acceptances for each in acceptance.message.segments]
+        taken += [content for content, _ in shared]
         if len(set(taken)) < len(taken) or not all(each in self.loose for each in taken):
-            raise Refused("content belongs to one message")
+            raise Refused("content belongs to one message, or is shared by those of one tenant")
         for each in acceptances:
             message = each.message
             if each.content:
@@ -79,6 +82,9 @@ class Stored:
                 self.contents[segment.content] = each.content
                 message = msgspec.structs.replace(message, segments=(*message.segments, segment))
             if each.entries:
+                common = tuple(msgspec.structs.replace(one, shared=True) for one in each.shared)
+                self.users.update(one.content for one in common)
+                message = msgspec.structs.replace(message, segments=(*message.segments, *common))
                 self.messages[message.id] = message
             for entry in each.entries:
                 self._put(entry)
@@ -169,7 +175,9 @@ class Stored:
             gone["left"] += 1
             gone["left_octets"] += message.size
             for segment in message.segments:
-                del self.contents[segment.content]
+                self.users[segment.content] -= segment.shared
+                if not self.users[segment.content]:
+                    del self.contents[segment.content], self.users[segment.content]
 
     def _put(self, entry: Entry) -> None:
         self.entries[entry.id] = entry
@@ -223,7 +231,8 @@ class MemoryContentWriter:
         return Segment(self._name, len(self._stored.contents[self._name]), b"")
 
     async def abort(self) -> None:
-        self._stored.loose[self._name] = 0.0
+        if self._name in self._stored.loose:
+            self._stored.loose[self._name] = 0.0
 
 
 class MemorySpool:

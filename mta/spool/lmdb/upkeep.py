@@ -50,15 +50,19 @@ class StorePages(Operation, frozen=True, array_like=True, tag=True):
 
 
 class GiveUp(Operation, frozen=True, array_like=True, tag=True):
-    """Leave content to the collector."""
+    """Leave content to the collector, if nothing refers to it."""
 
     content: bytes
-    pages: int
 
     def prepare(self, keyring: Keyring) -> Callable[[Group], None]:  # noqa: ARG002 - nothing is sealed
-        """Make its row."""
-        row = [(self.content, loose_value(self.pages, 0))]
-        return lambda group: group.put(Table.LOOSE, row)
+        """Nothing is made ahead."""
+
+        def change(group: Group) -> None:
+            row = group.get(Table.LOOSE, self.content)
+            if row is not None:
+                group.put(Table.LOOSE, [(self.content, loose_value(read_loose(row)[0], 0))])
+
+        return change
 
 
 class Collect(Operation, frozen=True, array_like=True, tag=True):

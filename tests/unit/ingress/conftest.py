@@ -21,9 +21,9 @@ from cryptography.x509.oid import NameOID
 
 from mta.accounts.senders import Standing
 from mta.accounts.tolls import Rate
+from mta.certificate import OwnCertificate
 from mta.config import HostPort, Limits, Listener, Tls, parse
-from mta.ingress.access import Identity
-from mta.ingress.certificate import OwnCertificate
+from mta.ingress.access import Client, Identity
 from mta.ingress.server import Ingress
 from mta.queue.gate import Turned
 from mta.queue.submission import Receipt, Submission
@@ -131,18 +131,21 @@ class Store:
 class People:
     """Alice and Bob are tenants, each with a domain and a user of the same name; passwords are "secret".
 
-    `once` is of all logins, `rates` are the tenants'.
+    `once` and `sandbox` are of all logins, `rates` are the tenants'.
     """
 
     def __init__(self) -> None:
         self.failure: SpoolError | None = None
         self.once = 0.0
+        self.sandbox = False
         self.rates: dict[str, Rate] = {}
 
-    async def authenticate(self, user: str, password: str) -> Identity | None:
+    async def authenticate(self, user: str, password: str, client: Client) -> Identity | None:
         if self.failure is not None:
             raise self.failure
-        return Identity(user, user, self.once) if user in ("alice", "bob") and password == "secret" else None
+        if user not in ("alice", "bob") or password != "secret":
+            return None
+        return Identity(user, user, self.once, sandbox=self.sandbox)
 
     async def rate(self, tenant: str) -> Rate | None:
         if self.failure is not None:

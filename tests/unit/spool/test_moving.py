@@ -3,9 +3,10 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from mta.spool.interface import Keep, Kept, Terms, Unavailable
+from mta.spool.interface import Acceptance, Keep, Kept, Settlement, Terms, Unavailable
 from mta.spool.lmdb import care, following
 from mta.spool.lmdb.ahead import LOW
 from mta.spool.lmdb.care import backup, verify, verify_structure
@@ -14,11 +15,12 @@ from mta.spool.lmdb.following import Followed
 from mta.spool.lmdb.moving import MOVED
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import Keyring
-from tests.contract.spool_contract import NOW, a_message
+from tests.contract.spool_contract import CLAIM, NOW, a_message, ended, the_head
 from tests.unit.spool.test_apart import make as make_apart
 from tests.unit.spool.test_lmdb_spool import KEYS, make
 
 SMALL = 1 << 20
+COMMON = b"common\r\n" * 2000
 
 
 @pytest.fixture
@@ -35,6 +37,16 @@ async def fill_and_drain(spool: LmdbSpool, octets: int = 3 * SMALL) -> None:
         pass
 
 
+async def shared_by_two(spool: LmdbSpool) -> list[Acceptance]:
+    """Have two messages with content in common."""
+    writer = spool.store_content()
+    await writer.write(COMMON)
+    shared = (await writer.finish(),)
+    batch = [msgspec.structs.replace(a_message(), shared=shared) for _ in range(2)]
+    await spool.accept(batch)
+    return batch
+
+
 def end(path: Path) -> int:
     environment = Environment(path, map_size=0, reserve=0)
     try:
@@ -47,6 +59,7 @@ async def test_a_drained_spool_gives_back_what_it_had_and_keeps_what_it_has(tmp_
     spool = make(tmp_path)
     before, after = a_message(), a_message()
     await spool.accept([before])
+    batch = await shared_by_two(spool)
     await fill_and_drain(spool)
     first = await spool.log_end()
     assert await spool.accept([after]) == first + 1
@@ -54,6 +67,11 @@ async def test_a_drained_spool_gives_back_what_it_had_and_keeps_what_it_has(tmp_
         message = await spool.message(each.message.id)
         assert message is not None
         assert await spool.content(message) == each.content
+    for each in batch:
+        entry, message = await the_head(spool, each.entries[0])
+        assert await spool.content(message) == each.content + COMMON
+        assert await spool.claim(entry, CLAIM)
+        assert await spool.settle(Settlement(message=message, entry=ended(entry), claim=CLAIM))
     await spool.close()
     assert end(tmp_path) < SMALL
     assert verify(tmp_path, Keyring(KEYS)).problems == verify_structure(tmp_path) == []
