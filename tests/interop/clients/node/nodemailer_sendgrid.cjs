@@ -13,7 +13,7 @@ const base64 = (text, encoding) => Buffer.from(text, encoding).toString("base64"
 mailer
   .sendMail({
     from: { name: "Jürgen Größe", address: `app@${domain}` },
-    to: [{ name: "Änne, die Erste", address: `to-${token}@away.test` }, `second-${token}@away.test`],
+    to: [{ name: "Änne", address: `to-${token}@away.test` }, `second-${token}@away.test`],
     cc: `cc-${token}@away.test`,
     bcc: `bcc-${token}@away.test`,
     replyTo: `help@${domain}`,
