@@ -12,17 +12,23 @@ from mta.queue.desk import Desk
 from mta.queue.views import Views
 from mta.spool.interface import Spool
 from relay_http.access import Access, require
+from relay_http.audited import Audited
 from relay_http.body import BODY_LIMIT, Budget, Held, Request, decode, decoded_size, inflate, inflated_size, read
+from relay_http.contents import LARGE
 from relay_http.dialect import Dialect
 from relay_http.problem import Problem, Refusal, Why
-from relay_http.sending import LARGE, Sender
+from relay_http.sending import Sender
 
 _Read = TypeVar("_Read")
 _JSON = ("application/json",)
 
 
 class Door(msgspec.Struct, frozen=True, kw_only=True):
-    """What resources work with. `hostname` is our own, `smtp_port` that of relays named without one."""
+    """What resources work with.
+
+    `pools` are those of the configuration, `hostname` is our own, `smtp_port` that of relays named without one. `hold`
+    is how many seconds a message may wait for its release.
+    """
 
     access: Access
     sender: Sender
@@ -31,8 +37,11 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
     views: Views
     clock: Clock
     budget: Budget
+    audit: Audited
+    pools: frozenset[str]
     hostname: str
     smtp_port: int
+    hold: float
 
     async def enter(self, req: Request, dialect: Dialect, scope: str) -> ApiKey:
         """Return the key of a request, which has the scope; Refusal 401, 403, or 429 for one who sends too much."""

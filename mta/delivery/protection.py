@@ -72,17 +72,24 @@ class Protection:
 
     async def needs_of(self, message: Message) -> Needs:
         """Say what a message asks of each session. SpoolError."""
-        now = self.clock.monotonic()
-        until, needs = self._needs.get(message.tenant, (now, Needs()))
-        if now >= until:
-            tenant = await settings_of(self._spool, message.tenant)
-            needs = Needs(least=_LEAST.get(tenant.tls, Level.CLEAR))
-            if len(self._needs) >= _TENANTS and message.tenant not in self._needs:
-                del self._needs[next(iter(self._needs))]
-            self._needs[message.tenant] = now + TENANTS_INTERVAL, needs
+        needs = await self.needs_of_tenant(message.tenant)
         if not message.tls_required:
             return needs
-        return msgspec.structs.replace(needs, required=message.needs_tls, waived=message.tls_required == "no")
+        asked = message.tls_required
+        least = max(needs.least, _LEAST.get(asked, Level.CLEAR))
+        return msgspec.structs.replace(needs, least=least, required=message.needs_tls, waived=asked == "no")
+
+    async def needs_of_tenant(self, name: str) -> Needs:
+        """Say what every message of a tenant asks. SpoolError."""
+        now = self.clock.monotonic()
+        until, needs = self._needs.get(name, (now, Needs()))
+        if now >= until:
+            tenant = await settings_of(self._spool, name)
+            needs = Needs(least=_LEAST.get(tenant.tls, Level.CLEAR))
+            if len(self._needs) >= _TENANTS and name not in self._needs:
+                del self._needs[next(iter(self._needs))]
+            self._needs[name] = now + TENANTS_INTERVAL, needs
+        return needs
 
     def roots(self, ca_file: Path | None) -> Roots:
         """Return the authorities of a route's file, or those of everybody.

@@ -38,6 +38,7 @@ PROBED = 5  # hosts that are connected to
 _TELL = "tell whoever runs the domain"
 _DAY = 86_400.0
 _NO_DANE = Dane()
+_NO_NEEDS = Needs()
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -49,9 +50,17 @@ class Expected(msgspec.Struct, frozen=True):
 
 
 async def expected_of(
-    domain: str, way: Way, policy: StsPolicy | None, remembered: Mapping[str, Level], resolver: Resolver
+    domain: str,
+    way: Way,
+    policy: StsPolicy | None,
+    remembered: Mapping[str, Level],
+    resolver: Resolver,
+    needs: Needs = _NO_NEEDS,
 ) -> list[Expected]:
-    """Find out what deliveries to a domain demand of each of its hosts; `remembered` are levels by `host:port`."""
+    """Find out what deliveries to a domain demand of each of its hosts; `remembered` are levels by `host:port`.
+
+    `needs` are those of a message, beside what the domain and the host are held to.
+    """
     site = way.site
     if site is None:
         return []
@@ -72,7 +81,7 @@ async def expected_of(
             dane=dane,
             remembered=remembered.get(f"{name}:{host.hop.port}", Level.CLEAR),
         )
-        found.append(Expected(host, known, demand_of(known, Needs())))
+        found.append(Expected(host, known, demand_of(known, needs)))
     return found
 
 

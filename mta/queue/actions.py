@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from mta.queue.answer import Answer
+from mta.queue.batches import LET_GO, PAUSED
 from mta.queue.queue import Queue
 from mta.queue.selection import meant, select
 from mta.queue.where import Where
@@ -60,6 +61,13 @@ def release(who: Who) -> Action:
     return _wishing("release", "released", wish)._replace(concerns=concerns)
 
 
+def let_go() -> Action:
+    """Release entries that are held because their batch was paused."""
+    return _wishing("let go", "released", LET_GO)._replace(
+        concerns=lambda entry, claim: claim is None and entry.hold is not None and entry.hold.reason == PAUSED.reason
+    )
+
+
 def retry(who: Who, now: float) -> Action:
     """Make entries due now, but for held ones; on a tenant's word not those that were tried just before."""
 
@@ -71,6 +79,16 @@ def retry(who: Who, now: float) -> Action:
         "due",
         lambda queue, due, claim: queue.retry(due, claim, f"by {who.name}"),
         concerns=concerns,
+        in_flight="tried at this moment",
+    )
+
+
+def reschedule(who: Who, at: float) -> Action:
+    """Release entries at another time, those that wait for their release."""
+    return Action(
+        "reschedule",
+        "rescheduled",
+        lambda queue, due, claim: queue.reschedule(due, claim, at, f"by {who.name}"),
         in_flight="tried at this moment",
     )
 

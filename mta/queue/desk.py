@@ -15,10 +15,11 @@ import msgspec
 from mta.clock import Clock
 from mta.control import ControlError, ask
 from mta.mail.event import Event
-from mta.queue import actions
+from mta.queue import actions, prospect
 from mta.queue.actions import Action, Standing, Who, act, each_of
 from mta.queue.answer import Answer
 from mta.queue.explanation import AHEAD, Asked, Circumstances, Explanation, HeldBy, LaneState, Says, explain
+from mta.queue.prospect import Prospect
 from mta.queue.queue import Queue
 from mta.queue.standing import find, message_of
 from mta.spool.interface import Spool
@@ -27,6 +28,7 @@ EXPLAINED = 100  # entries of a message at most
 _ASK_TIMEOUT = 1.0  # seconds that delivery has to say what it knows
 _SITES_TIMEOUT = 5.0
 _RECALL_TIMEOUT = 5.0  # seconds
+_FORESEE_TIMEOUT = 10.0
 TURN_WAIT = 10.0  # seconds that a request waits for another of the same tenant or operator; a walk can take minutes
 
 
@@ -170,6 +172,13 @@ class Desk:
     async def sites(self) -> object:
         """Ask delivery for the sites that have work or taught something, as `fairlead queue top` does. ControlError."""
         return await ask(self._delivery, "sites", _SITES_TIMEOUT)
+
+    async def foresee(self, asked: prospect.Asked) -> Prospect:
+        """Ask delivery what would become of a message. ControlError."""
+        try:
+            return msgspec.convert(await ask(self._delivery, "plan", _FORESEE_TIMEOUT, asked), Prospect)
+        except msgspec.ValidationError as error:
+            raise ControlError(str(error)) from None
 
     async def recall(self) -> None:
         """Have deliveries that are not wanted any more broken off where they can be; with delivery down none is."""

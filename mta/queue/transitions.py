@@ -245,6 +245,24 @@ def due_now(message: Message, entry: Entry, now: float, reason: str) -> Transiti
     return _changed(message, entry, msgspec.structs.replace(entry, due_at=now), reason, now)
 
 
+def rescheduled(message: Message, entry: Entry, at: float, reason: str, now: float) -> Transition:
+    """Have the first attempt made at another time, never before `now`; what follows from the time moves with it.
+
+    A deadline that the sender set stays. The events tell the new time as that of release.
+    """
+    at = max(at, now)
+    later = at - entry.due_at
+    expires_at = entry.expires_at + later
+    if message.deliver_by and not message.by_mode.startswith("N"):
+        expires_at = min(expires_at, message.deliver_by)
+    timer_at = expires_at if entry.timer is Timer.EXPIRY else min(entry.timer_at + later, expires_at)
+    after = msgspec.structs.replace(entry, due_at=at, expires_at=expires_at, timer_at=timer_at)
+    telling = _Telling(message, entry, now)
+    for each in entry.waiting:
+        telling.tell(EventType.CHANGED, each.recipient.address, release_at=at, reason=f"rescheduled, {reason}")
+    return Transition(after=msgspec.structs.replace(after, events=telling.number), events=tuple(telling.events))
+
+
 def _changed(message: Message, entry: Entry, after: Entry, reason: str, now: float) -> Transition:
     """Tell the waiting recipients' next state, if it is another."""
     if after == entry:

@@ -11,6 +11,7 @@ from mta.content.texts import Texts, read_texts
 from mta.queue.views import MessageShown, Search
 from relay_http.answer import JSON, Answer
 from relay_http.body import Held, Request
+from relay_http.contents import LARGE
 from relay_http.door import Door
 from relay_http.emails.errors import EMAILS
 from relay_http.emails.request import read_email
@@ -20,8 +21,9 @@ from relay_http.outgoing import Outgoing
 from relay_http.problem import Problem, Refusal, Why, busy, not_found
 from relay_http.readers import number_of
 from relay_http.scheduled import Cancelling, cancel_scheduled, is_message_id
-from relay_http.sending import LARGE, Named, Order
+from relay_http.sending import Order
 from relay_http.stored import read_again, read_stored
+from relay_http.writing import Named
 
 LIMIT, LIMIT_MOST, OFFSET_MOST = 50, 100, 10_000
 TEXTS_LIMIT = 8 << 20  # octets of content: of more, a detail shows no texts

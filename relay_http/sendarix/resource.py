@@ -18,8 +18,9 @@ from relay_http.scheduled import Cancelling, cancel_scheduled, is_message_id
 from relay_http.sendarix.errors import SENDARIX
 from relay_http.sendarix.request import Send, read_send
 from relay_http.sendarix.shown import PREFIX, STATUSES, detailed, listed
-from relay_http.sending import Named, Order, type_respond
+from relay_http.sending import Order, type_respond
 from relay_http.values import address
+from relay_http.writing import Named
 
 BODY_LIMIT = 50_000_000  # octets
 LIMIT, LIMIT_MOST = 25, 100

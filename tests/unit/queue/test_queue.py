@@ -19,7 +19,7 @@ from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
 from mta.queue.submission import Receipt, Submission
-from mta.spool.interface import Due, Refused, Settlement, Spool
+from mta.spool.interface import Due, Keep, Kept, Refused, Settlement, Spool, Taken, Terms, Throttled, Toll
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Claim, Entry, Lane, MessageClass, Origin, Segment, State, Wish
 from mta.spool.sealing import Keyring
@@ -269,6 +269,56 @@ async def test_a_retry_does_not_release_what_its_sender_has_sent_for_later(fix: 
     assert len(await fix.jobs()) == 1
 
 
+async def scheduled(fix: Fixture, seconds: float, *, notify: int = 0, **envelope: float) -> str:
+    message = new_message_id()
+    later = fix.clock.now() + seconds
+    submission = Submission(
+        id=message,
+        tenant="acme",
+        envelope=Envelope(
+            sender="s@acme.test", recipients=(Recipient("a@x.test", notify),), release_at=later, **envelope
+        ),  # type: ignore[arg-type]
+        origin=Origin.HTTP,
+        content=b"S: s\r\n\r\nb\r\n",
+    )
+    await fix.queue.accept(submission)
+    return message
+
+
+async def test_a_scheduled_message_has_another_time(fix: Fixture) -> None:
+    now = fix.clock.now()
+    message = await scheduled(fix, 60, notify=Notify.FAILURE)
+    before = fix.rings
+    assert await fix.queue.reschedule(*await fix.standing(message), now + 600, "by root") is Answer.DONE
+    assert fix.rings == before + 1
+    due, _ = await fix.standing(message)
+    assert (due.entry.due_at, due.entry.expires_at, due.entry.timer_at) == (
+        *(now + 600, now + 600 + 3 * DAY, now + 600 + 3 * DAY),
+    )
+    await fix.clock.advance(60)
+    assert await fix.jobs() == []
+    assert await fix.queue.retry(*await fix.standing(message), "by root") is Answer.UNCHANGED  # its new time counts
+    assert await fix.queue.reschedule(*await fix.standing(message), now, "by root") is Answer.DONE
+    job = await fix.job()
+    assert job.entry.due_at == now + 60
+    assert await fix.queue.reschedule(*await fix.standing(message), now + 600, "by root") is Answer.IN_FLIGHT
+    await fix.settle(job, LATER)
+    assert await fix.queue.reschedule(*await fix.standing(message), now + 600, "by root") is Answer.UNCHANGED
+
+
+async def test_what_follows_from_a_time_moves_with_it(fix: Fixture) -> None:
+    now = fix.clock.now()
+    notice = (await fix.standing(await scheduled(fix, 60)))[0].entry.timer_at - 60 - now
+    noticed, firm = await scheduled(fix, 60), await scheduled(fix, 60, deliver_by=now + 900)
+    for message in (noticed, firm):
+        assert await fix.queue.reschedule(*await fix.standing(message), now + 600, "by root") is Answer.DONE
+    (due, _), (ends, _) = await fix.standing(noticed), await fix.standing(firm)
+    assert (due.entry.timer_at, due.entry.expires_at) == (now + 600 + notice, now + 600 + 3 * DAY)
+    assert ends.entry.expires_at == ends.entry.timer_at == now + 900
+    stale = msgspec.structs.replace(due.entry, revision=due.entry.revision - 1)
+    assert await fix.queue.reschedule(Due(stale, due.message), None, now + 700, "by root") is Answer.BUSY
+
+
 async def test_retry_and_drop_by_an_operator(fix: Fixture) -> None:
     message = await fix.accept("a@x.test")
     await fix.settle(await fix.job(), LATER)
@@ -441,6 +491,45 @@ async def test_what_is_accepted_together_is_accepted_one_by_one(fix: Fixture) ->
     assert [each.message_id for each in results if isinstance(each, Receipt)] == [first.id, last.id]
     assert [each.message.id for each in await fix.jobs()] == [first.id, last.id]
     assert fix.rings == 1
+
+
+async def test_what_is_accepted_on_terms(fix: Fixture) -> None:
+    envelope = Envelope(sender="sender@acme.test", recipients=(Recipient("a@x.test"),))
+    one, two, three, four, five = (
+        Submission(id=new_message_id(), tenant="acme", envelope=envelope, origin=Origin.RELAY) for _ in range(5)
+    )
+    terms = Terms(now=fix.clock.now(), keep=Keep("k", b"d", b"v", fix.clock.now() + 1), tolls=(Toll("t", 60, 2, 2),))
+    taken = await fix.queue.accept_on([one, two], terms)
+    assert isinstance(taken, Taken)
+    assert taken.position == 2
+    assert fix.rings == 1
+    assert await fix.queue.accept_on([three], terms) == Kept(b"d", b"v", 2)
+    other = Terms(now=terms.now, tolls=terms.tolls)
+    assert isinstance(await fix.queue.accept_on([three], other), Throttled)
+    assert fix.rings == 1
+    results = await fix.queue.accept_each([three, four, five], [terms, None, other])
+    assert [type(each) for each in results] == [Kept, Receipt, Throttled]
+    assert results[1] == Receipt(four.id, 3)
+    assert [each.message.id for each in await fix.jobs()] == [one.id, two.id, four.id]
+
+
+async def test_what_several_have_in_common_is_content_of_each(fix: Fixture) -> None:
+    writer = fix.spool.store_content()
+    await writer.write(b"in common\r\n")
+    shared = (await writer.finish(),)
+    envelope = Envelope(sender="sender@acme.test", recipients=(Recipient("a@x.test"),))
+    heads = b"S: 1\r\n\r\n", b"S: another\r\n\r\n"
+    await fix.queue.accept(
+        *(
+            Submission(
+                id=new_message_id(), tenant="acme", envelope=envelope, origin=Origin.HTTP, content=head, shared=shared
+            )
+            for head in heads
+        )
+    )
+    contents = [await fix.spool.content(each.message) for each in await fix.jobs()]
+    assert contents == [head + b"in common\r\n" for head in heads]
+    assert [each.size for _, each in await fix.spool.events_after(0, 10)] == [len(each) for each in contents]
 
 
 class Meddled(StandIn):

@@ -11,6 +11,7 @@ import pytest
 
 from mta.accounts import domains, keys, tenants
 from mta.accounts.keys import ApiKey
+from mta.accounts.uses import Uses
 from mta.config import Config, Limits
 from mta.queue.desk import Desk
 from mta.queue.gate import Turned
@@ -19,6 +20,7 @@ from mta.spool.interface import Keep, Kept, Space, SpoolError, Taken, Terms, Thr
 from mta.spool.records import Segment
 from relay_http.app import App, create_app
 from tests.unit.relay_http.following import Relay
+from tests.unit.relay_http.views import MemoryViews
 
 NOW = 1_800_000_000.0
 
@@ -166,6 +168,8 @@ class Api:
         self.spool = MemorySpool()
         self.queue = MemoryQueue(self.spool)
         self.rates = MemoryRates()
+        self.uses = Uses(self.spool, FixedClock())  # type: ignore[arg-type]
+        self.views = MemoryViews()
         self.key = ""
         self.read_key = ""
         self.app = self._app(FixedClock())
@@ -173,7 +177,7 @@ class Api:
     def _app(self, clock: FixedClock) -> App:
         spool, queue, log = self.spool, self.queue, None  # nobody comes to the desk
         desk = Desk(spool, queue, clock, log, Path())  # type: ignore[arg-type]
-        return create_app(self.config, queue, spool, clock, self._delivery, desk, None, self.rates)  # type: ignore[arg-type]
+        return create_app(self.config, queue, spool, clock, self._delivery, desk, self.views, self.rates, self.uses)  # type: ignore[arg-type]
 
     async def prepare(self) -> None:
         for tenant in ("shop", "other"):

@@ -1,0 +1,142 @@
+"""/openapi.json and /docs: what all dialects say of themselves, joined; made when it is asked for first."""
+
+import pkgutil
+from collections.abc import Iterator
+from functools import cached_property
+from hashlib import blake2b
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from types import ModuleType
+
+import falcon.asgi
+import msgspec
+
+import relay_http
+from relay_http import describing
+from relay_http.answer import JSON
+from relay_http.body import Request
+from relay_http.reference import HTML, page
+
+_STATUS = {"type": "object", "additionalProperties": True}
+_HEALTH = {
+    "/healthz": {
+        "get": describing.described(
+            describing.Operation(
+                name="live",
+                tag="Health",
+                summary="Say that the process lives",
+                answers={200: describing.Body(schema="Status", example={"status": "ok"})},
+                refusals=(),
+                security=(),
+            )
+        )
+    },
+    "/readyz": {
+        "get": describing.described(
+            describing.Operation(
+                name="ready",
+                tag="Health",
+                summary="Say whether mail can be taken now",
+                answers={
+                    200: describing.Body(schema="Status", example={"ready": True, "reason": "", "delivery": {}}),
+                    503: describing.Body(
+                        schema="Status", example={"ready": False, "reason": "the spool is full", "delivery": {}}
+                    ),
+                },
+                refusals=(),
+                security=(),
+            )
+        )
+    },
+}
+
+
+def fragments() -> Iterator[ModuleType]:
+    """Import the part of each package that has one (`PATHS`, `SCHEMAS`); not before, a start is quicker without."""
+    for found in pkgutil.iter_modules(relay_http.__path__):
+        if found.ispkg and find_spec(f"relay_http.{found.name}.openapi") is not None:
+            yield import_module(f"relay_http.{found.name}.openapi")
+
+
+def document() -> dict[str, object]:
+    """Join what the dialects say of themselves."""
+    paths, schemas = dict[str, object](_HEALTH), dict[str, object](Problem=describing.PROBLEM, Status=_STATUS)
+    for fragment in fragments():
+        paths |= fragment.PATHS
+        schemas |= fragment.SCHEMAS
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Fairlead",
+            "version": version("fairlead"),
+            "description": "A self-hosted SMTP relay and MTA. What is accepted is durable when it is answered.",
+        },
+        "paths": dict(sorted(paths.items())),
+        "components": {
+            "schemas": dict(sorted(schemas.items())),
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "basic": {"type": "http", "scheme": "basic", "description": "The user is `api`."},
+                "serverToken": {"type": "apiKey", "in": "header", "name": "X-Postmark-Server-Token"},
+            },
+        },
+        "security": [{"bearer": []}],
+    }
+
+
+class _Page(msgspec.Struct, frozen=True):
+    body: bytes
+    etag: str
+
+
+def _paged(body: bytes) -> _Page:
+    return _Page(body, f'"{blake2b(body, digest_size=12).hexdigest()}"')
+
+
+class _Pages:
+    """Both pages, made once."""
+
+    @cached_property
+    def json(self) -> _Page:
+        return _paged(msgspec.json.encode(document()))
+
+    @cached_property
+    def html(self) -> _Page:
+        return _paged(page(document()))
+
+
+class _Json:
+    def __init__(self, pages: _Pages) -> None:
+        self._pages = pages
+
+    async def on_get(self, req: Request, resp: falcon.asgi.Response) -> None:
+        """Return the document."""
+        _put(req, resp, self._pages.json, JSON)
+
+
+class _Docs:
+    def __init__(self, pages: _Pages) -> None:
+        self._pages = pages
+
+    async def on_get(self, req: Request, resp: falcon.asgi.Response) -> None:
+        """Return the document for people."""
+        resp.set_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+        _put(req, resp, self._pages.html, HTML)
+
+
+def _put(req: Request, resp: falcon.asgi.Response, page: _Page, media_type: str) -> None:
+    resp.set_header("ETag", page.etag)
+    resp.set_header("Cache-Control", "no-cache")
+    if req.get_header("If-None-Match") == page.etag:
+        resp.status = 304
+        return
+    resp.data = page.body
+    resp.content_type = media_type
+
+
+def add_routes(app: falcon.asgi.App[Request, falcon.asgi.Response]) -> None:
+    """Add the pages; they are for everybody."""
+    pages = _Pages()
+    app.add_route("/openapi.json", _Json(pages))
+    app.add_route("/docs", _Docs(pages))
