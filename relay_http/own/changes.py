@@ -58,7 +58,7 @@ class Rescheduling:
             asked = await door.json(req, held, lambda plain: read(plain, Reschedule))
         at, times = asked.send_at.at, times_of(door)
         if at > times.now + times.hold:
-            raise invalid(f"At most {times.hold:g} seconds ahead.", "send_at")
+            raise invalid(f"At most {times.hold:.0f} seconds ahead.", "send_at")
         asking = who(key)
         standing = await find(door.spool, known_id(id_), asking.tenant)
         if not standing:

@@ -196,11 +196,11 @@ _SCHEMAS: dict[type, dict[str, object]] = {
     Box: {
         "description": "An address, `Name <address>`, or both apart.",
         "oneOf": [
-            {"type": "string", "minLength": 3, "maxLength": NAME_CHARS + ADDRESS_CHARS},
+            {"type": "string", "pattern": "[^ ]@[^ ]", "maxLength": NAME_CHARS + ADDRESS_CHARS},
             {
                 "type": "object",
                 "properties": {
-                    "address": {"type": "string", "minLength": 3, "maxLength": ADDRESS_CHARS},
+                    "address": {"type": "string", "pattern": "[^ ]@[^ ]", "maxLength": ADDRESS_CHARS},
                     "name": {"type": "string", "maxLength": NAME_CHARS},
                 },
                 "required": ["address"],

@@ -1,5 +1,6 @@
 """GET /v1/mail and what is below a message: what has become of mail, and why it is where it is."""
 
+from contextlib import suppress
 from hashlib import blake2b
 
 import falcon.asgi
@@ -197,7 +198,10 @@ def _moment(given: Parameters, name: str) -> float | None:
     if not given.has(name):
         return None
     text = given.text(name)
+    moment: float | str = text
+    with suppress(ValueError):
+        moment = float(text)
     try:
-        return Moment(float(text) if text.replace(".", "", 1).isdecimal() and text.isascii() else text).at
+        return Moment(moment).at
     except ValueError as error:
         raise invalid(str(error), name) from None

@@ -97,7 +97,7 @@ def _look(letter: Letter, path: str, problems: Problems, times: Times) -> None:
         note("text", "A message needs text, html, parts or raw.")
     send_at = letter.send_at.at if letter.send_at is not UNSET else 0.0
     if send_at > times.now + times.hold:
-        note("send_at", f"At most {times.hold:g} seconds ahead.")
+        note("send_at", f"At most {times.hold:.0f} seconds ahead.")
     if letter.deliver_by is not UNSET and letter.deliver_by.at <= max(send_at, times.now):
         note("deliver_by", "It is over before the message can be sent.")
 
