@@ -25,13 +25,13 @@ COMPILED = {
     "mta/accounts": "senders",
     "mta/content": "compose",
     "mta/mail": "address dsn event_line headers ids reply tls_required",
-    "mta/ingress": "arrival body connection dialog parameters questions replies server session trace",
+    "mta/ingress": "arrival body connection dialog once parameters questions replies server session trace",
     "mta/queue": "acceptance bucket doorbell held limits pace queue rate reports retry scheduler shares transitions "
     "turns window",
     "mta/delivery": "attempt canonical dispatcher gate letter lookout pool signing smtp underway wire",
-    "mta/spool/lmdb": "apart commit content keys log spool steps view writer",
-    "relay_http": "access door fields outgoing sending values",
-    "relay_http/sendgrid": "request resource translate values",
+    "mta/spool/lmdb": "apart commit content keys log spool steps terms view writer",
+    "relay_http": "access contents door fields outgoing sending values writing",
+    "relay_http/sendgrid": "request resource settings translate values",
 }
 
 

@@ -19,7 +19,7 @@ _COMMANDS = {
     "lab": "Run the relay in a laboratory on loopback.",
     "config": "Check the configuration.",
     "tenants": "Create, change and list tenants.",
-    "keys": "Create, list and revoke API keys.",
+    "keys": "Create, list, rotate and revoke API keys.",
     "credentials": "Create, list and revoke SMTP credentials.",
     "domains": "Add and list sender domains.",
     "dkim": "Create, replace and check DKIM keys.",
@@ -29,6 +29,8 @@ _COMMANDS = {
     "queue": "List, show and change what waits.",
     "explain": "Say what holds a message now.",
     "events": "Read the log of events.",
+    "audit": "Tell who did what to accounts and to the queue.",
+    "views": "Show how far the views of the log are, and build them anew.",
     "spool": "Verify, back up and compact the spool.",
     "sendmail": "Hand a message to the relay, as /usr/sbin/sendmail does.",
 }

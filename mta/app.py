@@ -19,20 +19,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mta.certificate import CertificateError, OwnCertificate
 from mta.companion import household
 from mta.config import Config, read
 from mta.control import Commands, ControlError, Question, ask, socket_path
 from mta.events.mover import Mover
 from mta.ingress.access import Accounts
-from mta.ingress.certificate import CertificateError, OwnCertificate
 from mta.ingress.server import Ingress
 from mta.parts import CannotStart, Parts, RoleStatus
 from mta.queue.doorbell import DoorbellSocket
 from mta.queue.gate import keep_counted
 from mta.queue.prospect import Asked, Prospect
+from mta.spool.lmdb.environment import Place
 
 if TYPE_CHECKING:
     from mta.doctor.prospect import Foresight
+    from mta.events.views.apart import Building
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class IngressRole:
         config = parts.config
         self._gate = parts.gate
         access = Accounts(parts.spool, parts.clock)
+        self._uses = access.uses
         self._ingress = Ingress(
             config, config.listeners, parts.queue, parts.spool, access, parts.clock, own_certificate(config)
         )
@@ -53,6 +56,7 @@ class IngressRole:
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Listen."""
         self._gate.start()
+        self._uses.start()
         await self._ingress.start(sockets)
 
     async def drain(self, seconds: float) -> None:
@@ -64,6 +68,7 @@ class IngressRole:
     async def close(self) -> None:
         """Drop what is left."""
         await self._ingress.close()
+        await self._uses.close()
 
     def detail(self) -> dict[str, str | int | float]:
         """Say how it goes."""
@@ -78,21 +83,41 @@ class HttpRole:
     """The HTTP API."""
 
     def __init__(self, parts: Parts) -> None:
-        from mta.events.reader import LogReader  # noqa: PLC0415 - see the module's text
+        from mta.accounts.uses import Uses  # noqa: PLC0415 - see the module's text
+        from mta.events.reader import LogReader  # noqa: PLC0415
+        from mta.events.views.reader import SqliteViews  # noqa: PLC0415
         from mta.queue.desk import Desk  # noqa: PLC0415
         from relay_http.app import create_app  # noqa: PLC0415
+        from relay_http.rates import AccountRates  # noqa: PLC0415
         from relay_http.server import HttpServer  # noqa: PLC0415
 
         self._gate = parts.gate
         delivery = socket_path(parts.config.run_dir, "delivery")
         log_reader = LogReader(parts.spool, parts.config.segment_dir, parts.keyring)
         desk = Desk(parts.spool, parts.queue, parts.clock, log_reader, delivery)
-        app = create_app(parts.config, parts.queue, parts.spool, parts.clock, lambda: ask_status(delivery), desk)
-        self._server = HttpServer(parts.config, app)
+        self._uses = Uses(parts.spool, parts.clock)
+        events = socket_path(parts.config.run_dir, "events")
+        self._views = SqliteViews(parts.config.views_dir, parts.spool, events)
+        app = create_app(
+            parts.config,
+            parts.queue,
+            parts.spool,
+            parts.clock,
+            lambda: ask_status(delivery),
+            desk,
+            self._views,
+            rates=AccountRates(parts.spool, parts.clock),
+            uses=self._uses,
+        )
+        try:
+            self._server = HttpServer(parts.config, app)
+        except CertificateError as error:
+            raise CannotStart(str(error)) from None
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
         """Listen."""
         self._gate.start()
+        self._uses.start()
         await self._server.start(sockets)
 
     async def drain(self, seconds: float) -> None:
@@ -104,6 +129,8 @@ class HttpRole:
     async def close(self) -> None:
         """Drop what is left."""
         await self._server.close()
+        await self._uses.close()
+        await self._views.close()
 
     def detail(self) -> dict[str, str | int | float]:
         """Say how it goes."""
@@ -283,7 +310,10 @@ class DeliveryRole:
 
 
 class EventsRole:
-    """Follows the log: moves it into segment files. Sends reports of TLS sessions, if that was asked for."""
+    """Follows the log: moves it into segment files, and has views built of it. Sends reports, if they were asked for.
+
+    Where a whole relay shares one loop there are no views: they need a process of their own.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._mover = Mover(parts.spool, parts.config.segment_dir, parts.keyring, parts.clock)
@@ -292,13 +322,14 @@ class EventsRole:
             from mta.reporting import Reporting  # noqa: PLC0415 - see the module's text
 
             self._reporting = Reporting(parts.config, parts.spool, parts.queue, parts.clock)
+        self._views = _views(parts) if parts.role else None
         self._stop = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
 
     async def start(self, sockets: Sequence[socket] = ()) -> None:
-        """Begin to move, and to report."""
+        """Begin to move, to build views, and to report."""
         del sockets
-        for name, loop in (("mover", self._mover), ("reports", self._reporting)):
+        for name, loop in (("mover", self._mover), ("views", self._views), ("reports", self._reporting)):
             if loop is not None:
                 task = asyncio.create_task(loop.run(self._stop), name=name)
                 task.add_done_callback(_ended)
@@ -317,15 +348,31 @@ class EventsRole:
             await asyncio.wait((each,))
         if self._reporting is not None:
             await self._reporting.close()
+        if self._views is not None:
+            await self._views.close()
 
     def detail(self) -> dict[str, str | int | float]:
         """Say how it goes."""
         status = self._mover.status()
-        return {"moved": status.seq, "trouble": status.trouble}
+        detail: dict[str, str | int | float] = {"moved": status.seq, "trouble": status.trouble}
+        return detail if self._views is None else detail | self._views.detail()
 
     def commands(self) -> Commands:
-        """Nothing of its own."""
-        return {}
+        """What the views can be asked for."""
+        return {} if self._views is None else self._views.commands()
+
+
+def _views(parts: Parts) -> "Building":
+    from mta.events.views.apart import Building, Places  # noqa: PLC0415 - see the module's text
+
+    config = parts.config
+    places = Places(
+        spool=Place(str(config.spool_dir), config.spool.map_size, config.spool.reserve),
+        keys=parts.keyring.keys(),
+        segments=str(config.segment_dir),
+        views=str(config.views_dir),
+    )
+    return Building(household(config, "events"), places, parts.clock)
 
 
 ROLES: dict[str, type[IngressRole] | type[HttpRole] | type[DeliveryRole] | type[EventsRole]] = {

@@ -119,6 +119,18 @@ def _network(value: object) -> object:
     return value
 
 
+UNIX = "unix"
+
+
+def _proxy(value: object) -> object:
+    if value == UNIX:
+        return value
+    try:
+        return _network(value)
+    except ValueError:
+        raise ValueError("must be a network such as 192.0.2.0/24, or unix") from None
+
+
 def _octets(value: object) -> object:
     if isinstance(value, str):
         found = SIZE.fullmatch(value.strip())
@@ -193,6 +205,8 @@ type_network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = Annotated[HostPort, BeforeValidator(_host_port)]
 ListenAddress = Annotated[HostPort | UnixPath, BeforeValidator(_listen_address)]
 Network = Annotated[type_network, BeforeValidator(_network)]
+type_proxy = type_network | Literal["unix"]
+Proxy = Annotated[type_proxy, BeforeValidator(_proxy)]
 Octets = Annotated[int, BeforeValidator(_octets), Field(ge=0, strict=True)]
 Reserve = Annotated[str | int, BeforeValidator(_reserve)]
 Seconds = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
@@ -281,14 +295,15 @@ class Listener(Section):
             yield "client_names", "counts for nothing beside networks, which let in whoever is in them"
 
 
-class Http(Section):
-    """The HTTP API."""
-
-    address: ListenAddress = HostPort(host="127.0.0.1", port=8025)
+def _together(given: Mapping[str, Any], one: str, other: str) -> Iterator[tuple[str, str]]:
+    """Two settings that mean nothing alone."""
+    for present, absent in ((one, other), (other, one)):
+        if given.get(present) is not None and given.get(absent) is None:
+            yield present, f"needs {absent} too"
 
 
 class Tls(Section):
-    """Our own certificate (PEM, chain included) for listeners with TLS."""
+    """Our own certificate (PEM, chain included) for listeners with TLS, and likewise for HTTP."""
 
     certificate: Place | None = None
     key: Place | None = None
@@ -296,6 +311,14 @@ class Tls(Section):
     @classmethod
     def _between(cls, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield from _together(given, "certificate", "key")
+
+
+class Http(Section):
+    """The HTTP API, with TLS if there is a certificate. `trusted_proxies` are believed whom they have requests from."""
+
+    address: ListenAddress = HostPort(host="127.0.0.1", port=8025)
+    tls: Tls = Tls()
+    trusted_proxies: tuple[Proxy, ...] = ()
 
 
 _LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
@@ -338,13 +361,6 @@ class Route(Section):
         away = isinstance(hops, list | tuple) and not all(_is_loopback(str(each)) for each in hops)
         if given.get("username") is not None and clear and away:
             yield "tls", "AUTH needs require, verify or implicit"
-
-
-def _together(given: Mapping[str, Any], one: str, other: str) -> Iterator[tuple[str, str]]:
-    """Two settings that mean nothing alone."""
-    for present, absent in ((one, other), (other, one)):
-        if given.get(present) is not None and given.get(absent) is None:
-            yield present, f"needs {absent} too"
 
 
 def _is_loopback(address: str) -> bool:
@@ -535,6 +551,11 @@ class Config(Section):
     def segment_dir(self) -> Path:
         """Event segments."""
         return self.state_dir / "events"
+
+    @property
+    def views_dir(self) -> Path:
+        """Where the views of the log are."""
+        return self.state_dir / "views"
 
     @property
     def spool_key_file(self) -> Path:

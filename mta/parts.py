@@ -25,6 +25,7 @@ class Parts:
     def __init__(self, config: Config, clock: Clock, role: str = "") -> None:
         """Open the spool; Unavailable when it cannot be used. `role` is whose process this is, "" for a shared one."""
         self.config = config
+        self.role = role
         self.clock = clock
         self.keyring = open_keyring(config)
         self.spool = open_spool(config, clock, self.keyring, role)

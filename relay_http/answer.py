@@ -26,3 +26,12 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Answer).decode
+_encode_json = msgspec.json.Encoder().encode
+
+
+def put_json(resp: falcon.asgi.Response, shown: object, status: int = 200) -> None:
+    """Answer what is not kept: lists, details, settings."""
+    resp.status = status
+    resp.content_type = JSON
+    resp.data = _encode_json(shown)
+    resp.set_header("Cache-Control", "no-store")

@@ -8,28 +8,45 @@ import re
 
 import falcon.asgi
 
+from mta.accounts.uses import Uses
 from mta.clock import Clock
-from mta.config import Config
+from mta.config import DEFAULT_POOL, Config
 from mta.queue.desk import Desk, TurnTaken
 from mta.queue.views import Views, ViewsUnavailable
 from mta.spool.interface import Spool, SpoolError
 from relay_http import openapi
 from relay_http.access import Access
+from relay_http.admin import audit as admin_audit
+from relay_http.admin import keys as admin_keys
 from relay_http.admin import queue as admin_queue
+from relay_http.admin import tenants as admin_tenants
+from relay_http.audited import Audited
 from relay_http.body import Budget, Request
 from relay_http.dialect import Dialect
 from relay_http.door import Door
+from relay_http.emails import routes as emails
+from relay_http.emails.errors import EMAILS
 from relay_http.errors import Refusing
 from relay_http.health import DeliveryStatus, Live, Ready
+from relay_http.mailgun import routes as mailgun
+from relay_http.mailgun.errors import MAILGUN
 from relay_http.own import routes as own
 from relay_http.own.errors import OWN
 from relay_http.problem import Problem, Refusal, TooMuch, not_found
+from relay_http.proxies import Proxies
+from relay_http.sendarix import routes as sendarix
+from relay_http.sendarix.errors import SENDARIX
 from relay_http.sendgrid import routes as sendgrid
 from relay_http.sendgrid.errors import SENDGRID
 from relay_http.sending import AcceptingQueue, Rates, Sender
 
 App = falcon.asgi.App[Request, falcon.asgi.Response]
-_PATHS: tuple[tuple[re.Pattern[str], Dialect], ...] = ((re.compile(r"/v3(/|$)|/api/v1(/|$)"), SENDGRID),)
+_PATHS: tuple[tuple[re.Pattern[str], Dialect], ...] = (
+    (re.compile(r"/v3/([^/]*\.[^/]*|domains)(/|$)|/v4/domains(/|$)"), MAILGUN),
+    (re.compile(r"/api/v1/emails(/|$)"), EMAILS),  # before SendGrid's mount of the same beginning
+    (re.compile(r"/v1/messages(/|$)"), SENDARIX),
+    (re.compile(r"/v3(/|$)|/api/v1(/|$)"), SENDGRID),
+)
 
 
 def dialect_of(path: str) -> Dialect:
@@ -46,9 +63,10 @@ def create_app(
     desk: Desk,
     views: Views,
     rates: Rates,
+    uses: Uses,
 ) -> App:
     """Build the ASGI application. `delivery_status` answers within a second and never raises."""
-    access = Access(spool, clock)
+    access = Access(spool, clock, Proxies(config.http.trusted_proxies), uses)
     door = Door(
         access=access,
         sender=Sender(queue, spool, clock, config.hostname, rates),
@@ -57,6 +75,8 @@ def create_app(
         views=views,
         clock=clock,
         budget=Budget(config.limits.buffered),
+        audit=Audited(spool, clock),
+        pools=frozenset({DEFAULT_POOL, *config.pools}),
         hostname=config.hostname,
         smtp_port=config.delivery.port,
         hold=config.limits.hold,
@@ -65,10 +85,16 @@ def create_app(
     app = App(request_type=Request)
     app.add_route("/healthz", Live())
     app.add_route("/readyz", Ready(spool, delivery_status))
-    openapi.add_routes(app)
+    mailgun.add_routes(app, door)
     sendgrid.add_routes(app, door)
+    emails.add_routes(app, door)
+    sendarix.add_routes(app, door)
+    openapi.add_routes(app)
     own.add_routes(app, door)
     admin_queue.add_routes(app, door)
+    admin_keys.add_routes(app, door)
+    admin_tenants.add_routes(app, door)
+    admin_audit.add_routes(app, door)
 
     async def elsewhere(req: Request, resp: falcon.asgi.Response | None, **_: str) -> None:  # noqa: ARG001 Falcon's name
         dialect = dialect_of(req.path)

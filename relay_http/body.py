@@ -74,16 +74,16 @@ class Budget:
         return Held(self)
 
 
-async def read(req: Request, held: Held) -> bytes:
+async def read(req: Request, held: Held, limit: int = BODY_LIMIT) -> bytes:
     """Read the whole body as it was sent; Refusal 413 when it is over the limit."""
     declared = req.content_length
-    if declared is not None and declared > BODY_LIMIT:
+    if declared is not None and declared > limit:
         raise _too_large()
     chunks: list[bytes] = []
     total = 0
     while chunk := await req.read_on():
         total += len(chunk)
-        if total > BODY_LIMIT:
+        if total > limit:
             raise _too_large()
         held.add(len(chunk))
         chunks.append(chunk)
@@ -106,23 +106,23 @@ async def discard(req: Request) -> bool:
     return False
 
 
-def inflate(data: bytes, held_to: int) -> bytes:
+def inflate(data: bytes, held_to: int, limit: int = BODY_LIMIT) -> bytes:
     """Undo gzip (RFC 1952), one member of at most `held_to` octets; Refusal when it is not that."""
     stream = zlib.decompressobj(wbits=31)
     try:
         plain = stream.decompress(data, held_to + 1)
     except zlib.error:
         plain = b""
-    if len(plain) > BODY_LIMIT:
+    if len(plain) > limit:
         raise _too_large()
     if not stream.eof or stream.unused_data or len(plain) > held_to:
         raise Refusal(400, Problem("the body is not one whole gzip member"))
     return plain
 
 
-def inflated_size(data: bytes) -> int:
+def inflated_size(data: bytes, limit: int = BODY_LIMIT) -> int:
     """Return the size that a gzip member says it has inflated (RFC 1952 2.3.1 ISIZE), at most the limit."""
-    return min(int.from_bytes(data[-4:], "little"), BODY_LIMIT)
+    return min(int.from_bytes(data[-4:], "little"), limit)
 
 
 def decoded_size(data: bytes) -> int:

@@ -12,19 +12,22 @@ from mta.queue.desk import Desk
 from mta.queue.views import Views
 from mta.spool.interface import Spool
 from relay_http.access import Access, require
-from relay_http.body import Budget, Held, Request, decode, decoded_size, inflate, inflated_size, read
+from relay_http.audited import Audited
+from relay_http.body import BODY_LIMIT, Budget, Held, Request, decode, decoded_size, inflate, inflated_size, read
+from relay_http.contents import LARGE
 from relay_http.dialect import Dialect
 from relay_http.problem import Problem, Refusal, Why
-from relay_http.sending import LARGE, Sender
+from relay_http.sending import Sender
 
 _Read = TypeVar("_Read")
 _JSON = ("application/json",)
 
 
 class Door(msgspec.Struct, frozen=True, kw_only=True):
-    """What resources work with. `hostname` is our own, `smtp_port` that of relays named without one.
+    """What resources work with.
 
-    `hold` is how many seconds a message may wait for its release.
+    `pools` are those of the configuration, `hostname` is our own, `smtp_port` that of relays named without one. `hold`
+    is how many seconds a message may wait for its release.
     """
 
     access: Access
@@ -34,6 +37,8 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
     views: Views
     clock: Clock
     budget: Budget
+    audit: Audited
+    pools: frozenset[str]
     hostname: str
     smtp_port: int
     hold: float
@@ -46,16 +51,18 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
             self.sender.admit(key.tenant)
         return key
 
-    async def json(self, req: Request, held: Held, interpret: Callable[[object], _Read]) -> _Read:
+    async def json(
+        self, req: Request, held: Held, interpret: Callable[[object], _Read], limit: int = BODY_LIMIT
+    ) -> _Read:
         """Read a JSON body and have it interpreted, off the event loop when it is large; Refusal 400, 413, 415."""
-        data = await self.body(req, held, _JSON)
+        data = await self.body(req, held, _JSON, limit)
         if len(data) > LARGE:
             held.add(await asyncio.to_thread(decoded_size, data))
             return await asyncio.to_thread(_interpreted, interpret, data)
         held.add(decoded_size(data))
         return interpret(decode(data))
 
-    async def body(self, req: Request, held: Held, media_types: tuple[str, ...]) -> bytes:
+    async def body(self, req: Request, held: Held, media_types: tuple[str, ...], limit: int = BODY_LIMIT) -> bytes:
         """Read a body of one of these types whole, inflated; Refusal 413, 415."""
         media_type = (req.content_type or "").partition(";")[0].strip().lower()
         if media_type not in media_types:
@@ -69,11 +76,11 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
                 why=Why.MEDIA_TYPE,
                 headers={"Accept-Encoding": "gzip"},
             )
-        data = await read(req, held)
+        data = await read(req, held, limit)
         if encoding == "gzip":
-            size = inflated_size(data)
+            size = inflated_size(data, limit)
             held.add(size)
-            data = await asyncio.to_thread(inflate, data, size)
+            data = await asyncio.to_thread(inflate, data, size, limit)
         return data
 
 

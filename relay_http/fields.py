@@ -11,6 +11,11 @@ _PATH_LIMIT = 256
 _TYPES = {dict: "object", list: "array", str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
+def without_empty(members: dict[str, object]) -> dict[str, object]:
+    """Leave out what is null, false or empty, where that means absent."""
+    return {name: value for name, value in members.items() if value not in (None, "", [], {}) and value is not False}
+
+
 class Problems:
     """What was found wrong so far."""
 

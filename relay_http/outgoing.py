@@ -16,7 +16,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     command could be ended. `raw` is a whole message (header and body) that is sent as it is, but for trace and what it
     lacks of Date and Message-ID, instead of all that a header is made of; `files` are what lists show of those in it.
     `release_at` and `deliver_by` are absolute seconds, 0 for none; a `release_at` that has passed means now.
-    `envelope_sender` is MAIL FROM where it is not the sender's address.
+    `envelope_sender` is MAIL FROM where it is not the sender's address. `deliver_within` is in seconds from the release
+    on, for those who ask for it so: asked again later it is the same. `tls_required` is as the envelope has it.
     """
 
     sender: Mailbox
@@ -35,6 +36,7 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     message_class: MessageClass = MessageClass.NORMAL
     release_at: float = 0.0
     deliver_by: float = 0.0
+    deliver_within: float = 0.0
     batch: str = ""
     tls_required: str = ""
     envelope_sender: str | None = None
@@ -68,5 +70,10 @@ def _shown(mailbox: Mailbox) -> str:
 
 
 def _file(file: Attachment) -> FileShown:
-    size = len(file.encoded) * 3 // 4 - file.encoded[-2:].count("=")
+    size = decoded_octets(file.encoded)
     return FileShown(file.filename[:SUBJECT_CHARS], file.media_type[:SUBJECT_CHARS], size, file.inline)
+
+
+def decoded_octets(encoded: str) -> int:
+    """Tell how many octets base64 stands for."""
+    return len(encoded) * 3 // 4 - encoded[-2:].count("=")

@@ -7,12 +7,11 @@ can fill the memory, or a thousand hold all connections for nothing. Signals sta
 import asyncio
 import contextlib
 import functools
-import ipaddress
 import logging
 import math
 import socket
 from asyncio import TimerHandle
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,15 +19,19 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from mta.certificate import OwnCertificate
 from mta.config import Config, HostPort, Limits, UnixPath
 from relay_http.app import App
+from relay_http.handshakes import Handshakes
 from relay_http.problem import Problem, Refusal
+from relay_http.proxies import Proxies
 from relay_http.sendgrid.errors import SENDGRID
 
 HEAD_LIMIT = 64 << 10  # octets of a request that are not its body
 HEAD_TIME = 60.0  # seconds from its first octet to its last; longer is no client of ours (slowloris)
 _BACKLOG = 1024
 _COMMIT_WAIT = 0.5  # seconds
+_LOOK = 10  # ticks of uvicorn, each a tenth of a second, between looks for another certificate
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +40,13 @@ class HttpServer:
     """Serves an application on the configured address, or on sockets that were passed in."""
 
     def __init__(self, config: Config, app: App) -> None:
+        """CertificateError if there is one that cannot be used."""
         self._config = config
-        protocol = functools.partial(Connection, limits=config.limits)
+        proxies = Proxies(config.http.trusted_proxies)
+        protocol = functools.partial(Connection, limits=config.limits, proxies=proxies)
+        tls = None
+        if config.http.tls.certificate is not None:
+            tls = Handshakes(OwnCertificate(config.http.tls, setting="http.tls"), config.limits, proxies)
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -51,7 +59,8 @@ class HttpServer:
                 server_header=False,
                 proxy_headers=False,
                 timeout_keep_alive=math.ceil(config.limits.idle),
-            )
+            ),
+            tls,
         )
         self._serving: asyncio.Task[None] | None = None
         self._path: Path | None = None
@@ -134,37 +143,52 @@ def _answers(path: Path) -> bool:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server without its signal handlers, telling when it listens."""
+    """uvicorn's server without its signal handlers, telling when it listens, and with TLS of our own."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, tls: Handshakes | None) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self._tls = tls
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        if self._tls is None:
+            await super().startup(sockets)
+        else:
+            await super().startup([])
+            self._tls.start(sockets or [], self._protocol)
         self.listening.set()
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)  # as uvicorn has it
+        return protocol(config=self.config, server_state=self.server_state, app_state={})
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._tls is not None and counter % _LOOK == 0:
+            self._tls.certificate.look()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._tls is not None:
+            await self._tls.close()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-def crowded(client: str, clients: Iterable[str], limit: int) -> bool:
-    """Tell whether `clients`, this one included, are too many of a client; a proxy on this machine may have all."""
-    try:
-        if ipaddress.ip_address(client).is_loopback:
-            return False
-    except ValueError:  # a unix socket's
-        return False
-    return sum(each == client for each in clients) > limit
+def crowded(client: str, clients: Iterable[str], limit: int, proxies: Proxies) -> bool:
+    """Tell whether `clients`, this one included, are too many of a client; a proxy may have all."""
+    return not proxies.many(client) and sum(each == client for each in clients) > limit
 
 
 class Connection(HttpToolsProtocol):
     """One connection: how many there are, a request's head and the time for it are bounded, upgrades are ignored."""
 
-    def __init__(self, *args: Any, limits: Limits, **kwargs: Any) -> None:  # uvicorn's signature
+    def __init__(self, *args: Any, limits: Limits, proxies: Proxies, **kwargs: Any) -> None:  # uvicorn's signature
         super().__init__(*args, **kwargs)
         self._limits = limits
+        self._proxies = proxies
         self._head = 0
         self._in_head = False
         self._received_at = 0.0
@@ -178,7 +202,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         clients = (each.client[0] for each in self.connections if isinstance(each, Connection) and each.client)
         if len(self.connections) > self._limits.connections or (
-            self.client and crowded(self.client[0], clients, self._limits.connections_per_client)
+            self.client and crowded(self.client[0], clients, self._limits.connections_per_client, self._proxies)
         ):
             self._close_with(b"503 Service Unavailable", "too many connections")
         else:

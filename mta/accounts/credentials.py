@@ -23,7 +23,10 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Credential(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """A credential as it is stored. New fields go to the end. `revoked_at` is 0 while it is good."""
+    """A credential as it is stored. New fields go to the end. `revoked_at` is 0 while it is good.
+
+    With `once`, the same message that comes again within so many seconds is not sent again.
+    """
 
     version: int = 1
     user: str
@@ -31,13 +34,14 @@ class Credential(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     digest: bytes
     created_at: float
     revoked_at: float = 0.0
+    once: float = 0.0
 
 
 _decode = msgspec.msgpack.Decoder(Credential).decode
 _NOBODY = Credential(user="", tenant="", digest=bytes(32), created_at=0.0, revoked_at=1.0)
 
 
-async def create(spool: Spool, tenant: str, user: str, now: float) -> tuple[Credential, str | None]:
+async def create(spool: Spool, tenant: str, user: str, now: float, once: float = 0.0) -> tuple[Credential, str | None]:
     """Create a credential and return it with its password, which nobody can see again.
 
     One that exists is returned as it is, with None, unless it was revoked: then it is made anew.
@@ -48,7 +52,7 @@ async def create(spool: Spool, tenant: str, user: str, now: float) -> tuple[Cred
     await tenants.require(spool, tenant)
     # 32 lower-case letters and digits, that no shell, URL or configuration file has to quote
     password = base64.b32encode(secrets.token_bytes(_PASSWORD_BYTES)).decode("ascii").lower()
-    credential = Credential(user=user, tenant=tenant, digest=_digest(password), created_at=now)
+    credential = Credential(user=user, tenant=tenant, digest=_digest(password), created_at=now, once=once)
     if await spool.put_record(KIND, user, _encode(credential), replace=False):
         return credential, password
     existing = await _find(spool, user)
@@ -68,6 +72,12 @@ async def authenticate(spool: Spool, user: str, password: str) -> Credential | N
     credential = await _find(spool, user if _fit(user) else "")
     good = hmac.compare_digest(_digest(password), credential.digest)
     return credential if good and not credential.revoked_at else None
+
+
+async def find(spool: Spool, user: str) -> Credential | None:
+    """Return a credential by its user name, the revoked ones too; None if there is none."""
+    found = await _find(spool, user) if _fit(user) else _NOBODY
+    return None if found is _NOBODY else found
 
 
 async def list_all(spool: Spool) -> list[Credential]:

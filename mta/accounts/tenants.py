@@ -5,6 +5,8 @@ A tenant's name stands in every message and event of its, so it never changes an
 
 import logging
 import re
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -19,8 +21,22 @@ HEAVIEST = 1000
 _encode = msgspec.msgpack.Encoder().encode
 
 
+class Fault(NamedTuple):
+    """One thing that is wrong with what was asked: where (`networks.0`), and what, in words fit for a reply."""
+
+    field: str
+    message: str
+
+
 class AccountError(ValueError):
-    """What was asked cannot be done and nothing changed; the message says why, in words fit for a reply."""
+    """What was asked cannot be done and nothing changed; the message says why, in words fit for a reply.
+
+    `faults` has each wrong field, where it is known.
+    """
+
+    def __init__(self, message: str, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
 
 
 class Tenant(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -34,16 +50,18 @@ class Tenant(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     most_messages: int = 0  # that may wait, 0 for any number
     most_octets: int = 0
     tls: str = ""  # the least that its mail goes over: "", "encrypted" or "verified"
+    rate: int = 0  # messages that it may send in `per` seconds, 0 for any number
+    per: int = 0
 
 
 _decode = msgspec.msgpack.Decoder(Tenant).decode
 
 
-async def create(spool: Spool, name: str, now: float, weight: int = 1, pool: str = "") -> bool:
+async def create(spool: Spool, name: str, now: float, **fields: int | str) -> bool:
     """Create a tenant; False (and no change) if it exists, AccountError if the name is not fit to be one."""
     if not _NAME.fullmatch(name):
         raise AccountError("a tenant's name is 1 to 64 letters, digits, dots, hyphens and underscores")
-    tenant = Tenant(name=name, created_at=now, weight=weight, pool=pool)
+    tenant = msgspec.structs.replace(Tenant(name=name, created_at=now), **fields)
     return await spool.put_record(KIND, name, _encode(tenant), replace=False)
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
+from mta.certificate import CertificateError, OwnCertificate
 from mta.cli.output import Printer
 from mta.cli.session import become_owner, configuration, json_option
 from mta.config import Config, ConfigError
 from mta.delivery.sources import trouble_of
-from mta.ingress.certificate import CertificateError, OwnCertificate
 from mta.queue import shaping
 
 
@@ -38,10 +38,11 @@ def file_problems(settings: Config) -> Iterator[str]:
     place = next(each for each in (settings.state_dir, *settings.state_dir.parents) if each.exists())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         yield f"state_dir: {settings.state_dir}: {place} is not a directory that can be written to"
-    try:
-        OwnCertificate(settings.tls, settings.listeners)
-    except CertificateError as error:
-        yield str(error)
+    for setting, tls, listeners in (("tls", settings.tls, settings.listeners), ("http.tls", settings.http.tls, ())):
+        try:
+            OwnCertificate(tls, listeners, setting)
+        except CertificateError as error:
+            yield str(error)
     yield from _no_authorities("delivery.ca_file", settings.delivery.ca_file)
     yield from _unusable_addresses(settings)
     if settings.delivery.shaping is not None:

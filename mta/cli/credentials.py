@@ -3,6 +3,7 @@
 import click
 
 from mta.accounts import credentials as accounts
+from mta.cli.once import ONCE
 from mta.cli.output import Column
 from mta.cli.session import Session, Stop, with_spool
 
@@ -22,10 +23,13 @@ def credentials() -> None:
 @credentials.command()
 @click.option("--tenant", required=True, help="Whose mail the user sends.")
 @click.option("--user", required=True, help="The name to log in with.")
+@ONCE
 @with_spool
-async def create(session: Session, tenant: str, user: str) -> None:
+async def create(session: Session, tenant: str, user: str, once: float) -> None:
     """Create a user and print the password: nobody can see it again. A user that exists stays as it is."""
-    credential, password = await accounts.create(session.spool, tenant, user, session.clock.now())
+    async with session.doing("credentials.create", tenant, user, once=once or "") as underway:
+        credential, password = await accounts.create(session.spool, tenant, user, session.clock.now(), once)
+        underway.result = "done" if password else "unchanged"
     if password is None:
         session.out.note(f"user {user} exists; its password cannot be shown again (to change it, revoke and create)")
     text = f"user: {credential.user}" + (f"\npassword: {password}" if password else "")
@@ -42,6 +46,7 @@ async def list_(session: Session) -> None:
             "tenant": each.tenant,
             "created_at": each.created_at,
             "revoked_at": each.revoked_at or None,
+            "once": each.once,
         }
         session.out.row(record, _COLUMNS)
 
@@ -51,6 +56,9 @@ async def list_(session: Session) -> None:
 @with_spool
 async def revoke(session: Session, user: str) -> None:
     """Make the password of USER good for nothing, at once."""
-    if not await accounts.revoke(session.spool, user, session.clock.now()):
+    credential = await accounts.find(session.spool, user)
+    if credential is None:
         raise Stop(f"there is no user {user[:64]!r}")
+    async with session.doing("credentials.revoke", credential.tenant, user):
+        await accounts.revoke(session.spool, user, session.clock.now())
     session.out.record({"user": user}, f"user {user} revoked")

@@ -48,7 +48,9 @@ async def create(session: Session, domain: str, selector: str, algorithm: str) -
     The first key of a domain signs from now on, so publish its record at once; a further one when it is in the DNS.
     """
     public, now = sealing_key(session.config), session.clock.now()
-    record = await dkim_keys.create(session.spool, domain, selector, Algorithm(algorithm), public, now)
+    known = await dkim_keys.require(session.spool, domain)
+    async with session.doing("dkim.create", known.tenant, known.name, selector=selector, algorithm=algorithm):
+        record = await dkim_keys.create(session.spool, domain, selector, Algorithm(algorithm), public, now)
     await _tell(session)
     _print(session, record)
 
@@ -71,7 +73,10 @@ async def rotate(session: Session, domain: str, algorithm: str | None, selector:
     if selector and len(algorithms) > 1:
         raise Stop("say the --algorithm of the key that --selector is for", Exit.USAGE)
     public, now = sealing_key(session.config), session.clock.now()
-    records = [await dkim_keys.rotate(session.spool, domain, each, public, now, selector) for each in algorithms]
+    async with session.doing(
+        "dkim.rotate", known.tenant, known.name, algorithms=",".join(algorithms), selector=selector
+    ):
+        records = [await dkim_keys.rotate(session.spool, domain, each, public, now, selector) for each in algorithms]
     await _tell(session)
     for record in records:
         _print(session, record)

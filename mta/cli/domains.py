@@ -25,7 +25,8 @@ def domains() -> None:
 @with_spool
 async def add(session: Session, domain: str, tenant: str) -> None:
     """Register DOMAIN for a tenant: nobody else can send as it. One that the tenant has stays as it is."""
-    added = await accounts.add(session.spool, domain, tenant, session.clock.now())
+    async with session.doing("domains.add", tenant, domain):
+        added = await accounts.add(session.spool, domain, tenant, session.clock.now())
     session.out.record({"domain": added.name, "tenant": added.tenant}, f"domain {added.name} is {added.tenant}'s")
 
 

@@ -21,6 +21,7 @@ import click
 
 from mta import logs
 from mta.accounts import dkim_keys, domains, keys, tenants
+from mta.accounts.scopes import SCOPES
 from mta.cli.dkim import sealing_key
 from mta.cli.output import printable
 from mta.cli.session import Stop, become_owner
@@ -126,7 +127,7 @@ async def _prepare(config: Config, laboratory: Laboratory) -> str:
             laboratory.zone.set_txt(record.name, record.value)
         for former in await keys.list_all(spool):
             await keys.revoke(spool, former.id, now)
-        return (await keys.create(spool, TENANT, keys.SCOPES, now))[1]
+        return (await keys.create(spool, TENANT, SCOPES, now))[1]
     finally:
         await spool.close()
 

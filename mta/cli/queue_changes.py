@@ -7,10 +7,12 @@ import contextlib
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, TypeVar
 
 import click
 
+from mta.accounts.audit import Underway, told
 from mta.cli.output import Column
 from mta.cli.queue_meant import check, find_each, ids_or_where, not_there, where_option
 from mta.cli.session import Session, Stop, with_spool
@@ -128,12 +130,14 @@ async def cancel(session: Session, ids: Sequence[str], where: Where, yes: bool) 
         check(id_)  # a mistake among them changes nothing
     results, unknown = Counter[str](), list[str]()
     with open_desk(session) as desk:
-        for id_ in ids:
-            found = await desk.cancel(id_, OPERATOR)
-            for (entry_id, recipient), result in found.items():
-                session.out.row({"entry": entry_id, "recipient": recipient, "result": result}, _CANCEL_COLUMNS)
-            results.update(found.values())
-            unknown += [] if found else [id_]
+        async with _doing(session, ids) as underway:
+            for id_ in ids:
+                found = await desk.cancel(id_, OPERATOR)
+                for (entry_id, recipient), result in found.items():
+                    session.out.row({"entry": entry_id, "recipient": recipient, "result": result}, _CANCEL_COLUMNS)
+                results.update(found.values())
+                unknown += [] if found else [id_]
+            underway.result = told(results)
     if unknown == list(ids):
         raise not_there(unknown[0])
     for id_ in unknown:
@@ -149,13 +153,21 @@ async def cancel(session: Session, ids: Sequence[str], where: Where, yes: bool) 
 COMMANDS = (hold, release, retry, drop, redirect, priority, cancel)
 
 
+def _doing(session: Session, on: Sequence[str], tenant: str = "") -> AbstractAsyncContextManager[Underway]:
+    """Have it on record under the name of the command."""
+    return session.doing(f"queue.{click.get_current_context().info_name}", tenant, " ".join(on))
+
+
 async def _act(session: Session, meant: _Meant, action: Action) -> None:
     """Do it to each entry that is meant, and say what came of it; the exit code is of the worst."""
     ids_or_where(meant.ids, meant.where)
     with open_desk(session) as desk:
         if meant.ids:
             found = await find_each(session, meant.ids)
-            results = await _act_on(session, desk, action, each_of(found), shown=True)
+            of = {due.message.tenant for due, _ in found}
+            async with _doing(session, meant.ids, of.pop() if len(of) == 1 else "") as underway:
+                results = await _act_on(session, desk, action, each_of(found), shown=True)
+                underway.result = told(results)
         else:
             results = await _act_where(session, desk, action, meant)
         if results[Answer.IN_FLIGHT]:
@@ -169,7 +181,9 @@ async def _act_where(session: Session, desk: Desk, action: Action, meant: _Meant
     if not _goes_ahead(session, action, counted, yes=meant.yes):
         return Counter()
     standing = concerned(session.spool, meant.where, action, now, counted.entries)
-    results = await _act_on(session, desk, action, standing, shown=session.out.as_json)
+    async with _doing(session, meant.where.conditions) as underway:
+        results = await _act_on(session, desk, action, standing, shown=session.out.as_json)
+        underway.result = told(results)
     if not session.out.as_json:
         session.out.record({}, ", ".join(f"{result} {count:,}" for result, count in sorted(results.items())))
     return results

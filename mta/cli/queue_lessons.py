@@ -46,7 +46,8 @@ async def forget(session: Session, sites: Sequence[str]) -> None:
     """Reset what was learned of sites, as `queue top` names them: their limits, pauses, and that they are dead."""
     unknown = 0
     for site in sites:
-        known = await _forget(session, site)
+        async with session.doing("queue.forget", on=site):
+            known = await _forget(session, site)
         unknown += not known
         result = "forgotten" if known else "nothing known"
         session.out.record({"site": site, "result": result}, f"{site}: {result}")

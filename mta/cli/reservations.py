@@ -1,12 +1,12 @@
 """The commands of `fairlead tenants` for reservations: a tenant's guaranteed share for a time."""
 
-import datetime as dt
 import re
 
 import click
 
 from mta.accounts import reservations as accounts
 from mta.accounts.reservations import Reservation
+from mta.cli.kinds import Time
 from mta.cli.output import Column, time_text
 from mta.cli.session import Session, with_spool
 
@@ -32,33 +32,18 @@ class _Share(click.ParamType[float]):
         return float(found[1]) / 100
 
 
-class _Time(click.ParamType[float]):
-    """A time with its zone, such as 2026-12-01T08:00Z."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        try:
-            at = dt.datetime.fromisoformat(str(value).strip())
-        except ValueError:
-            self.fail(f"{value!r} is not a time such as 2026-12-01T08:00Z", param, ctx)
-        if at.tzinfo is None:
-            self.fail(f"{value!r} has no zone: write {value}Z if it is UTC", param, ctx)
-        return at.timestamp()
-
-
 @click.command()
 @click.argument("tenant")
 @click.option("--share", type=_Share(), required=True, help="Of all deliveries, of each site and of the disk: 30%.")
-@click.option("--from", "from_at", type=_Time(), help="When it begins: 2026-12-01T08:00Z (default: now).")
-@click.option("--until", "until_at", type=_Time(), required=True, help="When it ends.")
+@click.option("--from", "from_at", type=Time(), help="When it begins: 2026-12-01T08:00Z (default: now).")
+@click.option("--until", "until_at", type=Time(), required=True, help="When it ends.")
 @with_spool
 async def reserve(session: Session, tenant: str, share: float, from_at: float | None, until_at: float) -> None:
     """Reserve a share for TENANT for a time. What it does not use, others get."""
     begins_at = session.clock.now() if from_at is None else from_at
-    made = await accounts.reserve(session.spool, tenant, share, begins_at, until_at)
+    async with session.doing("tenants.reserve", tenant, share=share, from_at=begins_at, until_at=until_at) as underway:
+        made = await accounts.reserve(session.spool, tenant, share, begins_at, until_at)
+        underway.on = made.id
     times = f"from {time_text(made.from_at)} until {time_text(made.until_at)}"
     session.out.record(_record(made), f"reservation {made.id}: {made.share:.0%} for {tenant} {times}")
 
@@ -77,7 +62,8 @@ async def list_(session: Session) -> None:
 @with_spool
 async def unreserve(session: Session, reservation: str) -> None:
     """Remove a RESERVATION, by its ID."""
-    await accounts.remove(session.spool, reservation)
+    async with session.doing("tenants.unreserve", on=reservation):
+        await accounts.remove(session.spool, reservation)
     session.out.record({"id": reservation}, f"reservation {reservation} removed")
 
 

@@ -9,12 +9,14 @@ import logging
 import os
 import pwd
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
+from mta.accounts.audit import AuditLog, Underway, Who
 from mta.cli.output import Printer
 from mta.clock import Clock, SystemClock
 from mta.config import Config, find, load
@@ -46,6 +48,14 @@ class Session:
     keyring: Keyring
     clock: Clock
     out: Printer
+    audit: AuditLog
+
+    def doing(
+        self, action: str, tenant: str = "", on: str = "", **details: object
+    ) -> AbstractAsyncContextManager[Underway]:
+        """Have what is done in the block on record, with what came of it."""
+        who = Who(person(), address="command line")
+        return self.audit.doing(who, action, self.clock.now(), tenant=tenant, on=on, **details)
 
 
 def config_file() -> Path | None:
@@ -57,6 +67,16 @@ def configuration() -> Config:
     """Read the configuration that the command line or the environment names, else the usual one, else the defaults."""
     path = config_file()
     return load(path) if path else Config()
+
+
+@functools.cache
+def person() -> str:
+    """Name who is at this command line, for root whom sudo says: as first asked, which is before root is let go of."""
+    uid = os.getuid()
+    try:
+        return (os.environ.get("SUDO_USER") if uid == 0 else None) or pwd.getpwuid(uid).pw_name
+    except KeyError:  # a number without a name, as in containers
+        return f"user {uid}"
 
 
 def become_owner(state_dir: Path) -> None:
@@ -94,6 +114,7 @@ def as_owner(command: Callable[Concatenate[Config, type_command], type_made]) ->
     @functools.wraps(command)
     def run(*args: type_command.args, **kwargs: type_command.kwargs) -> type_made:
         config = configuration()
+        person()
         become_owner(config.state_dir)
         return command(config, *args, **kwargs)
 
@@ -122,6 +143,6 @@ async def _run(config: Config, out: Printer, command: Callable[[Session], Corout
     except Unavailable as error:  # not writable, no key, another version: trying again is no cure
         raise Stop(str(error), Exit.USAGE) from None
     try:
-        await command(Session(config, spool, keyring, clock, out))
+        await command(Session(config, spool, keyring, clock, out, AuditLog(spool)))
     finally:
         await spool.close()

@@ -64,7 +64,9 @@ async def park(session: Session, source: str, provider: str, seconds: float, rea
     if not provider.strip():
         raise Stop("say for which provider", Exit.USAGE)
     ends_at = session.clock.now() + seconds
-    await source_records.park(session.spool, Parked(source=source, provider=provider, ends_at=ends_at, reason=reason))
+    parked = Parked(source=source, provider=provider, ends_at=ends_at, reason=reason)
+    async with session.doing("sources.park", on=source, provider=provider, ends_at=ends_at, reason=reason):
+        await source_records.park(session.spool, parked)
     await _tell(session)
     record = {"source": source, "provider": provider, "ends_at": ends_at, "reason": reason}
     session.out.record(record, f"source {source} is parked for {provider} until {time_text(ends_at)}")
@@ -80,8 +82,9 @@ async def unpark(session: Session, source: str, provider: str | None) -> None:
     meant = [each.provider for each in parked if each.source == source and provider in (None, each.provider)]
     if not meant:
         raise Stop(f"source {source[:64]} is not parked" + (f" for {provider[:200]}" if provider else ""))
-    for each in meant:
-        await source_records.unpark(session.spool, source, each)
+    async with session.doing("sources.unpark", on=source, providers=",".join(meant)):
+        for each in meant:
+            await source_records.unpark(session.spool, source, each)
     await _tell(session)
     session.out.record({"source": source, "unparked": meant}, f"source {source} is used again for {', '.join(meant)}")
 

@@ -3,8 +3,11 @@
 import click
 
 from mta.accounts import tenants as accounts
+from mta.accounts.rates import rate_text
 from mta.accounts.reservations import reserved_shares
+from mta.accounts.tolls import Rate
 from mta.cli import reservations
+from mta.cli.kinds import Messages
 from mta.cli.output import Column, time_text
 from mta.cli.session import Session, Stop, with_spool
 from mta.config import DEFAULT_POOL
@@ -55,7 +58,9 @@ for each in reservations.COMMANDS:
 async def create(session: Session, tenant: str, weight: int, pool: str) -> None:
     """Create TENANT. One that exists stays as it is."""
     _configured(session, pool)
-    created = await accounts.create(session.spool, tenant, session.clock.now(), weight, pool)
+    async with session.doing("tenants.create", tenant, tenant, weight=weight, pool=pool) as underway:
+        created = await accounts.create(session.spool, tenant, session.clock.now(), weight=weight, pool=pool)
+        underway.result = "done" if created else "unchanged"
     session.out.record({"tenant": tenant}, f"tenant {tenant} {'created' if created else 'exists'}")
 
 
@@ -82,16 +87,23 @@ async def create(session: Session, tenant: str, weight: int, pool: str) -> None:
     type=click.Choice(["none", "encrypted", "verified"]),
     help="The least that its mail goes over; the default is none.",
 )
+@click.option("--rate", type=Messages(), help="Messages that it may send, such as 1200/60 or 20/second; none for any.")
 @with_spool
-async def set_(session: Session, /, tenant: str, **given: int | str | None) -> None:
+async def set_(session: Session, /, tenant: str, rate: Rate | None, **given: int | str | None) -> None:
     """Change TENANT; all roles know it within ten seconds."""
     fields = {name: value for name, value in given.items() if value is not None}
+    if rate is not None:
+        fields["rate"] = rate_text(rate.messages, rate.seconds) or "none"
     if not fields:
-        raise Stop("say what to change: --weight, --pool, --tls, --backlog-messages or --backlog-octets", Exit.USAGE)
+        raise Stop(
+            "say what to change: --weight, --pool, --tls, --rate, --backlog-messages or --backlog-octets", Exit.USAGE
+        )
     if "pool" in fields:
         _configured(session, str(fields["pool"]))
     stored = fields | ({"tls": ""} if fields.get("tls") == "none" else {})
-    await accounts.change(session.spool, tenant, **stored)
+    stored |= {"rate": rate.messages, "per": rate.seconds} if rate is not None else {}
+    async with session.doing("tenants.set", tenant, tenant, **fields):
+        await accounts.change(session.spool, tenant, **stored)
     said = {"most_messages": "backlog-messages", "most_octets": "backlog-octets"}
     text = " and ".join(f"{said.get(name, name)} {value}" for name, value in fields.items())
     session.out.record({"tenant": tenant, **fields}, f"tenant {tenant} has {text}")
@@ -133,6 +145,7 @@ async def show(session: Session, tenant: str) -> None:
         "pool": settings.pool or DEFAULT_POOL,
         "reserved_share": share or None,
         "tls": settings.tls or None,
+        "rate": rate_text(settings.rate, settings.per) or None,
         "most_messages": settings.most_messages or None,
         "most_octets": settings.most_octets or None,
         "waiting": backlog.messages,
@@ -155,6 +168,7 @@ async def show(session: Session, tenant: str) -> None:
         + (f", its mail goes {settings.tls} or not at all" if settings.tls else ""),
         f"waiting   {backlog.messages} messages, {backlog.octets} octets; {backlog.untried} entries not tried yet",
         f"limits    {settings.most_messages or 'no'} messages, {settings.most_octets or 'no'} octets",
+        f"rate      {rate_text(settings.rate, settings.per) or 'none'}",
         *(_door_text(door, status) for door, status in doors.items()),
     ]
     session.out.record(record, "\n".join(lines))

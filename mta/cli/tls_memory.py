@@ -52,7 +52,9 @@ async def forget(session: Session, names: Sequence[str]) -> None:
     """
     missed = 0
     for name in names:
-        gone = await _forget(session, tuple(dict.fromkeys(await _hosts_of(session, name))))
+        hosts = tuple(dict.fromkeys(await _hosts_of(session, name)))
+        async with session.doing("tls.forget", on=name):
+            gone = await _forget(session, hosts)
         missed += not gone
         result = f"forgotten: {', '.join(gone)}" if gone else "nothing is remembered"
         session.out.record({"name": name, "forgotten": gone}, f"{name}: {result}")

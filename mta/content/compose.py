@@ -10,7 +10,7 @@ beyond ASCII (RFC 6532, so the envelope says SMTPUTF8). EmailMessage takes 1,580
 import re
 from base64 import b64encode
 from binascii import b2a_qp
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 import msgspec
@@ -106,6 +106,12 @@ def head_of_raw(raw: bytes, message_id: str, hostname: str, at: float) -> bytes:
     if b"message-id" not in given:
         fields.append(_field("Message-ID", f"<{message_id}@{hostname}>"))
     return b"".join(fields)
+
+
+def more_fields(headers: Mapping[str, str], reply_to: tuple[Mailbox, ...] = ()) -> bytes:
+    """Write fields alone, for a message that has a header already; ValueError on names and addresses that are none."""
+    written = [_fold("Reply-To", _mailboxes(reply_to))] if reply_to else []
+    return b"".join([*written, *[_field(name, value) for name, value in headers.items()]])
 
 
 def _trace(message_id: str, hostname: str, date: str) -> bytes:

@@ -75,7 +75,9 @@ class Protection:
         needs = await self.needs_of_tenant(message.tenant)
         if not message.tls_required:
             return needs
-        return msgspec.structs.replace(needs, required=message.needs_tls, waived=message.tls_required == "no")
+        asked = message.tls_required
+        least = max(needs.least, _LEAST.get(asked, Level.CLEAR))
+        return msgspec.structs.replace(needs, least=least, required=message.needs_tls, waived=asked == "no")
 
     async def needs_of_tenant(self, name: str) -> Needs:
         """Say what every message of a tenant asks. SpoolError."""

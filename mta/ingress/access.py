@@ -8,7 +8,10 @@ import msgspec
 
 from mta.accounts import credentials, keys, senders
 from mta.accounts.credentials import API_KEY_USER
+from mta.accounts.networks import within
 from mta.accounts.senders import Standing
+from mta.accounts.tolls import Rate, TenantRates, rate_of
+from mta.accounts.uses import Uses
 from mta.clock import Clock
 from mta.config import Listener, type_network
 from mta.spool.interface import Spool
@@ -74,20 +77,31 @@ def certified(listener: Listener, names: Sequence[str]) -> bool:
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who has logged in."""
+    """Who has logged in.
+
+    The same message is not sent again within `once` seconds. `key` is the API key that it was, of which `rate` is;
+    what is sent with a `sandbox` key is not delivered.
+    """
 
     tenant: str
     user: str
+    once: float = 0.0
+    key: str = ""
+    rate: Rate | None = None
+    sandbox: bool = False
 
 
 class Access(Protocol):
     """What the ingress asks of the accounts. SpoolError when they cannot be read."""
 
-    async def authenticate(self, user: str, password: str) -> Identity | None:
+    async def authenticate(self, user: str, password: str, client: Client) -> Identity | None:
         """Return who that is, None for any wrong credential, in the same time whichever part was wrong."""
 
     async def standing(self, tenant: str, from_domains: Sequence[str]) -> Standing:
         """Tell how a tenant stands to the domains of a From field."""
+
+    async def rate(self, tenant: str) -> Rate | None:
+        """Tell a tenant's rate, None if it has none."""
 
 
 class Accounts:
@@ -99,15 +113,26 @@ class Accounts:
     def __init__(self, spool: Spool, clock: Clock) -> None:
         self._spool = spool
         self._clock = clock
+        self.uses = Uses(spool, clock)
         self._known: dict[tuple[str, tuple[str, ...]], tuple[float, Standing]] = {}
+        self._rates = TenantRates(spool, clock)
 
-    async def authenticate(self, user: str, password: str) -> Identity | None:
-        """Look up a credential, or an API key with the send scope as the password of user `apikey`."""
+    async def authenticate(self, user: str, password: str, client: Client) -> Identity | None:
+        """Look up a credential, or an API key with the send scope as the password of user `apikey`.
+
+        A key that is bound to networks is none from elsewhere.
+        """
         if user == API_KEY_USER:
-            key = await keys.authenticate(self._spool, password)
-            return Identity(key.tenant, f"{user}:{key.id}") if key and SEND_SCOPE in key.scopes else None
+            now = self._clock.now()
+            key = await keys.authenticate(self._spool, password, now)
+            address = str(client.ip) if client.ip is not None else ""
+            if key is None or SEND_SCOPE not in key.scopes or (key.networks and not within(address, key.networks)):
+                return None
+            self.uses.note(key.id, now)
+            rate = rate_of(key.rate, key.per)
+            return Identity(key.tenant, f"{user}:{key.id}", key.once, key.id, rate, key.sandbox)
         credential = await credentials.authenticate(self._spool, user, password)
-        return Identity(credential.tenant, credential.user) if credential else None
+        return Identity(credential.tenant, credential.user, credential.once) if credential else None
 
     async def standing(self, tenant: str, from_domains: Sequence[str]) -> Standing:
         """Look up who owns the domains."""
@@ -119,3 +144,7 @@ class Accounts:
                 self._known.clear()
             self._known[asked] = (now + _KNOWN_FOR, known)
         return known
+
+    async def rate(self, tenant: str) -> Rate | None:
+        """Tell a tenant's rate."""
+        return await self._rates.of(tenant)

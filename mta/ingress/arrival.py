@@ -5,18 +5,21 @@ as it comes, and the message then refers to it. The header block has to be compl
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 import msgspec
 
+from mta.accounts.tolls import tolls_of
+from mta.certificate import OwnCertificate
 from mta.clock import Clock
 from mta.config import Limits
 from mta.ingress import replies
-from mta.ingress.access import Access
+from mta.ingress.access import Access, Identity
 from mta.ingress.body import Budget
-from mta.ingress.certificate import OwnCertificate
+from mta.ingress.once import Likeness, likeness_of
 from mta.ingress.questions import Accept
 from mta.ingress.trace import Trace, received_field, repaired
 from mta.mail import headers
@@ -24,10 +27,21 @@ from mta.mail.address import domain_of
 from mta.mail.envelope import Envelope
 from mta.mail.ids import new_message_id
 from mta.mail.reply import Reply
+from mta.mail.summary import NOTHING, of_header
 from mta.mail.tls_required import FIELD, tls_required
 from mta.queue.gate import type_refusal
 from mta.queue.submission import Receipt, Submission
-from mta.spool.interface import ContentWriter, Full, Refused, Spool, SpoolError
+from mta.spool.interface import (
+    ContentWriter,
+    Full,
+    Kept,
+    Refused,
+    Spool,
+    SpoolError,
+    Terms,
+    Throttled,
+    Uncertain,
+)
 from mta.spool.records import MessageClass, Origin, Segment
 
 log = logging.getLogger(__name__)
@@ -43,8 +57,10 @@ class Queue(Protocol):
     def refusal(self) -> type_refusal:
         """Tell why new mail of a tenant is refused just now."""
 
-    async def accept_each(self, submissions: Sequence[Submission]) -> Sequence[Receipt | SpoolError]:
-        """Take responsibility for each that can be stored: durable on return. For the others, why not."""
+    async def accept_each(
+        self, submissions: Sequence[Submission], terms: Sequence[Terms | None]
+    ) -> Sequence[Receipt | Kept | Throttled | SpoolError]:
+        """Take responsibility for each that can be stored on its terms: durable on return. For the others, why not."""
 
 
 class Intake(msgspec.Struct, frozen=True):
@@ -61,20 +77,22 @@ class Intake(msgspec.Struct, frozen=True):
 
 
 class Provenance(msgspec.Struct, frozen=True):
-    """Where a message comes from: the session's id, the door, for whom, from whom and how."""
+    """Where a message comes from: the session's id, the door, for whom, from whom and how, and by whose login."""
 
     session: str
     origin: Origin
     tenant: str
     client: str
     trace: Trace
+    login: Identity | None = None
 
 
 class Arrival:
-    """One message on its way in. Its id stands in the trace field and in the reply."""
+    """One message on its way in. Its id stands in the trace field and in the reply. Once whole, it has its `terms`."""
 
     def __init__(self, intake: Intake, provenance: Provenance) -> None:
         self.id = new_message_id()
+        self.terms: Terms | None = None
         self._intake = intake
         self._from = provenance
         self._writer: ContentWriter | None = None
@@ -82,7 +100,9 @@ class Arrival:
         self._sign_domain = ""
         self._note = ""
         self._header_message_id = ""
+        self._summary = NOTHING
         self._tls_required = ""
+        self._likeness: Likeness | None = None
 
     async def store(self, envelope: Envelope, content: bytes) -> Reply | None:
         """Commit a stretch of content; the reply for the end of data if the message is refused."""
@@ -95,6 +115,8 @@ class Arrival:
                     return opened
                 content = opened
                 self._writer = self._intake.spool.store_content()
+            elif self._likeness is not None:
+                self._likeness.add(content)
             self._size += len(content)
             await self._writer.write(content)
         except SpoolError as error:
@@ -112,7 +134,10 @@ class Arrival:
                 if isinstance(opened, Reply):
                     return opened
                 content = opened
+            elif self._likeness is not None:
+                self._likeness.add(content)
             self._size += len(content)
+            self.terms = await self._terms(envelope)
             if self._writer is not None:
                 await self._writer.write(content)
                 stored, content = (await self._writer.finish(),), b""
@@ -136,7 +161,47 @@ class Arrival:
             self._sign_domain or "no",
             f" note={self._note!a}" if self._note else "",
         )
-        return Reply(250, "2.0.0", f"OK queued as {self.id}")
+        return replies.queued_as(self.id)
+
+    @property
+    def sandboxed(self) -> bool:
+        """Whether it is sent for a trial: answered as any other, and not delivered."""
+        login = self._from.login
+        return login is not None and login.sandbox
+
+    async def let_go(self, envelope: Envelope) -> Reply:
+        """Give up a message that is sent for a trial; return the reply that says so."""
+        await self.abandon()
+        log.info(
+            "session=%s client=%s tenant=%s message=%s from=%a recipients=%d size=%d sandbox=yes",
+            self._from.session,
+            self._from.client,
+            self._from.tenant,
+            self.id,
+            envelope.sender,
+            len(envelope.recipients),
+            self._size,
+        )
+        return replies.sandboxed_as(self.id)
+
+    async def not_taken(self, result: Kept | Throttled | SpoolError) -> Reply:
+        """Return the reply to a message that the queue has not stored."""
+        if isinstance(result, Uncertain):
+            self._writer = None  # the message may be stored, and refer to what was written
+        if isinstance(result, SpoolError):
+            return await self.failed(result)
+        await self.abandon()
+        if isinstance(result, Throttled):
+            return replies.throttled(math.ceil(result.retry_after))
+        first = result.value.decode("ascii")
+        log.info(
+            "session=%s client=%s tenant=%s message=%s taken=before",
+            self._from.session,
+            self._from.client,
+            self._from.tenant,
+            first,
+        )
+        return replies.queued_as(first)
 
     async def failed(self, error: SpoolError) -> Reply:
         """Give the message up, which was not stored; return the reply that says why."""
@@ -161,6 +226,9 @@ class Arrival:
         header, rest = content[:length], content[length:]
         if headers.count(header, b"received") > self._intake.limits.received:  # RFC 5321 6.3
             return replies.LOOP
+        self._likeness = likeness_of(self._from.login, header)
+        if self._likeness is not None:
+            self._likeness.add(content)
         submitted = self._from.origin is Origin.SUBMISSION
         refusal = await self._judge_sender(header) or (await self._judge_return_path(envelope) if submitted else None)
         if refusal is not None:
@@ -175,6 +243,8 @@ class Arrival:
         message_id = headers.first(header, b"message-id") or b""
         if len(message_id) <= _MESSAGE_ID_LIMIT:
             self._header_message_id = message_id.decode("ascii", "replace")
+        subject, from_, to = headers.firsts(header, b"subject", b"from", b"to")
+        self._summary = of_header(subject, from_, to)
         return received_field(self._from.trace, self._intake.hostname, self.id, envelope, now) + header + rest
 
     async def _judge_sender(self, header: bytes) -> Reply | None:
@@ -208,6 +278,17 @@ class Arrival:
             return None
         return Reply(550, "5.7.1", f"MAIL FROM domain {standing.foreign[:100]!a} belongs to another account")
 
+    async def _terms(self, envelope: Envelope) -> Terms | None:
+        """Find out on what terms the message is taken: most have none."""
+        login, tenant = self._from.login, self._from.tenant
+        tenant_rate = await self._intake.access.rate(tenant)
+        key, key_rate = ("", None) if login is None else (login.key, login.rate)
+        if tenant_rate is None and key_rate is None and self._likeness is None:
+            return None
+        now = self._intake.clock.now()
+        keep = None if self._likeness is None else self._likeness.keep(envelope, self.id, now)
+        return Terms(now=now, keep=keep, tolls=tolls_of(key, key_rate, tenant, tenant_rate, 1))
+
     def _submission(self, envelope: Envelope, stored: tuple[Segment, ...], content: bytes) -> Submission:
         if envelope.tls_required != self._tls_required:
             envelope = msgspec.structs.replace(envelope, tls_required=self._tls_required)
@@ -223,6 +304,7 @@ class Arrival:
             client=self._from.client,
             note=self._note,
             message_class=_class_of(envelope.priority),
+            summary=self._summary,
         )
 
 
@@ -257,14 +339,21 @@ async def accept_each(queue: Queue, messages: Sequence[Whole]) -> list[Reply | N
     PERF: message by message, each step was cold again when the next one came to it.
     """
     completed = [await each.complete() for each in messages]
-    submissions = [each for each in completed if isinstance(each, Submission)]
-    results = iter(await queue.accept_each(submissions) if submissions else ())
+    submissions: list[Submission] = []
+    terms: list[Terms | None] = []
+    for each, found in zip(messages, completed, strict=True):
+        if isinstance(found, Submission) and not each.arrival.sandboxed:
+            submissions.append(found)
+            terms.append(each.arrival.terms)
+    results = iter(await queue.accept_each(submissions, terms) if submissions else ())
     answers: list[Reply | None] = []
     for (arrival, last), found in zip(messages, completed, strict=True):
         if not isinstance(found, Submission):
             answers.append(found)
-        elif isinstance(result := next(results), SpoolError):
-            answers.append(await arrival.failed(result))
-        else:
+        elif arrival.sandboxed:
+            answers.append(await arrival.let_go(last.envelope))
+        elif isinstance(result := next(results), Receipt):
             answers.append(arrival.taken(last.envelope))
+        else:
+            answers.append(await arrival.not_taken(result))
     return answers

@@ -9,11 +9,11 @@ import asyncio
 import logging
 from typing import Protocol, cast
 
+from mta.certificate import names_of
 from mta.config import Listener, UnixPath
 from mta.ingress import replies
 from mta.ingress.access import HIDDEN_CLIENT, UNIX_CLIENT, Client, Identity, client_at
 from mta.ingress.arrival import Arrival, Intake, Provenance, Whole, accept_each
-from mta.ingress.certificate import names_of
 from mta.ingress.questions import Abandon, Accept, Authenticate, Question, StartTls, Store
 from mta.ingress.session import Session
 from mta.mail.ids import new_message_id
@@ -362,14 +362,15 @@ class Connection(asyncio.Protocol):
         dialog = session.dialog
         tenant = dialog.identity.tenant if dialog.identity else self.listener.tenant
         assert tenant is not None
-        return Arrival(self._intake, Provenance(self.id, self._origin, tenant, self.client.name, dialog.trace))
+        provenance = Provenance(self.id, self._origin, tenant, self.client.name, dialog.trace, login=dialog.identity)
+        return Arrival(self._intake, provenance)
 
     async def _log_in(self, question: Authenticate) -> Identity | Reply | None:
         """Ask who that is. A wrong credential is answered at a fixed time, whatever was wrong with it."""
         clock = self._intake.clock
         answer_at = clock.monotonic() + _LOGIN_DELAY * 2**question.failures
         try:
-            identity = await self._intake.access.authenticate(question.login.user, question.login.password)
+            identity = await self._intake.access.authenticate(question.login.user, question.login.password, self.client)
         except SpoolError as error:
             log.warning("session=%s accounts cannot be read: %s: %a", self.id, type(error).__name__, str(error))
             return replies.AUTH_UNAVAILABLE
@@ -381,7 +382,7 @@ class Connection(asyncio.Protocol):
 
     async def _start_tls(self, session: Session) -> None:
         """Do the handshake, then begin anew on the transport that it gives."""
-        plain, context = self._transport, self._intake.tls.context(self.listener)
+        plain, context = self._transport, self._intake.tls.context(self.listener.client_ca)
         self.work()
         if plain is None or session.closed:  # lost, or something was sent in the clear
             return

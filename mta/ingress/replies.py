@@ -78,6 +78,21 @@ SPOOL_UNAVAILABLE = Reply(451, "4.3.0", "Mail system cannot store mail just now,
 SPOOL_REFUSED = Reply(554, "5.3.0", "Message cannot be stored")
 
 
+def queued_as(message_id: str) -> Reply:
+    """Take responsibility for a message."""
+    return Reply(250, "2.0.0", f"OK queued as {message_id}")
+
+
+def sandboxed_as(message_id: str) -> Reply:
+    """Say that a message is good, and goes nowhere."""
+    return Reply(250, "2.0.0", f"OK queued as {message_id} (sandbox: it is not delivered)")
+
+
+def throttled(seconds: int) -> Reply:
+    """Refuse a message whose rate is taken up: a matter of policy at the end of data (RFC 5321 4.3.2, 450)."""
+    return Reply(450, "4.7.1", f"More mail than the rate of this account allows, try again in {seconds} seconds")
+
+
 def tenant_refused(cause: str, seconds: int) -> Reply:
     """Refuse a tenant's new mail for a time: mta.queue.capacity. 421 ends the session (RFC 5321 3.8), 452 does not."""
     reply = TENANT_REFUSED[cause]

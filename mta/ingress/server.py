@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from mta.certificate import OwnCertificate
 from mta.clock import Clock
 from mta.config import Config, HostPort, Listener, UnixPath
 from mta.ingress import replies
 from mta.ingress.access import UNIX_CLIENT, Access, Client, admits, client_at
 from mta.ingress.arrival import Intake, Queue, Whole, accept_each
 from mta.ingress.body import Budget
-from mta.ingress.certificate import OwnCertificate
 from mta.ingress.connection import HANDSHAKE, Connection
 from mta.ingress.proxy import ProxyError, read_proxied
 from mta.mail.reply import Reply
@@ -339,7 +339,7 @@ class Ingress:
             await loop.connect_accepted_socket(
                 lambda: Connection(self, listener, client),
                 accepted,
-                ssl=self.intake.tls.context(listener),
+                ssl=self.intake.tls.context(listener.client_ca),
                 ssl_handshake_timeout=min(HANDSHAKE, self._limits.idle),
             )
         else:

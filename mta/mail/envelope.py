@@ -44,7 +44,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     `by_mode` it is that of RFC 2852 (R or N, and T), and with N only tells of a delay. `release_at` is when it may go
     out at the earliest, before `deliver_by`; `hold` is how that was asked for (`for;60`, RFC 4865 5.1.2). `priority` is
     that of RFC 6710, -9 to 9. `tls_required` is "yes" with REQUIRETLS, "no" where the header says `TLS-Required: No`
-    (RFC 8689), else "".
+    (RFC 8689); "encrypted" or "verified" ask as much of each next hop, and nothing of those behind it; else "".
     """
 
     sender: str

@@ -77,6 +77,12 @@ def first(header: bytes, name: bytes) -> bytes | None:
     return next(iter(values(header, name)), None)
 
 
+def firsts(header: bytes, *wanted: bytes) -> list[bytes]:
+    """Return the unfolded value of the first field of each name (lower case), b"" where there is none."""
+    found = _read(header)
+    return [unfold(found[name][0]) if name in found else b"" for name in wanted]
+
+
 def count(header: bytes, name: bytes) -> int:
     """Count the fields called `name` (lower case)."""
     return len(_read(header).get(name, ()))

@@ -65,7 +65,11 @@ def acceptance(submission: Submission, now: float, lifetimes: Lifetimes) -> Acce
         for number, (domain, recipients) in enumerate(groups, start=1)
     )
     return Acceptance(
-        message=message, entries=entries, events=(_accepted(submission, message, now),), content=submission.content
+        message=message,
+        entries=entries,
+        events=(_accepted(submission, message, now),),
+        content=submission.content,
+        shared=submission.shared,
     )
 
 
@@ -115,7 +119,7 @@ def _accepted(submission: Submission, message: Message, now: float) -> Event:
         message=message.id,
         sender=message.sender,
         recipients=tuple(each.address for each in envelope.recipients),
-        size=len(submission.content) + sum(each.size for each in submission.stored),
+        size=len(submission.content) + sum([each.size for each in (*submission.stored, *submission.shared)]),
         origin=message.origin,
         client=submission.client,
         message_class=_CLASS_NAMES[message.message_class],

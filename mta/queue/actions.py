@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from mta.queue.answer import Answer
+from mta.queue.batches import LET_GO, PAUSED
 from mta.queue.queue import Queue
 from mta.queue.selection import meant, select
 from mta.queue.where import Where
@@ -58,6 +59,13 @@ def release(who: Who) -> Action:
         return kept is not None and kept.held is True and (not who.tenant or kept.by_tenant)
 
     return _wishing("release", "released", wish)._replace(concerns=concerns)
+
+
+def let_go() -> Action:
+    """Release entries that are held because their batch was paused."""
+    return _wishing("let go", "released", LET_GO)._replace(
+        concerns=lambda entry, claim: claim is None and entry.hold is not None and entry.hold.reason == PAUSED.reason
+    )
 
 
 def retry(who: Who, now: float) -> Action:

@@ -17,7 +17,7 @@ from mta.config import Retry
 from mta.mail.event import Event, EventType
 from mta.mail.event_line import outcome_line
 from mta.mail.result import Outcome
-from mta.queue import transitions
+from mta.queue import batches, transitions
 from mta.queue.acceptance import Lifetimes, acceptance
 from mta.queue.answer import Answer
 from mta.queue.gate import admit_all, type_refusal
@@ -26,7 +26,18 @@ from mta.queue.reports import report
 from mta.queue.retry import CONFIRM, WallJumps, retry_interval
 from mta.queue.submission import Receipt, Submission
 from mta.queue.transitions import Transition
-from mta.spool.interface import Acceptance, Change, Due, Settlement, Spool, SpoolError
+from mta.spool.interface import (
+    Acceptance,
+    Change,
+    Due,
+    Kept,
+    Settlement,
+    Spool,
+    SpoolError,
+    Taken,
+    Terms,
+    Throttled,
+)
 from mta.spool.records import Claim, Entry, Message, Timer, Wish
 
 log = logging.getLogger(__name__)
@@ -77,16 +88,30 @@ class Queue:
         self._ring()
         return [Receipt(each.id, position) for each in submissions]
 
-    async def accept_each(self, submissions: Sequence[Submission]) -> list[Receipt | SpoolError]:
+    async def accept_on(self, submissions: Sequence[Submission], terms: Terms) -> Taken | Kept | Throttled:
+        """Take responsibility for all of the submissions, if the terms allow it, or none: durable on return.
+
+        SpoolError as `accept` has it.
+        """
+        acceptances = [acceptance(each, terms.now, self._lifetimes) for each in submissions]
+        result = await self._spool.accept_on(acceptances, terms)
+        if isinstance(result, Taken):
+            self._ring()
+        return result
+
+    async def accept_each(
+        self, submissions: Sequence[Submission], terms: Sequence[Terms | None] = ()
+    ) -> list[Receipt | Kept | Throttled | SpoolError]:
         """Take responsibility for those that can be stored, whatever becomes of the others: durable on return.
 
-        The results are in the order of the submissions: a receipt, or why not.
+        Each may have terms of its own. The results are in the order of the submissions: a receipt, or why not.
         """
         now = self._clock.now()
-        results = await self._spool.accept_each([acceptance(each, now, self._lifetimes) for each in submissions])
+        acceptances = [acceptance(each, now, self._lifetimes) for each in submissions]
+        results = await self._spool.accept_each(acceptances, terms)
         self._ring()
         return [
-            result if isinstance(result, SpoolError) else Receipt(each.id, result)
+            Receipt(each.id, result) if isinstance(result, int) else result
             for each, result in zip(submissions, results, strict=True)
         ]
 
@@ -108,9 +133,14 @@ class Queue:
         return await self._settle(due.message, claim, Transition(after=after), self._clock.now())
 
     async def claim(self, due: Due) -> Job | None:
-        """Put an attempt on record before anything is dialled; None if the entry changed meanwhile, or is overdue."""
+        """Put an attempt on record before anything is dialled; None if the entry changed meanwhile, or is overdue.
+
+        None, too, if its batch is paused or cancelled: then it is held by now, or has ended.
+        """
         entry = due.entry
         if self._clock.now() >= entry.expires_at and await self._too_late(due):
+            return None
+        if due.message.batch and await self._kept_back(due):
             return None
         retry_at = self._clock.now() + retry_interval(self._retry, entry.steps + 1, self._random)
         claim = Claim(epoch=self._epoch, attempt=entry.attempts + 1, retry_at=retry_at)
@@ -129,6 +159,20 @@ class Queue:
         ):
             return False
         await self._run_timer(due, self._clock.now())
+        return True
+
+    async def _kept_back(self, due: Due) -> bool:
+        """Do what is said of the batch of an entry whose turn has come."""
+        message = due.message
+        wish = await batches.wish_of(self._spool, message.tenant, message.batch)
+        if wish is None:
+            return False
+        await self.wish(due, None, wish)
+        if wish.held and await batches.wish_of(self._spool, message.tenant, message.batch) != wish:
+            # whoever said so meanwhile may have looked for what is held before it was
+            found = await self._find(due.entry.id)
+            if found is not None:
+                await self.wish(Due(found[0], message), found[1], batches.LET_GO)
         return True
 
     async def settle(self, job: Job, outcome: Outcome, wish: Wish | None = None) -> bool:

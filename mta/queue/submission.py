@@ -11,7 +11,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """One message, authenticated and validated, as it is to be kept.
 
     `id` is made by the door, which writes it into the trace header. The content is the `stored`
-    segments, then `content`; every line of it ends with CRLF. `sign_domain` is the sender domain to sign
+    segments, then `content`, then the `shared` segments, which several submissions of one call may have in common;
+    every line of it ends with CRLF. `sign_domain` is the sender domain to sign
     for, "" with the reason in `note` when it goes unsigned. `request` groups messages of one HTTP request;
     `batch` those that their sender may pause and cancel together.
     """
@@ -22,6 +23,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     origin: Origin
     content: bytes = b""
     stored: tuple[Segment, ...] = ()
+    shared: tuple[Segment, ...] = ()
     message_class: MessageClass = MessageClass.NORMAL
     sign_domain: str = ""
     header_message_id: str = ""

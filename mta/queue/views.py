@@ -84,10 +84,11 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventSearch(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events. `sender_domain` is that of the envelope's sender."""
+    """Which events. `sender_domain` is that of the envelope's sender; `message_id` is without angle brackets."""
 
     types: tuple[EventType, ...] = ()
     message: str = ""
+    message_id: str = ""
     recipient: str = ""
     sender: str = ""
     sender_domain: str = ""

@@ -37,6 +37,7 @@ class Where:
     def __init__(self, conditions: Sequence[str], tenant: str = "") -> None:
         """Read conditions on the entries of one tenant, or of all; WhereError at the first that is none."""
         self.given = bool(conditions)
+        self.conditions = tuple(conditions)
         self._of_entry: list[type_of_entry] = []
         self._of_message: list[type_of_message] = []
         if tenant:

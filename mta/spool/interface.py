@@ -41,20 +41,26 @@ class Full(Unavailable):
 class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     """A message to be stored whole: record, entries, the event that says so, content not yet stored.
 
-    `content` follows the record's segments (those committed as they arrived); the spool makes a segment of it.
-    An acceptance without entries (all recipients dropped) stores its events alone.
+    `content` follows the record's segments (those committed as they arrived); the spool makes a segment of it, and
+    `shared` come last: also committed before, they may stand in several messages of one tenant in one call, and go
+    with the last of these. An acceptance without entries (all recipients dropped) stores its events alone.
     """
 
     message: Message
     entries: tuple[Entry, ...]
     events: tuple[Event, ...]
     content: bytes = b""
+    shared: tuple[Segment, ...] = ()
+
+
+KEPT_LIMIT = 200_000  # octets of an answer; the ids of 1,000 messages are 40,000
 
 
 class Keep(msgspec.Struct, frozen=True, array_like=True):
     """What is kept with an acceptance: the answer for whoever asks the same under the same name again.
 
-    `digest` tells what was asked, `value` is the answer, kept until `until` (absolute seconds).
+    `digest` tells what was asked, `value` is the answer, KEPT_LIMIT octets at most, kept until `until` (absolute
+    seconds).
     """
 
     name: str
@@ -64,7 +70,10 @@ class Keep(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Toll(msgspec.Struct, frozen=True, array_like=True):
-    """So many units of a rate: a unit each `interval` seconds, and `burst` units at once (GCRA)."""
+    """So many units of a rate: a unit each `interval` seconds, and `burst` units at once (GCRA).
+
+    More units than `burst` are taken when the rate is all free, and keep it taken up for as long as they last.
+    """
 
     name: str
     interval: float
@@ -164,7 +173,7 @@ class Backlog(msgspec.Struct, frozen=True):
 
 
 class ContentWriter(Protocol):
-    """Large content, committed as it arrives; collected by the spool if never referred to."""
+    """Large or shared content, committed as it arrives; collected by the spool if never referred to."""
 
     async def write(self, data: bytes) -> None:
         """Add to the content. Durable on return."""
@@ -173,7 +182,7 @@ class ContentWriter(Protocol):
         """End the content and name it; accept a message that refers to it within an hour."""
 
     async def abort(self) -> None:
-        """Give the content up."""
+        """Give the content up, ended or not; nothing happens if a message refers to it."""
 
 
 class LanePlace(NamedTuple):
@@ -193,16 +202,22 @@ class Spool(Protocol):
         """Store all of the messages or none, if nothing is kept under the name and the rates have room."""
 
     async def kept(self, name: str, now: float) -> Kept | None:
-        """Read what is kept under a name."""
+        """Tell what is kept under a name, None if nothing is; it costs no commit."""
 
     async def accept(self, acceptances: Sequence[Acceptance]) -> int:
         """Store all of the messages or none; return the log position of the last event."""
 
-    async def accept_each(self, acceptances: Sequence[Acceptance]) -> list[int | SpoolError]:
-        """Store messages that have nothing to do with each other: for each what `accept` returns or raises."""
+    async def accept_each(
+        self, acceptances: Sequence[Acceptance], terms: Sequence[Terms | None] = ()
+    ) -> list[int | Kept | Throttled | SpoolError]:
+        """Store messages that have nothing to do with each other: for each what `accept` returns or raises.
+
+        Those that have terms of their own (none has, or each may) are stored as `accept_on` does; what is taken is told
+        by its position alone.
+        """
 
     def store_content(self) -> ContentWriter:
-        """Begin content that is committed as it arrives (over 256 KiB)."""
+        """Begin content that is committed as it arrives (over 256 KiB, or shared by several messages)."""
 
     async def lanes(
         self,
@@ -304,7 +319,10 @@ class Spool(Protocol):
         """Read all records of a kind, by name."""
 
     async def collect(self, now: float) -> int:
-        """Remove a bounded amount of content that nothing refers to; return how many pages went."""
+        """Remove a bounded amount of content that nothing refers to, and of what was kept and is past.
+
+        Return how much went: 0 when there is no more.
+        """
 
     def space(self) -> Space:
         """Tell the room that is left, at most a second old."""

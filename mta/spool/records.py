@@ -42,11 +42,15 @@ class State(IntEnum):
 
 
 class Segment(msgspec.Struct, frozen=True, array_like=True):
-    """A stretch of content in the spool: `size` octets under id `content`, sealed with `key`."""
+    """A stretch of content in the spool: `size` octets under id `content`, sealed with `key`.
+
+    One that is `shared` stands in other messages too, and stays until the last of them has ended.
+    """
 
     content: bytes
     size: int
     key: bytes
+    shared: bool = False
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -100,7 +104,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
     @property
     def size(self) -> int:
-        """Octets of content."""
+        """Octets of content, those that are shared too."""
         segments = self.segments
         return segments[0].size if len(segments) == 1 else sum(segment.size for segment in segments)
 
@@ -219,6 +223,16 @@ class Claim(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     attempt: int
     retry_at: float
     wish: Wish | None = None
+
+
+class KeptAnswer(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """What is kept under a name until `until`: the digest of what was asked, the answer, and its log position."""
+
+    version: int = 1
+    until: float
+    digest: bytes
+    value: bytes
+    position: int
 
 
 class Lane(NamedTuple):

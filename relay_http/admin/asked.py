@@ -2,12 +2,17 @@
 
 import re
 from collections.abc import Collection, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
+import falcon.asgi
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from mta.accounts.keys import ApiKey
+from mta.accounts import rates
+from mta.accounts.keys import ApiKey, Beyond
+from mta.accounts.rates import RateError
+from mta.accounts.tenants import AccountError
+from mta.accounts.tolls import Rate
 from mta.queue.actions import Who
 from mta.queue.where import Where, WhereError
 from relay_http.access import require
@@ -33,6 +38,9 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True, rename={"class_": "class
 
 
 _read_body = msgspec.json.Decoder(Asked).decode
+_read_object = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+type_struct = TypeVar("type_struct", bound=msgspec.Struct)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _AT = re.compile(r"(?P<said>.*) - at `\$(?P<path>.*)`", re.DOTALL)
 
@@ -52,14 +60,15 @@ def _who(key: ApiKey) -> Who:
     return Who(f"the tenant, key {key.id}", key.tenant)
 
 
+async def operator_asks(req: Request, door: Door) -> None:
+    """Let operators pass; Refusal 401 or 403."""
+    if (await who_asks(req, door)).tenant:
+        raise Refusal(403, Problem("only an operator's key can do this"), why=Why.FORBIDDEN)
+
+
 async def read_asked(req: Request, budget: Budget, fields: Collection[str]) -> Asked:
     """Read a body that may have these fields; Refusal 400 with the path of what is wrong."""
-    with budget.hold() as held:
-        if (req.content_length or 0) > _BODY_LIMIT:
-            raise _too_large()
-        data = await read(req, held)
-    if len(data) > _BODY_LIMIT:
-        raise _too_large()
+    data = await _read_small(req, budget)
     try:
         asked = _read_body(data or b"{}")
     except msgspec.ValidationError as error:
@@ -71,6 +80,66 @@ async def read_asked(req: Request, budget: Budget, fields: Collection[str]) -> A
         if given and name not in fields:
             raise Refusal(400, Problem("not a field of this request", name))
     return asked
+
+
+async def read_fields(req: Request, budget: Budget, kind: type[type_struct]) -> type_struct:
+    """Read a body that has the fields of a struct; Refusal 400 with the path of everything that is wrong."""
+    data = await _read_small(req, budget)
+    try:
+        given = _read_object(data or b"{}")
+    except msgspec.ValidationError:
+        raise Refusal(400, Problem("the body is not a JSON object")) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Refusal(400, Problem("the body is not JSON")) from None
+    fields = {each.encode_name: each for each in msgspec.structs.fields(kind)}
+    problems = [Problem("not a field of this request", name[:128]) for name in given if name not in fields]
+    found: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name not in given:
+            if field.required:
+                problems.append(Problem("is required", name))
+            continue
+        try:
+            found[field.name] = msgspec.convert(given[name], field.type)
+        except msgspec.ValidationError as error:
+            (problem,) = _invalid(str(error)).problems
+            problems.append(Problem(problem.message, ".".join(filter(None, (name, problem.field)))))
+    if problems:
+        raise Refusal(400, *problems)
+    return kind(**found)
+
+
+def read_rate(text: str) -> Rate:
+    """Read a rate; Refusal 400 if it is none."""
+    try:
+        return rates.read_rate(text)
+    except RateError as error:
+        raise Refusal(400, Problem(str(error), "rate")) from None
+
+
+def refused(error: AccountError) -> Refusal:
+    """Refuse what accounts refuse: 403 what is beyond the key, 400 what is wrong with fields, else 409."""
+    problems = [Problem(each.message, each.field) for each in error.faults] or [Problem(str(error))]
+    if isinstance(error, Beyond):
+        return Refusal(403, *problems, why=Why.FORBIDDEN)
+    return Refusal(400, *problems) if error.faults else Refusal(409, *problems, why=Why.CONFLICT)
+
+
+def answer(resp: falcon.asgi.Response, shown: object) -> None:
+    """Answer with JSON that nobody keeps."""
+    resp.data = _encode(shown)
+    resp.content_type = "application/json"
+    resp.set_header("Cache-Control", "no-store")
+
+
+async def _read_small(req: Request, budget: Budget) -> bytes:
+    with budget.hold() as held:
+        if (req.content_length or 0) > _BODY_LIMIT:
+            raise _too_large()
+        data = await read(req, held)
+    if len(data) > _BODY_LIMIT:
+        raise _too_large()
+    return data
 
 
 def _too_large() -> Refusal:

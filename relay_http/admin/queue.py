@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 import falcon.asgi
-import msgspec
 from msgspec import UNSET
 
+from mta.accounts.audit import told
 from mta.config import next_hop
 from mta.control import ControlError
 from mta.mail.ids import made_at, split_entry_id
@@ -25,7 +25,7 @@ from mta.queue.shape import ROWS, By, Counting
 from mta.queue.shown import entry_detail, entry_record, message_detail
 from mta.queue.standing import NoId, find
 from mta.spool.records import MessageClass
-from relay_http.admin.asked import Asked, read_asked, read_where, who_asks
+from relay_http.admin.asked import Asked, answer, read_asked, read_where, who_asks
 from relay_http.body import Request
 from relay_http.door import Door
 from relay_http.parameters import Parameters
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 _AGAIN = 10  # seconds
 PAGE, LONGEST_PAGE = 100, 1000
-_encode = msgspec.json.Encoder().encode
 
 
 def add_routes(app: falcon.asgi.App[Request, falcon.asgi.Response], door: Door) -> None:
@@ -68,7 +67,7 @@ class _List:
         desk = self._door.desk
         async with self._door.desk.turn("walk", who):
             found, following = await page(desk.spool, where, desk.clock.now(), after, limit)
-        _answer(resp, {"entries": [entry_record(*each) for each in found], "next": following})
+        answer(resp, {"entries": [entry_record(*each) for each in found], "next": following})
 
 
 class _Shape:
@@ -88,7 +87,7 @@ class _Shape:
         async with self._door.desk.turn("walk", who):
             async for entry, _ in meant(self._door.desk.spool, where, now):
                 counting.add(entry, now - made_at(entry.message))
-        _answer(resp, counting.shape(limit))
+        answer(resp, counting.shape(limit))
 
 
 class _Sites:
@@ -105,7 +104,7 @@ class _Sites:
             rows = await self._door.desk.sites()
         except ControlError as error:
             raise busy(str(error), _AGAIN) from None
-        _answer(resp, {"sites": rows})
+        answer(resp, {"sites": rows})
 
 
 class _One:
@@ -116,7 +115,7 @@ class _One:
         """Show a message with its entries, or one entry."""
         who = await who_asks(req, self._door)
         found = await _found(self._door.desk, id_, who)
-        _answer(resp, entry_detail(found[0][0].entry, found[0][1]) if "." in id_ else message_detail(found))
+        answer(resp, entry_detail(found[0][0].entry, found[0][1]) if "." in id_ else message_detail(found))
 
 
 class _Explain:
@@ -132,7 +131,7 @@ class _Explain:
             raise not_found(str(error)) from None
         if found is None:
             raise _not_there(id_)
-        _answer(resp, found)
+        answer(resp, found)
 
 
 class _Changing:
@@ -175,14 +174,17 @@ class _Many(_Changing):
                     said = f"{counted.entries} entries are meant by now: nothing was changed"
                     raise Refusal(409, Problem(said, "confirm"), why=Why.CONFLICT)
                 standing = concerned(desk.spool, where, action, now, asked.confirm)
-                try:
-                    async for _, answer in act(desk.queue, action, standing):
-                        results[_word(answer)] += 1
-                finally:  # it is told and takes effect, too, as far as it got before the spool was sick
-                    self._told(req, who, " ".join(asked.where), results)
-                    if results["in_flight"]:
-                        await desk.recall()
-        _answer(resp, {"confirmed": confirmed, "entries": counted.entries, "recipients": counted.recipients, **results})
+                meant = " ".join(asked.where)
+                async with self._door.audit.doing(req, f"queue.{self._name}", who.tenant, meant) as underway:
+                    try:
+                        async for _, answered in act(desk.queue, action, standing):
+                            results[_word(answered)] += 1
+                    finally:  # it is told and takes effect, too, as far as it got before the spool was sick
+                        underway.result = told(results)
+                        self._told(req, who, meant, results)
+                        if results["in_flight"]:
+                            await desk.recall()
+        answer(resp, {"confirmed": confirmed, "entries": counted.entries, "recipients": counted.recipients, **results})
 
 
 class _Each(_Changing):
@@ -191,13 +193,19 @@ class _Each(_Changing):
         who = await who_asks(req, self._door)
         asked = await read_asked(req, self._door.budget, self._fields)
         action, desk = self._make(self._door, who, asked), self._door.desk
-        if self._name == "cancel":
-            found = await self._cancelled(id_, who)
-        else:
-            answers = await desk.act(await _found(desk, id_, who), action)
-            found = [{"entry": entry, "result": _word(answer)} for entry, answer in answers]
-        self._told(req, who, id_, Counter(each["result"] for each in found))
-        _answer(resp, {"results": found})
+        cancels = self._name == "cancel"  # which knows of those that are not in the queue, too
+        standing = [] if cancels else await _found(desk, id_, who)
+        tenant = who.tenant or next((due.message.tenant for due, _ in standing), "")
+        async with self._door.audit.doing(req, f"queue.{self._name}", tenant, id_) as underway:
+            if cancels:
+                found = await self._cancelled(id_, who)
+            else:
+                answers = await desk.act(standing, action)
+                found = [{"entry": entry, "result": _word(each)} for entry, each in answers]
+            results = Counter(each["result"] for each in found)
+            underway.result = told(results)
+        self._told(req, who, id_, results)
+        answer(resp, {"results": found})
 
     async def _cancelled(self, id_: str, who: Who) -> list[dict[str, str]]:
         try:
@@ -262,9 +270,3 @@ def _word(answer: Answer) -> str:
 
 def _not_there(id_: str) -> Refusal:
     return not_found(f"{id_} is not known here")
-
-
-def _answer(resp: falcon.asgi.Response, shown: object) -> None:
-    resp.data = _encode(shown)
-    resp.content_type = "application/json"
-    resp.set_header("Cache-Control", "no-store")

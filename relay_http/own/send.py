@@ -20,7 +20,8 @@ from relay_http.own.errors import OWN
 from relay_http.own.letter import Batch, Mail
 from relay_http.own.reading import read
 from relay_http.own.translate import Times, translate_batch, translate_mail
-from relay_http.sending import Named, Order, Sent, type_respond
+from relay_http.sending import Order, Sent, type_respond
+from relay_http.writing import Named
 
 _SHOWN = 256 << 10  # octets of a dry run's message
 _encode = msgspec.json.Encoder().encode

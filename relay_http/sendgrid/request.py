@@ -5,13 +5,17 @@ do not do yet is refused, in its disabled forms accepted, never ignored. An arra
 length was checked, so a request costs what its octets cost.
 """
 
+import re
+
 import msgspec
 
 from mta.content.compose import Attachment, Mailbox, Part
 from mta.mail.address import domain_of
 from relay_http.fields import Fields, Problems
 from relay_http.problem import Refusal
+from relay_http.sendgrid.settings import read_mail_settings, refuse_enabled, with_footer
 from relay_http.sendgrid.values import (
+    BAD_ADDRESS,
     header_text,
     read_attachment,
     read_categories,
@@ -19,19 +23,21 @@ from relay_http.sendgrid.values import (
     read_headers,
     read_mailbox,
     read_part,
+    read_replacements,
+    read_send_at,
 )
 
 PERSONALIZATIONS_LIMIT = 1000
 RECIPIENTS_LIMIT = 1000  # in one request, to, cc and bcc together
 REPLY_TO_LIMIT = 1000
 CONTENT_LIMIT = 100
+SUBSTITUTIONS_OCTETS = 10_000
 ATTACHMENTS_LIMIT = 1000
 
-_MAIL_SETTINGS = (
-    *("bypass_list_management", "bypass_spam_management", "bypass_bounce_management"),
-    *("bypass_unsubscribe_management", "footer", "bcc", "spam_check"),
-)
+POOL_CHARS = range(2, 65)
+
 _TRACKING_SETTINGS = ("click_tracking", "open_tracking", "subscription_tracking", "ganalytics")
+_GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _CONTENT_ORDER = {"text/plain": 0, "text/html": 1}
 
 _NO_FROM = (
@@ -52,7 +58,6 @@ _NO_CONTENT = (
     " defined content block."
 )
 _BAD_FROM = "The from email does not contain a valid address."
-_BAD_ADDRESS = "Does not contain a valid address."
 
 
 class Personalization(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,10 +70,12 @@ class Personalization(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     headers: dict[str, str]
     custom_args: dict[str, str]
+    substitutions: dict[str, str]
+    send_at: int | None
 
 
 class MailSend(msgspec.Struct, frozen=True, kw_only=True):
-    """A valid request."""
+    """A valid request. `send_at` is 0 for now; `bcc` gets a copy of the first personalization's message."""
 
     sender: Mailbox
     reply_to: tuple[Mailbox, ...]
@@ -79,7 +86,17 @@ class MailSend(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str]
     categories: tuple[str, ...]
     custom_args: dict[str, str]
+    sections: dict[str, str]
+    send_at: int
+    batch: str
+    pool: str
+    bcc: Mailbox | None
     sandbox: bool
+
+    @property
+    def substitutes(self) -> bool:
+        """Whether texts have keys to be replaced."""
+        return bool(self.sections) or any(each.substitutions for each in self.personalizations)
 
 
 def read_mail_send(plain: object, now: float) -> MailSend:
@@ -95,15 +112,17 @@ def read_mail_send(plain: object, now: float) -> MailSend:
 def _mail_send(root: Fields, now: float) -> MailSend | None:
     sender = _sender(root)
     custom_args = read_custom_args(root, {})
-    personalizations = _personalizations(root, sender, custom_args, now)
+    personalizations = _personalizations(root, _Above(sender, custom_args, now, _is_dynamic(root)))
     subject = _subject(root)
     parts = _content(root)
     reply_to = _reply_to(root)
     attachments = map(read_attachment, root.objects("attachments", root.array("attachments", ATTACHMENTS_LIMIT)))
     files = tuple(each for each in attachments if each is not None)
     headers, categories = read_headers(root), read_categories(root)
-    sandbox = _sandbox(root)
-    _refuse_unsupported(root, now)
+    settings = read_mail_settings(root)
+    sections, send_at = _sections(root), read_send_at(root, now)
+    batch, pool = root.text("batch_id") or "", _pool(root)
+    _refuse_unsupported(root)
     if sender is None or subject is None:
         return None
     return MailSend(
@@ -111,12 +130,17 @@ def _mail_send(root: Fields, now: float) -> MailSend | None:
         reply_to=reply_to,
         personalizations=personalizations,
         subject=subject,
-        parts=parts,
+        parts=with_footer(parts, settings),
         attachments=files,
         headers=headers,
         categories=categories,
         custom_args=custom_args,
-        sandbox=sandbox,
+        sections=sections,
+        send_at=send_at or 0,
+        batch=batch,
+        pool=pool,
+        bcc=settings.bcc,
+        sandbox=settings.sandbox,
     )
 
 
@@ -127,9 +151,16 @@ def _sender(root: Fields) -> Mailbox | None:
     return read_mailbox(fields, _NO_FROM, _BAD_FROM) if fields is not None else None
 
 
-def _personalizations(
-    root: Fields, sender: Mailbox | None, custom_args: dict[str, str], now: float
-) -> tuple[Personalization, ...]:
+class _Above(msgspec.Struct, frozen=True):
+    """What personalizations are read by."""
+
+    sender: Mailbox | None
+    custom_args: dict[str, str]
+    now: float
+    dynamic: bool
+
+
+def _personalizations(root: Fields, above: _Above) -> tuple[Personalization, ...]:
     given = root.array("personalizations", PERSONALIZATIONS_LIMIT)
     if given == []:
         root.problem("personalizations", _NO_PERSONALIZATION)
@@ -138,7 +169,7 @@ def _personalizations(
         root.problem("personalizations", f"At most {RECIPIENTS_LIMIT} recipients are allowed, {recipients} are given.")
         return ()
     each = root.objects("personalizations", given)
-    return tuple(_personalization(fields, sender, custom_args, now) for fields in each)
+    return tuple(_personalization(fields, above) for fields in each)
 
 
 def _recipient_count(given: object) -> int:
@@ -146,9 +177,7 @@ def _recipient_count(given: object) -> int:
     return sum(len(each) for each in lists if isinstance(each, list))
 
 
-def _personalization(
-    fields: Fields, root_sender: Mailbox | None, root_args: dict[str, str], now: float
-) -> Personalization:
+def _personalization(fields: Fields, above: _Above) -> Personalization:
     recipients = {name: _recipients(fields, name) for name in ("to", "cc", "bcc")}
     _refuse_duplicates(fields, recipients)
     subject = header_text(fields, "subject")
@@ -156,17 +185,20 @@ def _personalization(
         fields.problem("subject", "The subject must be a string at least one character in length.")
     given = fields.inner("from")
     sender = read_mailbox(given, _NO_FROM, _BAD_FROM) if given is not None else None
-    if sender and root_sender and domain_of(sender.address) != domain_of(root_sender.address):
+    if sender and above.sender and domain_of(sender.address) != domain_of(above.sender.address):
         fields.problem("from", "The domain of the personalization's from must be that of the request's from.")
-    for name in ("substitutions", "dynamic_template_data"):
-        _refuse_object(fields, name)
-    _refuse_send_at(fields, now)
+    _refuse_object(fields, "dynamic_template_data")
+    substitutions = read_replacements(fields, "substitutions", octets=SUBSTITUTIONS_OCTETS)
+    if substitutions and above.dynamic:
+        fields.problem("substitutions", "Substitutions may not be used with dynamic templating")
     return Personalization(
         **recipients,
         sender=sender,
         subject=subject or "",
         headers=read_headers(fields),
-        custom_args=read_custom_args(fields, root_args),
+        custom_args=read_custom_args(fields, above.custom_args),
+        substitutions=substitutions,
+        send_at=read_send_at(fields, above.now),
     )
 
 
@@ -175,7 +207,7 @@ def _recipients(fields: Fields, name: str) -> tuple[Mailbox, ...]:
     if name == "to" and given == []:
         fields.problem(name, _NO_TO)
     missing = f"The {name} email parameter is required."
-    read = [read_mailbox(each, missing, _BAD_ADDRESS) for each in fields.objects(name, given)]
+    read = [read_mailbox(each, missing, BAD_ADDRESS) for each in fields.objects(name, given)]
     return tuple(mailbox for mailbox in read if mailbox is not None)
 
 
@@ -206,6 +238,10 @@ def _has_template(root: Fields) -> bool:
     return root.members.get("template_id", "") != ""
 
 
+def _is_dynamic(root: Fields) -> bool:
+    return str(root.members.get("template_id", "")).startswith("d-")
+
+
 def _content(root: Fields) -> tuple[Part, ...]:
     given = root.array("content", CONTENT_LIMIT)
     if given == [] and not _has_template(root):
@@ -225,53 +261,41 @@ def _reply_to(root: Fields) -> tuple[Mailbox, ...]:
     one = root.inner("reply_to")
     if one is not None:
         given.append(one)
-    read = [read_mailbox(fields, "The reply_to email parameter is required.", _BAD_ADDRESS) for fields in given]
+    read = [read_mailbox(fields, "The reply_to email parameter is required.", BAD_ADDRESS) for fields in given]
     found = tuple(each for each in read if each is not None)
     if len({each.address.lower() for each in found}) < len(found):
         root.problem("reply_to_list", "Each address may be given once.")
     return found
 
 
-def _sandbox(root: Fields) -> bool:
-    """Tell whether the sandbox is asked for; refuse other mail settings that are enabled."""
-    settings = root.inner("mail_settings")
-    if settings is None:
-        return False
-    _refuse_enabled(settings, _MAIL_SETTINGS)
-    sandbox = settings.inner("sandbox_mode")
-    if sandbox is not None and not isinstance(sandbox.members.get("enable", False), bool):
-        sandbox.problem("enable", "The sandbox mode enable param should be a boolean value.")
-        return False
-    return bool(sandbox and sandbox.flag("enable"))
+def _sections(root: Fields) -> dict[str, str]:
+    sections = read_replacements(root, "sections")
+    for key, text in sections.items():
+        if key and key in text:
+            root.problem(f"sections.{key}", "A section must not contain itself.")
+    return sections
 
 
-def _refuse_unsupported(root: Fields, now: float) -> None:
-    for name in ("template_id", "batch_id", "ip_pool_name"):
-        if root.text(name):
-            root.problem(name, f"{name} is not supported yet.")
-    for name in ("sections", "asm"):
-        _refuse_object(root, name)
-    _refuse_send_at(root, now)
+def _pool(root: Fields) -> str:
+    pool = root.text("ip_pool_name") or ""
+    if pool and len(pool) not in POOL_CHARS:
+        root.problem("ip_pool_name", "The ip pool name is 2 to 64 characters.")
+    return pool
+
+
+def _refuse_unsupported(root: Fields) -> None:
+    template = root.text("template_id")
+    if template:
+        known = _is_dynamic(root) or _GUID.fullmatch(template)
+        wrong = f"The template_id must be a valid GUID, you provided '{template[:64]}'."
+        root.problem("template_id", "template_id is not supported yet." if known else wrong)
+    _refuse_object(root, "asm")
     tracking = root.inner("tracking_settings")
     if tracking is not None:
-        _refuse_enabled(tracking, _TRACKING_SETTINGS)
-
-
-def _refuse_enabled(settings: Fields, names: tuple[str, ...]) -> None:
-    for name in names:
-        setting = settings.inner(name)
-        if setting is not None and setting.flag("enable"):
-            setting.problem("enable", f"{name} is not supported yet.")
+        refuse_enabled(tracking, _TRACKING_SETTINGS)
 
 
 def _refuse_object(fields: Fields, name: str) -> None:
     given = fields.inner(name)
     if given is not None and given.members:
         fields.problem(name, f"{name} is not supported yet.")
-
-
-def _refuse_send_at(fields: Fields, now: float) -> None:
-    """Refuse a time to come; one that has passed means now."""
-    send_at = fields.integer("send_at")
-    if send_at is not None and send_at > now:
-        fields.problem("send_at", "send_at is not supported yet.")

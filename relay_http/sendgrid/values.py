@@ -19,6 +19,9 @@ CUSTOM_ARGS_OCTETS = 10_000
 HEADERS_LIMIT = 1000
 CATEGORIES_LIMIT = 10
 CATEGORY_CHARS = 255
+REPLACEMENTS_LIMIT = 10_000
+AHEAD = 72 * 3600  # seconds that mail can be scheduled in advance
+BAD_ADDRESS = "Does not contain a valid address."
 _OURS = frozenset(
     (
         "x-sg-id",
@@ -152,3 +155,23 @@ def read_custom_args(fields: Fields, below: dict[str, str]) -> dict[str, str]:
         fields.problem("custom_args", f"The custom_args of a message are at most {CUSTOM_ARGS_OCTETS} bytes.")
         return {}
     return own
+
+
+def read_replacements(fields: Fields, name: str, octets: int = 0) -> dict[str, str]:
+    """Read what stands in place of keys: any texts, of at most so many octets together, 0 for any number."""
+    found = fields.text_map(name, REPLACEMENTS_LIMIT)
+    if "" in found:
+        fields.problem(name, "A key is at least one character in length.")
+    if octets and sum(len(key.encode()) + len(value.encode()) for key, value in found.items()) > octets:
+        fields.problem(name, f"The {name} of a message are at most {octets} bytes.")
+        return {}
+    return found
+
+
+def read_send_at(fields: Fields, now: float) -> int | None:
+    """Read when to send, in absolute seconds; None if it is not said. A time that has passed means now."""
+    send_at = fields.integer("send_at")
+    if send_at is not None and send_at > now + AHEAD:
+        fields.problem("send_at", "The send_at cannot be more than 72 hours in advance: scheduling that is forbidden.")
+        return None
+    return None if send_at is None else max(0, send_at)

@@ -188,6 +188,128 @@ class SpoolContract:
             total += gone
         return total
 
+    async def a_batch(
+        self, spool: Spool, contents: list[bytes], common: bytes, tenants: tuple[str, ...] = ("acme",)
+    ) -> list[Acceptance]:
+        """Make messages that have `common` behind their own contents; not accepted yet."""
+        writer = spool.store_content()
+        await writer.write(common)
+        shared = (await writer.finish(),)
+        made = [a_message(content=each, tenant=tenants[n % len(tenants)]) for n, each in enumerate(contents)]
+        return [msgspec.structs.replace(each, shared=shared) for each in made]
+
+    async def end(self, spool: Spool, accepted: Acceptance) -> None:
+        """Deliver a message to its end."""
+        for each in accepted.entries:
+            entry, message = await the_head(spool, each)
+            assert await spool.claim(entry, CLAIM)
+            assert await spool.settle(Settlement(message=message, entry=ended(entry), claim=CLAIM))
+
+    @pytest.mark.parametrize("size", [50, 700_000])
+    async def test_shared_content_stays_until_the_last_message_has_ended(
+        self, open_spool: OpenSpool, size: int
+    ) -> None:
+        spool, common = await open_spool(), os.urandom(size)
+        own = [b"one\r\n", b"", os.urandom(9000), b"four\r\n"]
+        batch = await self.a_batch(spool, own, common)
+        position = await spool.accept(batch)
+        assert position == 4
+        await self.collect_all(spool, NOW + 7200)  # nothing of it is loose any more
+        await spool.close()
+        spool = await open_spool()
+        left = list(zip(batch, own, strict=True))
+        for number in (2, 0, 1, 0):
+            for each, content in left:
+                _, message = await the_head(spool, each.entries[0])
+                assert message.size == len(content) + size
+                assert await spool.content(message) == content + common
+                assert await spool.content(message, 20) == (content + common)[:20]
+            await self.end(spool, left.pop(number)[0])
+        await self.collect_all(spool, NOW)
+        with pytest.raises(SpoolError):
+            await spool.content(message)
+        assert await self.collect_all(spool, NOW + 7200) == 0
+        await spool.close()
+
+    async def test_a_message_may_have_stored_own_and_several_shared_stretches(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        parts = [b"stored\r\n", b"own\r\n", b"first\r\n", b"second\r\n"]
+        writers = [spool.store_content() for _ in range(3)]
+        for writer, data in zip(writers, [parts[0], *parts[2:]], strict=True):
+            await writer.write(data)
+        stored, first, second = [await each.finish() for each in writers]
+        one, other = a_message(content=parts[1]), a_message(content=parts[1])
+        with_stored = msgspec.structs.replace(one.message, segments=(stored,))
+        one = msgspec.structs.replace(one, message=with_stored, shared=(first, second))
+        other = msgspec.structs.replace(other, shared=(second, first, second))
+        await spool.accept([one, other])
+        _, message = await the_head(spool, one.entries[0])
+        assert await spool.content(message) == b"".join(parts)
+        await self.end(spool, one)
+        _, message = await the_head(spool, other.entries[0])
+        assert await spool.content(message) == b"own\r\nsecond\r\nfirst\r\nsecond\r\n"
+        await self.end(spool, other)
+        assert await self.collect_all(spool, NOW + 7200) == 0
+        await spool.close()
+
+    async def test_content_is_shared_in_one_call_and_by_one_tenant(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        batch = await self.a_batch(spool, [b"1", b"2"], b"c" * 50, ("acme", "other"))
+        with pytest.raises(Refused):
+            await spool.accept(batch)
+        assert await spool.log_end() == 0
+        first, second, third = await self.a_batch(spool, [b"1", b"2", b"3"], b"c" * 50)
+        as_own = msgspec.structs.replace(second.message, segments=second.shared)
+        for owning in (
+            msgspec.structs.replace(second, message=as_own),
+            msgspec.structs.replace(second, message=as_own, shared=()),
+        ):
+            with pytest.raises(Refused):
+                await spool.accept([first, owning])
+        results = await spool.accept_each([first, second])
+        assert results[0] == 1
+        assert isinstance(results[1], Refused)
+        _, message = await the_head(spool, first.entries[0])
+        late = msgspec.structs.replace(third, shared=message.segments[-1:])
+        for each in (second, third, late, msgspec.structs.replace(third, message=as_own, shared=())):
+            with pytest.raises(Refused):
+                await spool.accept([each])
+        assert await spool.content(message) == b"1" + b"c" * 50
+        await self.end(spool, first)
+        assert await self.collect_all(spool, NOW) == 0
+        assert await self.collect_all(spool, NOW + 7200) == 1  # that of the batch of two tenants
+        await spool.close()
+
+    async def test_a_tenant_has_waiting_what_its_messages_are_as_if_nothing_was_shared(
+        self, open_spool: OpenSpool
+    ) -> None:
+        spool = await open_spool()
+        batch = await self.a_batch(spool, [b"1\r\n", b"22\r\n"], b"c" * 50)
+        nobody = msgspec.structs.replace(batch[0], message=a_message().message, entries=())
+        await spool.accept([*batch, nobody])
+        assert await spool.backlogs() == {"acme": Backlog(messages=2, octets=107, untried=2)}
+        await self.end(spool, batch[0])
+        assert await spool.backlogs() == {"acme": Backlog(1, 54, 1, tried=1, left=1, left_octets=53)}
+        await self.end(spool, batch[1])
+        assert await spool.backlogs() == {"acme": Backlog(tried=2, left=2, left_octets=107)}
+        await spool.close()
+
+    async def test_ended_content_is_given_up_unless_a_message_refers_to_it(self, open_spool: OpenSpool) -> None:
+        spool = await open_spool()
+        refused, accepted = spool.store_content(), spool.store_content()
+        for each in (refused, accepted):
+            await each.write(b"c" * 50)
+        await refused.finish()
+        one = msgspec.structs.replace(a_message(), shared=(await accepted.finish(),))
+        await spool.accept([one])
+        assert await self.collect_all(spool, NOW) == 0
+        for each in (refused, accepted, refused):
+            await each.abort()
+        assert await self.collect_all(spool, NOW) == 1
+        _, message = await the_head(spool, one.entries[0])
+        assert (await spool.content(message)).endswith(b"c" * 50)
+        await spool.close()
+
     async def test_an_entry_is_claimed_once(self, open_spool: OpenSpool) -> None:
         spool, other = await open_spool(), None
         accepted = a_message()

@@ -1,6 +1,6 @@
 """A process that does nothing but use the spool: accepts, claims and settles as the roles do, and says so.
 
-`python -m tests.crash.acceptor SPOOL KEYFILE PREFIX SABOTAGE [COUNT]` accepts COUNT letters, without COUNT
+`python -m tests.crash.acceptor SPOOL KEYFILE PREFIX SABOTAGE [COUNT]` accepts COUNT requests, without COUNT
 until it is killed. It writes `offered TAG` before a call and, when the call has returned and never before,
 `acked TAG` or `ended RECIPIENT`.
 """
@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from zlib import crc32
+
+import msgspec
 
 from mta.clock import SystemClock
 from mta.config import Retry
@@ -27,7 +29,7 @@ from mta.spool.interface import Spool, SpoolError
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Origin, Segment
 from mta.spool.sealing import load_keyring
-from tests.crash.letters import letter, recipients_of, sender_of
+from tests.crash.letters import letter, parts, recipients_of, sender_of, tags_of
 from tests.crash.sabotage import Sabotage, planted
 
 WORKERS = 8
@@ -44,21 +46,40 @@ def _say(line: str) -> None:
     os.write(1, f"{line}\n".encode())  # one write, so that a line is whole or not there
 
 
-async def _accept(spool: Spool, queue: Queue, tags: Iterator[str]) -> None:
-    for tag in tags:
-        content = letter(tag)
-        stored: tuple[Segment, ...] = ()
-        if len(content) > _LARGE:
-            writer = spool.store_content()
-            await writer.write(content)
-            content, stored = b"", (await writer.finish(),)
-        _say(f"offered {tag}")
-        envelope = Envelope(sender=sender_of(tag), recipients=tuple(map(Recipient, recipients_of(tag))))
-        submission = Submission(
-            id=new_message_id(), tenant="acme", envelope=envelope, origin=Origin.RELAY, content=content, stored=stored
-        )
-        await queue.accept(submission)
-        _say(f"acked {tag}")
+async def _accept(spool: Spool, queue: Queue, requests: Iterator[str]) -> None:
+    for request in requests:
+        tags = tags_of(request)
+        submissions = await _submissions(spool, tags)
+        for tag in tags:
+            _say(f"offered {tag}")
+        await queue.accept(*submissions)
+        for tag in tags:
+            _say(f"acked {tag}")
+
+
+async def _submissions(spool: Spool, tags: tuple[str, ...]) -> list[Submission]:
+    """Make a request's letters: what is large is stored before, and what several have in common once."""
+    made = [_submission(tag) for tag in tags]
+    if len(made) > 1:
+        heads, texts = zip(*map(parts, tags), strict=True)
+        shared = (await _stored(spool, texts[0]),)
+        return [
+            msgspec.structs.replace(each, content=head, shared=shared) for each, head in zip(made, heads, strict=True)
+        ]
+    if len(made[0].content) > _LARGE:
+        return [msgspec.structs.replace(made[0], content=b"", stored=(await _stored(spool, made[0].content),))]
+    return made
+
+
+def _submission(tag: str) -> Submission:
+    envelope = Envelope(sender=sender_of(tag), recipients=tuple(map(Recipient, recipients_of(tag))))
+    return Submission(id=new_message_id(), tenant="acme", envelope=envelope, origin=Origin.RELAY, content=letter(tag))
+
+
+async def _stored(spool: Spool, data: bytes) -> Segment:
+    writer = spool.store_content()
+    await writer.write(data)
+    return await writer.finish()
 
 
 def _outcome(job: Job, now: float) -> Outcome:
@@ -86,12 +107,12 @@ async def _run(spool_dir: Path, key_file: Path, prefix: str, count: int | None) 
     queue = Queue(spool, clock, "relay.test", Retry(), bell.set)
     await queue.take_over()
     numbers = itertools.count() if count is None else iter(range(count))
-    tags = (f"{prefix}x{number}" for number in numbers)
+    requests = (f"{prefix}x{number}" for number in numbers)
     async with asyncio.TaskGroup() as both:
         deliverer = both.create_task(_deliver(queue, Scheduler(spool, queue, clock), clock, bell))
         async with asyncio.TaskGroup() as acceptors:
             for _ in range(WORKERS):
-                acceptors.create_task(_accept(spool, queue, tags))
+                acceptors.create_task(_accept(spool, queue, requests))
         deliverer.cancel()
 
 

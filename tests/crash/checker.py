@@ -21,7 +21,7 @@ from mta.spool.lmdb.care import verify, verify_structure
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import load_keyring
 from tests.crash.ledger import Outcome
-from tests.crash.letters import by_http, is_sender, is_whole, recipients_of, tag_of
+from tests.crash.letters import by_http, is_sender, is_whole, recipients_of, request_of, tag_of
 
 _PAGE = 1000
 
@@ -112,6 +112,8 @@ def judge(outcomes: Mapping[str, Outcome], remains: Remains, *, drained: bool = 
     acked = {tag for tag, outcome in outcomes.items() if outcome is Outcome.ACKED}
     lost = [recipient for tag in acked for recipient in recipients_of(tag) if not _is_there(recipient, remains)]
     half = [f"{tag}: {what}" for tag in known for what in _contradictions(tag, remains, drained=drained)]
+    missing = {request_of(tag) for tag in outcomes if tag not in known}
+    half += [f"{tag}: others of its request are missing" for tag in known if request_of(tag) in missing]
     ghosts = sorted(tag for tag in known if outcomes.get(tag) in (None, Outcome.REFUSED))
     return Judgement(sorted(lost), sorted(half), ghosts, remains.problems)
 

@@ -84,6 +84,23 @@ class Disk:
         return False
 
 
+class Shelf:
+    """A place for what only processes use and can lose: it has no power to be cut."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "shelf"
+        self.root.mkdir()
+
+    def plug(self) -> None:
+        """Nothing is mounted."""
+
+    def cut(self) -> None:
+        """Whoever writes is killed next."""
+
+    def unplug(self) -> None:
+        """Nothing is mounted."""
+
+
 def _run(*command: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -2,6 +2,7 @@
 
 A tag names one attempt to hand a message over and is used once, so each delivery, queue entry and event can
 be led back to what its client was told. Addresses carry it: `TAG-N@dK.test` receives, `TAG-s@from.test` sends.
+Letters that are handed over in one request are `REQUEST+N`, and have their text in common.
 """
 
 import email
@@ -49,6 +50,16 @@ def recipients_of(tag: str) -> tuple[str, ...]:
     return tuple(f"{tag}-{number}@d{(draw + number % 3) % _DOMAINS}.test" for number in range(1 + draw % 4))
 
 
+def tags_of(request: str) -> tuple[str, ...]:
+    """The letters of a request: mostly one, of its own name."""
+    return tuple(f"{request}+{number}" for number in range(3)) if _draw("request", request) % 6 == 0 else (request,)
+
+
+def request_of(tag: str) -> str:
+    """The request that a letter is of."""
+    return tag.partition("+")[0]
+
+
 def sender_of(tag: str) -> str:
     """Who gets a letter's DSNs."""
     return f"{tag}-s@{SENDER_DOMAIN}"
@@ -73,17 +84,23 @@ def fate_of(address: str) -> Fate:
 
 def text_of(tag: str) -> str:
     """The words of a letter: mostly 2 KB, some of several pages, a few of those committed as they arrive."""
-    draw = _draw("size", tag) % 100
+    request = request_of(tag)
+    draw = _draw("size", request) % 100
     size = 2_000 if draw < 90 else 30_000 if draw < 98 else 300_000
-    words = random.Random(tag).randbytes(size // 2).hex()
+    words = random.Random(request).randbytes(size // 2).hex()
     return "\n".join(words[start : start + _LINE] for start in range(0, len(words), _LINE))
 
 
 def letter(tag: str) -> bytes:
     """A letter as it is handed over by SMTP."""
+    return b"".join(parts(tag))
+
+
+def parts(tag: str) -> tuple[bytes, bytes]:
+    """A letter's head, and the text that the letters of its request have in common."""
     head = f"{TAG_FIELD}: {tag}\nFrom: <{sender_of(tag)}>\nTo: undisclosed-recipients:;\nSubject: {tag}\n"
     head += f"Message-ID: <{tag}@{SENDER_DOMAIN}>\nDate: Fri, 20 Nov 2026 12:00:00 +0000\n\n"
-    return (head + text_of(tag) + "\n").replace("\n", "\r\n").encode("ascii")
+    return _lines(head), _lines(text_of(tag) + "\n")
 
 
 def request(tag: str) -> bytes:
@@ -107,6 +124,10 @@ def is_whole(content: bytes, tag: str) -> bool:
         return content.endswith(letter(tag))
     message = email.message_from_bytes(content, policy=policy.SMTP)
     return bool(message[TAG_FIELD] == tag and message.get_content().split() == text_of(tag).split())
+
+
+def _lines(text: str) -> bytes:
+    return text.replace("\n", "\r\n").encode("ascii")
 
 
 def _draw(what: str, text: str) -> int:

@@ -33,6 +33,7 @@ hostname: relay.test
 state_dir: {state}
 listeners:
   - {{address: "{host}:{smtp}", kind: relay, networks: ["127.0.0.0/8"], tenant: acme}}
+  - {{address: "{host}:{submission}", kind: submission}}
 http: {{address: "{host}:{http}"}}
 retry: {{intervals: [1, 2], lifetime: 86400}}
 routes: [{{domains: ["*"], relay: "127.0.0.1:{sink}", tls: none}}]
@@ -55,10 +56,9 @@ class Relay:
         self._sabotage = sabotage
         self._door = ("mta",) if sabotage is Sabotage.NONE else ("tests.crash.planted", sabotage.value)
         self._host = f"127.{os.getpid() >> 16 & 127 | 64}.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}"
-        self._smtp, self._http = _free_ports(self._host, 2)
-        self._config.write_text(
-            _CONFIG.format(state=self._state, host=self._host, smtp=self._smtp, http=self._http, sink=sink_port)
-        )
+        self._smtp, self._http, self._submission = ports = _free_ports(self._host, 3)
+        names = zip(("smtp", "http", "submission"), ports, strict=True)
+        self._config.write_text(_CONFIG.format(state=self._state, host=self._host, sink=sink_port, **dict(names)))
         self._process: subprocess.Popen[bytes] | None = None
         self._ready_before: Counter[str] = Counter()
         self.place = Place(self._state / "spool", self._state / "keys" / "spool.key", self._state / "events")
@@ -68,6 +68,15 @@ class Relay:
         self._fairlead("tenants", "create", "acme")
         made = json.loads(self._fairlead("keys", "create", "--tenant", "acme", "--scope", "send", "--json"))
         return Address(self._host, self._smtp, self._http, made["key"])
+
+    def login(self, user: str, *options: str) -> tuple[str, int, str]:
+        """Make a credential of the tenant; return where to submit, and its password."""
+        command = ("credentials", "create", "--tenant", "acme", "--user", user, "--json", *options)
+        return self._host, self._submission, json.loads(self._fairlead(*command))["password"]
+
+    def mute(self) -> None:
+        """Have a relay that is to die mute do so at its next answer by SMTP."""
+        (self._cwd / "mute").touch()
 
     def _fairlead(self, *arguments: str) -> str:
         command = [sys.executable, "-m", "mta", "-c", str(self._config), *arguments]

@@ -1,4 +1,4 @@
-"""What the harness must be able to see: three ways to break the promises, planted from outside the product.
+"""What the harness must be able to see: four ways to break the promises and one to die, planted from without.
 
 Each is a context in which the product's own classes misbehave; a process that is to be sabotaged enters it
 before it builds anything. Nothing here can be reached by a setting of the product.
@@ -6,7 +6,8 @@ before it builds anything. Nothing here can be reached by a setting of the produ
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +18,8 @@ from mta.mail.result import Outcome
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.submission import Receipt, Submission
+from mta.spool.interface import Kept, SpoolError, Terms, Throttled
+from mta.spool.lmdb import steps
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Wish
 
@@ -31,6 +34,8 @@ class Sabotage(StrEnum):
     NO_SYNC = "no-sync"  # commits are not fsynced
     ANSWER_FIRST = "answer-first"  # the answer leaves before the commit
     FORGET_OUTCOME = "forget-outcome"  # outcomes are not stored
+    DIE_MUTE = "die-mute"  # killed between commit and answer, once for each file `mute` in its working directory
+    END_SHARED = "end-shared"  # shared content goes with the first message that ends
 
 
 def environ(sabotage: Sabotage) -> dict[str, str]:
@@ -82,11 +87,36 @@ def _forget_outcome() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _die_mute() -> Iterator[None]:
+    accept_each = Queue.accept_each
+
+    async def accept(
+        self: Queue, submissions: Sequence[Submission], terms: Sequence[Terms | None] = ()
+    ) -> list[Receipt | Kept | Throttled | SpoolError]:
+        results = await accept_each(self, submissions, terms)
+        if Path("mute").exists():
+            Path("mute").unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return results
+
+    with mock.patch.object(Queue, "accept_each", accept):
+        yield
+
+
+@contextmanager
+def _end_shared() -> Iterator[None]:
+    with mock.patch.object(steps, "_was_last", return_value=True):
+        yield
+
+
 _PLANTS: dict[Sabotage, Callable[[], AbstractContextManager[None]]] = {
     Sabotage.NONE: nullcontext,
     Sabotage.NO_SYNC: _no_sync,
     Sabotage.ANSWER_FIRST: _answer_first,
     Sabotage.FORGET_OUTCOME: _forget_outcome,
+    Sabotage.DIE_MUTE: _die_mute,
+    Sabotage.END_SHARED: _end_shared,
 }
 
 

@@ -10,19 +10,24 @@ from mta.mail.event import EventType
 from tests.crash import torn
 from tests.crash.checker import Arrival, Remains, judge, judge_arrivals
 from tests.crash.ledger import Outcome
-from tests.crash.letters import by_http, is_whole, letter, recipients_of, sender_of, tag_of
+from tests.crash.letters import by_http, is_whole, letter, recipients_of, sender_of, tag_of, tags_of
 from tests.crash.torn import Keep, Said, Sync, Trace, Write
 
 WAITS = next(f"s{n}" for n in range(100) if len(recipients_of(f"s{n}")) == 2)
 ENDED = "h7"
-OUTCOMES = {WAITS: Outcome.ACKED, ENDED: Outcome.ACKED, "s998": Outcome.REFUSED, "s999": Outcome.UNKNOWN}
+REQUEST = next(tags for n in range(100) if len(tags := tags_of(f"c{n}")) > 1)
+OUTCOMES = {
+    WAITS: Outcome.ACKED, ENDED: Outcome.ACKED, "s998": Outcome.REFUSED, "s999": Outcome.UNKNOWN,
+    **dict.fromkeys(REQUEST, Outcome.OFFERED),
+}  # fmt: skip
 
 
 def as_promised() -> Remains:
-    """One acknowledged letter waits, one has been delivered."""
+    """One acknowledged letter waits, one has been delivered; a request waits of which nobody was told."""
     remains = Remains()
-    remains.accepted.update([WAITS, ENDED])
-    remains.waiting[WAITS] |= set(recipients_of(WAITS))
+    remains.accepted.update([WAITS, ENDED, *REQUEST])
+    for tag in (WAITS, *REQUEST):
+        remains.waiting[tag] |= set(recipients_of(tag))
     for each in recipients_of(ENDED):
         remains.ends[each].append(EventType.DELIVERED)
     return remains
@@ -63,6 +68,11 @@ def _half_of_an_unknown(remains: Remains) -> None:
     remains.accepted["s999"] += 1
 
 
+def _half_of_a_request(remains: Remains) -> None:
+    remains.accepted.pop(REQUEST[1])
+    remains.waiting.pop(REQUEST[1])
+
+
 def _stranger(remains: Remains) -> None:
     remains.waiting[WAITS].add("nobody-0@d0.test")
 
@@ -88,6 +98,7 @@ def _never_offered(remains: Remains) -> None:
         (_accepted_twice, "half"),
         (_bounced_untold, "half"),
         (_half_of_an_unknown, "half"),
+        (_half_of_a_request, "half"),
         (_stranger, "half"),
         (_refused_is_there, "ghosts"),
         (_never_offered, "ghosts"),
@@ -141,7 +152,7 @@ def test_arrivals_that_cannot_be_are_seen() -> None:
     assert judge_arrivals(OUTCOMES, as_promised(), [*good, arrived(recipients_of(WAITS)[0], 70)], {}).untold
 
 
-@pytest.mark.parametrize("tag", ["s1", "s2", "c3x4"])
+@pytest.mark.parametrize("tag", ["s1", "s2", "c3x4", REQUEST[2]])
 def test_a_letter_says_whether_it_is_whole(tag: str) -> None:
     content = b"Received: by relay.test\r\n" + letter(tag)
     assert not by_http(tag)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mta.accounts import keys, tenants
 from mta.accounts.keys import ApiKey
+from mta.accounts.uses import Uses
 from mta.clock import SystemClock
 from mta.config import Config
 from mta.delivery.letter import write
@@ -187,7 +188,7 @@ def post(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type_post]:
         await tenants.create(spool, "shop", 0.0)
         _, key = await keys.create(spool, "shop", ["send"], 0.0)
         desk = Desk(spool, queue, clock, None, config.run_dir)  # type: ignore[arg-type]  # nobody comes to it
-        app = create_app(config, queue, spool, clock, up, desk, None, Free())
+        app = create_app(config, queue, spool, clock, up, desk, None, Free(), Uses(spool, clock))
         given = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
         async def send(body: bytes) -> int:

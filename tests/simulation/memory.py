@@ -16,20 +16,27 @@ import msgspec
 
 from mta.mail.event import Event
 from mta.spool.interface import (
+    KEPT_LIMIT,
     NO_PLACES,
     Acceptance,
     Backlog,
     Change,
     Due,
+    Keep,
+    Kept,
     LanePlace,
     Refused,
     Settlement,
     Space,
     SpoolError,
+    Taken,
+    Terms,
+    Throttled,
     Unavailable,
 )
 from mta.spool.records import Claim, Entry, Lane, Message, Segment, Wish
 from mta.spool.sealing import SealBroken
+from mta.spool.toll import Spent, take
 
 PAGE = 4000
 _NONE: frozenset[Lane] = frozenset()
@@ -52,17 +59,22 @@ class Stored:
         self.due_in_all: list[tuple[float, str]] = []
         self.timers: list[tuple[float, str]] = []
         self.contents: dict[bytes, bytes] = {}
+        self.users: Counter[bytes] = Counter()  # of shared content: in how many places it stands
         self.loose: dict[bytes, float] = {}  # content that nothing refers to yet, and from when on it may be collected
         self.records: dict[tuple[str, str], bytes] = {}
+        self.kept: dict[str, tuple[Keep, int]] = {}  # and the position that it was stored at
+        self.spent: dict[str, Spent] = {}
         self.log: list[tuple[int, Event]] = []
         self.position = 0
         self.epoch = 0
         self.gone: dict[str, Counter[str]] = defaultdict(Counter)  # of tenants: entries tried, messages and octets left
 
     def accept(self, acceptances: Sequence[Acceptance]) -> int:
+        shared = {(each.content, one.message.tenant) for one in acceptances if one.entries for each in one.shared}
         taken = [each.content for acceptance in acceptances for each in acceptance.message.segments]
+        taken += [content for content, _ in shared]
         if len(set(taken)) < len(taken) or not all(each in self.loose for each in taken):
-            raise Refused("content belongs to one message")
+            raise Refused("content belongs to one message, or is shared by those of one tenant")
         for each in acceptances:
             message = each.message
             if each.content:
@@ -70,6 +82,9 @@ class Stored:
                 self.contents[segment.content] = each.content
                 message = msgspec.structs.replace(message, segments=(*message.segments, segment))
             if each.entries:
+                common = tuple(msgspec.structs.replace(one, shared=True) for one in each.shared)
+                self.users.update(one.content for one in common)
+                message = msgspec.structs.replace(message, segments=(*message.segments, *common))
                 self.messages[message.id] = message
             for entry in each.entries:
                 self._put(entry)
@@ -77,6 +92,36 @@ class Stored:
         for content in taken:
             del self.loose[content]
         return self.position
+
+    def accept_on(self, acceptances: Sequence[Acceptance], terms: Terms) -> Taken | Kept | Throttled:
+        keep, names = terms.keep, [each.name for each in terms.tolls]
+        if keep is not None:
+            if len(keep.value) > KEPT_LIMIT:
+                raise Refused("the answer is too large to be kept")
+            found = self.kept_now(keep.name, terms.now)
+            if found is not None:
+                return found
+        spent = take(terms.tolls, [self.spent.get(each) for each in names], terms.now)
+        if isinstance(spent, Throttled):
+            return spent
+        position = self.accept(acceptances)
+        self.spent.update(zip(names, spent, strict=True))
+        if keep is not None:
+            self.kept[keep.name] = keep, position
+        return Taken(position, tuple(each.free_at for each in spent))
+
+    def kept_now(self, name: str, now: float) -> Kept | None:
+        keep, position = self.kept.get(name, (None, 0))
+        return Kept(keep.digest, keep.value, position) if keep is not None and keep.until > now else None
+
+    def forget_past(self, now: float) -> int:
+        past = [name for name, (keep, _) in self.kept.items() if keep.until <= now]
+        free = [name for name, spent in self.spent.items() if spent.free_at <= now]
+        for name in past:
+            del self.kept[name]
+        for name in free:
+            del self.spent[name]
+        return len(past) + len(free)
 
     def tell(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -130,7 +175,9 @@ class Stored:
             gone["left"] += 1
             gone["left_octets"] += message.size
             for segment in message.segments:
-                del self.contents[segment.content]
+                self.users[segment.content] -= segment.shared
+                if not self.users[segment.content]:
+                    del self.contents[segment.content], self.users[segment.content]
 
     def _put(self, entry: Entry) -> None:
         self.entries[entry.id] = entry
@@ -184,7 +231,8 @@ class MemoryContentWriter:
         return Segment(self._name, len(self._stored.contents[self._name]), b"")
 
     async def abort(self) -> None:
-        self._stored.loose[self._name] = 0.0
+        if self._name in self._stored.loose:
+            self._stored.loose[self._name] = 0.0
 
 
 class MemorySpool:
@@ -207,14 +255,30 @@ class MemorySpool:
         await self._committed()
         return position
 
-    async def accept_each(self, acceptances: Sequence[Acceptance]) -> list[int | SpoolError]:
-        results: list[int | SpoolError] = []
-        for each in acceptances:
+    async def accept_on(self, acceptances: Sequence[Acceptance], terms: Terms) -> Taken | Kept | Throttled:
+        if self._closed:
+            raise Unavailable("closed")
+        result = self._stored.accept_on(acceptances, terms)
+        await self._committed()
+        return result
+
+    async def accept_each(
+        self, acceptances: Sequence[Acceptance], terms: Sequence[Terms | None] = ()
+    ) -> list[int | Kept | Throttled | SpoolError]:
+        results: list[int | Kept | Throttled | SpoolError] = []
+        for each, on in zip_longest(acceptances, terms):
             try:
-                results.append(await self.accept([each]))
+                if on is None:
+                    results.append(await self.accept([each]))
+                    continue
+                found = await self.accept_on([each], on)
+                results.append(found.position if isinstance(found, Taken) else found)
             except SpoolError as error:
                 results.append(error)
         return results
+
+    async def kept(self, name: str, now: float) -> Kept | None:
+        return self._stored.kept_now(name, now)
 
     def store_content(self) -> MemoryContentWriter:
         name = f"stored {len(self._stored.contents)}".encode()
@@ -367,7 +431,7 @@ class MemorySpool:
         pages = sum(-(-len(stored.contents.pop(name)) // PAGE) for name in gone)
         for name in gone:
             del stored.loose[name]
-        return pages
+        return pages + stored.forget_past(now)
 
     def space(self) -> Space:
         return Space(free=1 << 40, reserve=0, used=0)

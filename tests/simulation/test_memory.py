@@ -4,10 +4,11 @@ import pytest
 
 from mta.spool.interface import Spool
 from tests.contract.spool_contract import NOW, OpenSpool, SpoolContract
+from tests.contract.terms_contract import TermsContract
 from tests.simulation.memory import MemorySpool, Stored
 
 
-class TestMemoryContract(SpoolContract):
+class TestMemoryContract(SpoolContract, TermsContract):
     """What outlives a process is what others have open."""
 
     @pytest.fixture

@@ -1,4 +1,4 @@
-"""Content over 256 KiB on its way in: committed as it arrives, at most 1 MiB a transaction."""
+"""Content on its way in that is large or shared: committed as it arrives, at most 1 MiB a transaction."""
 
 from uuid_utils import uuid7
 
@@ -38,11 +38,10 @@ class LmdbContentWriter:
         return Segment(self._segment.content, self._size, self._segment.key)
 
     async def abort(self) -> None:
-        """Give the content up: the collector takes what was written."""
-        if not self._ended and self._pages:
-            self._ended = True
-            await self._writer.perform(GiveUp(self._segment.content, self._pages))
+        """Give the content up: the collector takes what was written, unless a message refers to it."""
         self._ended = True
+        if self._pages:
+            await self._writer.perform(GiveUp(self._segment.content))
 
     def _open(self) -> None:
         if self._ended:

@@ -2,7 +2,8 @@
 
 Content that no message refers to stands in the table `loose`: large mail until it is accepted, and what a
 message that ended has left behind when it is too much for the transaction that ended it. The collector
-takes it away, a bounded number of pages at a time.
+takes it away, a bounded number of pages at a time. Content that messages of one request share is counted in
+`shared`, in the transactions in which these come and end: the last takes it along.
 """
 
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mta.spool.lmdb.commit import Group
 
 PAGE_OCTETS = VALUE_LIMIT - TAG_BYTES  # octets of content in one sealed page
-PAGES_PER_COMMIT = 256  # 1 MiB a transaction
+PAGES_PER_COMMIT = 260  # 1 MiB a transaction, and what was left of the page before
 DIRECT_PAGES = 80  # what a message that ends takes with it; more goes to the collector
 GRACE = 3600.0  # seconds that content may wait for the message that will refer to it
 
@@ -55,6 +56,16 @@ def loose_value(pages: int, since: float) -> bytes:
 def read_loose(value: bytes) -> tuple[int, float]:
     """Read a row of `loose`."""
     return int.from_bytes(value[:4], "big"), float(int.from_bytes(value[4:12], "big"))
+
+
+def users_value(users: int) -> bytes:
+    """A row of `shared`: in how many places of messages it stands."""
+    return users.to_bytes(4, "big")
+
+
+def read_users(value: bytes) -> int:
+    """Read a row of `shared`."""
+    return int.from_bytes(value, "big")
 
 
 def check_whole(group: "Group", content_id: bytes, pages: int) -> None:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = b"2"
+FORMAT_VERSION = b"3"
+_BEFORE_SHARING = b"2"  # the same but for shared content, which such a program would remove with its first message
 PAGE = 4096
 VALUE_LIMIT = 4080  # octets of a value that fit into one LMDB page with its header
 _MAX_READERS = 512
@@ -51,7 +52,11 @@ class Table(StrEnum):
     EVENTS = "events"  # sequence of the last u64, page u8 -> sealed Events
     RECORDS = "records"  # kind, name hash, page u8 -> sealed named record
     LOOSE = "loose"  # content id -> pages u32, since u64: content that no message refers to (yet or any more)
+    SHARED = "shared"  # content id -> in how many places of messages u32
     BACKLOG = "backlog"  # tenant -> what it has waiting, sealed name (tally.py)
+    KEPT = "kept"  # name hash, piece u8 -> sealed KeptAnswer
+    KEPT_UNTIL = "kept-until"  # second u64, name hash -> nothing: when a row of `kept` is past
+    TOLLS = "tolls"  # name hash -> when a rate was taken last, and how much of it is taken up (terms.py)
     META = "meta"  # name -> number: format version, last sequence, owner epoch
 
 
@@ -82,20 +87,19 @@ class Environment:
         self.map_size = map_size
         self._reserve = reserve
         self._sync = sync
+        self._alone = alone
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._let_go = weakref.finalize(self, os.close, _held(path, alone=alone))
-        except OSError as error:
-            raise Unavailable(f"spool {path}: {_reason(error)}") from None
-        try:
             with turn(path):
-                self._open()
+                self._held = _held(path, alone=alone)
+                self._let_go = weakref.finalize(self, os.close, self._held)
+                try:
+                    self._open()
+                except BaseException:
+                    self._let_go()
+                    raise
         except (lmdb.Error, OSError) as error:
-            self._let_go()
             raise Unavailable(f"spool {path}: {_reason(error)}") from None
-        except BaseException:
-            self._let_go()
-            raise
 
     def _open(self) -> None:
         """Open the file in place. One that has been left makes room for the new one: who left it has died."""
@@ -157,8 +161,20 @@ class Environment:
             if found is None:
                 txn.put(b"version", FORMAT_VERSION, db=meta)
                 txn.put(COUNTED, b"0", db=meta)
-        if found is not None and found != FORMAT_VERSION:
+            elif found == _BEFORE_SHARING:
+                self._require_nobody_else()
+                txn.put(b"version", FORMAT_VERSION, db=meta)
+        if found not in (None, _BEFORE_SHARING, FORMAT_VERSION):
             raise Unavailable(f"spool {self.path}: format version {found!r}, this program knows {FORMAT_VERSION!r}")
+
+    def _require_nobody_else(self) -> None:
+        """Unavailable if others have the spool open: of an earlier version, because we open it one after the other."""
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(f"spool {self.path}: an earlier version has it open; stop that first") from None
+        if not self._alone:
+            fcntl.flock(self._held, fcntl.LOCK_SH)
 
     @property
     def end(self) -> int:

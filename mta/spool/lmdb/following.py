@@ -13,6 +13,10 @@ from mta.spool.lmdb.moving import MOVED, enter, stage, turn
 log = logging.getLogger(__name__)
 
 _COPIED = 16 << 20  # octets in use, up to which they are copied: nobody can commit for as long as that takes
+_MOST_COPIED = (
+    128 << 20
+)  # for what gives back _TIMES as much: answers that are kept for a day are there however drained
+_TIMES = 16
 _GIVEN_BACK = 64 << 20  # octets of free pages that are worth it
 _SPARE = 16 << 20  # octets of the disk that are to be left: a lock file without blocks would be a SIGBUS
 
@@ -79,9 +83,10 @@ class Followed:
 
 def _worth_it(environment: Environment) -> bool:
     used = environment.space().used
+    given_back = environment.end - used
     disk = os.statvfs(environment.path)
     return (
-        used <= _COPIED
-        and environment.end - used >= _GIVEN_BACK
+        used <= max(_COPIED, min(_MOST_COPIED, given_back // _TIMES))
+        and given_back >= _GIVEN_BACK
         and disk.f_bavail * disk.f_frsize >= used + _SPARE  # what is tried without room takes it from others
     )

@@ -5,10 +5,10 @@ A module of its own, because what is decoded needs its annotations whole, and my
 
 import msgspec
 
-from mta.spool.interface import Full, Refused, SpoolError, Unavailable, Uncertain
+from mta.spool.interface import Full, Kept, Refused, SpoolError, Taken, Throttled, Unavailable, Uncertain
 from mta.spool.lmdb.counting import CountBacklog
 from mta.spool.lmdb.environment import Place
-from mta.spool.lmdb.operations import Accepting, Changing, Claiming, Settling, Wishing
+from mta.spool.lmdb.operations import Accepting, AcceptingOn, Changing, Claiming, Settling, Wishing
 from mta.spool.lmdb.upkeep import (
     ChangeRecord,
     Collect,
@@ -24,8 +24,8 @@ from mta.spool.lmdb.upkeep import (
 )
 
 _AnyOperation = (
-    Accepting | Claiming | Wishing | Settling | Changing | StorePages | GiveUp | Collect | PutRecord | ChangeRecord
-    | DeleteRecord | NextEpoch | Quarantine | MendHints | MendTimers | DiscardEvents | CountBacklog
+    Accepting | AcceptingOn | Claiming | Wishing | Settling | Changing | StorePages | GiveUp | Collect | PutRecord
+    | ChangeRecord | DeleteRecord | NextEpoch | Quarantine | MendHints | MendTimers | DiscardEvents | CountBacklog
 )  # fmt: skip
 _ERRORS: tuple[type[SpoolError], ...] = (Refused, Uncertain, Full, Unavailable)  # the first that fits
 encode = msgspec.msgpack.Encoder().encode
@@ -38,7 +38,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     keys: list[bytes]
 
 
-Value = int | bool | None
+Value = int | bool | Taken | Kept | Throttled | None
 Failure = tuple[int, str]  # which of _ERRORS, and its text
 
 

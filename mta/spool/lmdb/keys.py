@@ -13,6 +13,7 @@ LANE_BYTES = 16
 TENANT_BYTES = 8
 MESSAGE_BYTES = 16
 ENTRY_BYTES = 18
+KEPT_BYTES = 16
 _KIND_BYTES = 4
 
 
@@ -118,6 +119,22 @@ def kind_key(kind: str) -> bytes:
 def record_key(kind: str, name: str) -> bytes:
     """The key of a named record."""
     return kind_key(kind) + blake2b(name.encode(), digest_size=16, person=b"record").digest()
+
+
+def kept_key(name: str) -> bytes:
+    """The key of a kept answer: each name comes but once or twice."""
+    return blake2b(name.encode(), digest_size=KEPT_BYTES, person=b"kept").digest()
+
+
+def kept_until_key(until: float, key: bytes) -> bytes:
+    """Where a kept answer is found when it is past: not before."""
+    return (int(until) + 1).to_bytes(8, "big") + key
+
+
+@lru_cache(maxsize=4096)
+def toll_key(name: str) -> bytes:
+    """The key of what is taken of a rate."""
+    return blake2b(name.encode(), digest_size=16, person=b"toll").digest()
 
 
 def content_key(content_id: bytes, page: int) -> bytes:

@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from mta.spool.interface import Acceptance, Change, Settlement
+from mta.spool.interface import Acceptance, Change, Kept, Settlement, Taken, Terms, Throttled
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.keys import entry_id_key, entry_keys, revision_bytes
 from mta.spool.lmdb.steps import Accepted, Step, claim, encode, leave_wish
+from mta.spool.lmdb.terms import OnTerms
 from mta.spool.records import Claim, Entry, Wish
 from mta.spool.sealing import Keyring
 
@@ -38,6 +39,19 @@ class Accepting(Operation, frozen=True, array_like=True, tag=True):
     def prepare(self, keyring: Keyring) -> Callable[[Group], int]:
         """Make records, pages and keys."""
         return Accepted(keyring, self.acceptances).accept
+
+
+class AcceptingOn(Operation, frozen=True, array_like=True, tag=True):
+    """Store messages if the terms allow it; the result tells what came of it."""
+
+    acceptances: tuple[Acceptance, ...]
+    terms: Terms
+
+    admits: ClassVar[bool] = True
+
+    def prepare(self, keyring: Keyring) -> Callable[[Group], Taken | Kept | Throttled]:
+        """Make records, pages and keys."""
+        return OnTerms(keyring, self.terms, Accepted(keyring, self.acceptances)).accept
 
 
 class Claiming(Operation, frozen=True, array_like=True, tag=True):

@@ -24,10 +24,14 @@ from mta.spool.interface import (
     Change,
     ContentWriter,
     Due,
+    Kept,
     LanePlace,
     Settlement,
     Space,
     SpoolError,
+    Taken,
+    Terms,
+    Throttled,
     Unavailable,
 )
 from mta.spool.lmdb.apart import ProcessWriter
@@ -41,6 +45,7 @@ from mta.spool.lmdb.keys import (
     entry_id_key,
     entry_id_text,
     entry_keys,
+    kept_key,
     kind_key,
     message_key,
     record_key,
@@ -50,8 +55,9 @@ from mta.spool.lmdb.keys import (
     wake_key,
 )
 from mta.spool.lmdb.log import log_key
-from mta.spool.lmdb.operations import Accepting, Changing, Claiming, Settling, Wishing
+from mta.spool.lmdb.operations import Accepting, AcceptingOn, Changing, Claiming, Settling, Wishing
 from mta.spool.lmdb.tally import backlog_of, tenant_of
+from mta.spool.lmdb.terms import kept_answer
 from mta.spool.lmdb.upkeep import (
     ChangeRecord,
     Collect,
@@ -119,21 +125,35 @@ class LmdbSpool:
         """Store all of the messages or none; return the log position of the last event."""
         return cast("int", await self._writer.perform(Accepting(tuple(acceptances))))
 
-    async def accept_each(self, acceptances: Sequence[Acceptance]) -> list[int | SpoolError]:
-        """Store messages independently: for each what `accept` returns or raises."""
-        asked: list[asyncio.Future[int] | SpoolError] = []
-        for each in acceptances:
+    async def accept_on(self, acceptances: Sequence[Acceptance], terms: Terms) -> Taken | Kept | Throttled:
+        """Store all of the messages or none, if nothing is kept under the name and the rates have room."""
+        return cast("Taken | Kept | Throttled", await self._writer.perform(AcceptingOn(tuple(acceptances), terms)))
+
+    async def accept_each(
+        self, acceptances: Sequence[Acceptance], terms: Sequence[Terms | None] = ()
+    ) -> list[int | Kept | Throttled | SpoolError]:
+        """Store messages independently: for each what `accept` returns or raises, or what its terms do not allow."""
+        asked: list[asyncio.Future[int | Taken | Kept | Throttled] | SpoolError] = []
+        for number, each in enumerate(acceptances):
+            on = terms[number] if terms else None
             try:
-                asked.append(self._writer.perform(Accepting((each,))))
+                asked.append(self._writer.perform(Accepting((each,)) if on is None else AcceptingOn((each,), on)))
             except SpoolError as error:
                 asked.append(error)
-        results: list[int | SpoolError] = []
+        results: list[int | Kept | Throttled | SpoolError] = []
         for future in asked:
             try:
-                results.append(future if isinstance(future, SpoolError) else await future)
+                result = future if isinstance(future, SpoolError) else await future
             except SpoolError as error:
-                results.append(error)
+                result = error
+            results.append(result.position if isinstance(result, Taken) else result)
         return results
+
+    async def kept(self, name: str, now: float) -> Kept | None:
+        """Tell what is kept under a name, None if nothing is."""
+        with self._view() as view:
+            found = kept_answer(view.get, self._keyring, kept_key(name))
+        return None if found is None or found.until <= now else Kept(found.digest, found.value, found.position)
 
     def store_content(self) -> ContentWriter:
         """Begin content that is committed as it arrives."""
@@ -398,7 +418,7 @@ class LmdbSpool:
     # Room, health, end
 
     async def collect(self, now: float) -> int:
-        """Remove a bounded amount of content that nothing refers to; return how many pages went.
+        """Remove a bounded amount of content that nothing refers to, and of what is past; return how much went.
 
         Readers that died are forgotten too, so that they pin no pages. With nothing left to remove, a spool that has
         been drained moves into a new file (decision 23).

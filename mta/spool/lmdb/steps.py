@@ -11,7 +11,16 @@ import msgspec
 from mta.mail.event import Event
 from mta.spool.interface import Acceptance, Refused
 from mta.spool.lmdb.commit import Group
-from mta.spool.lmdb.content import DIRECT_PAGES, check_whole, loose_value, page_count, page_keys, sealed_pages
+from mta.spool.lmdb.content import (
+    DIRECT_PAGES,
+    check_whole,
+    loose_value,
+    page_count,
+    page_keys,
+    read_users,
+    sealed_pages,
+    users_value,
+)
 from mta.spool.lmdb.environment import Table
 from mta.spool.lmdb.keys import MESSAGE_BYTES, EntryKeys, entry_keys, message_key, pieces, revision_bytes, timer_keys
 from mta.spool.lmdb.tally import untried
@@ -34,6 +43,8 @@ class Accepted:
         self.hints: list[bytes] = []
         self.events: list[Event] = []
         self.adopted: dict[bytes, int] = {}
+        self._shared: dict[tuple[Segment, str], Segment] = {}  # what a tenant's messages share -> as it is stored
+        self._users: dict[bytes, int] = {}
         self._tallies: list[tuple[bytes, str, int, int]] = []  # message, tenant, octets, entries not tried
         for each in acceptances:
             self._add(each)
@@ -43,16 +54,15 @@ class Accepted:
         self.events += acceptance.events
         if not acceptance.entries:
             return
-        octets, fresh = len(acceptance.content), 0
-        for segment in message.segments:
-            octets += segment.size
-            if segment.content in self.adopted:
-                raise Refused("content belongs to one message, which takes it with it when it ends")
-            self.adopted[segment.content] = page_count(segment.size)
+        segments, fresh = list(message.segments), 0
+        for segment in segments:
+            self._adopt(segment)
         if acceptance.content:
             segment = Segment(message_key(message.id), len(acceptance.content), new_content_key())
             pairs[Table.CONTENT] += sealed_pages(segment, acceptance.content)
-            message = msgspec.structs.replace(message, segments=(*message.segments, segment))
+            segments.append(segment)
+        segments += [self._share(each, message.tenant) for each in acceptance.shared]
+        message = msgspec.structs.replace(message, segments=tuple(segments))
         pairs[Table.MESSAGES] += message_pairs(keyring, message)
         for entry in acceptance.entries:
             keys = entry_keys(entry)
@@ -61,7 +71,20 @@ class Accepted:
             self.hints.append(keys.wake)
             pairs[Table.TIMERS].append((keys.timer, b""))
             fresh += untried(entry, scheduled=message.scheduled)
-        self._tallies.append((message_key(message.id), message.tenant, octets, fresh))
+        self._tallies.append((message_key(message.id), message.tenant, message.size, fresh))
+
+    def _adopt(self, segment: Segment) -> None:
+        if segment.content in self.adopted:
+            raise Refused("content belongs to one message, or is shared by those of one tenant")
+        self.adopted[segment.content] = page_count(segment.size)
+
+    def _share(self, segment: Segment, tenant: str) -> Segment:
+        known = self._shared.get((segment, tenant))
+        if known is None:
+            self._adopt(segment)
+            known = self._shared[segment, tenant] = msgspec.structs.replace(segment, shared=True)
+        self._users[segment.content] = self._users.get(segment.content, 0) + 1
+        return known
 
     def accept(self, group: Group) -> int:
         """Store them; return the position of the last event."""
@@ -84,6 +107,8 @@ class Accepted:
             group.tally(key, tenant, 1, octets, fresh)
         if self.adopted:
             group.delete(Table.LOOSE, list(self.adopted))
+        if self._users:
+            group.put(Table.SHARED, [(name, users_value(users)) for name, users in self._users.items()])
 
 
 def claim(keys: EntryKeys, seen: bytes, row: bytes, group: Group) -> bool:
@@ -184,12 +209,26 @@ class Step:
 
 
 def remove_message(group: Group, message: Message) -> None:
-    """Remove a message whose entries have ended; much content is left to the collector."""
+    """Remove a message whose entries have ended; much content is left to the collector, and others keep theirs."""
     delete_record(group, Table.MESSAGES, message_key(message.id))
-    if sum(page_count(each.size) for each in message.segments) <= DIRECT_PAGES:
-        group.delete(Table.CONTENT, [key for each in message.segments for key in page_keys(each)])
+    segments = [each for each in message.segments if not each.shared or _was_last(group, each.content)]
+    if sum([page_count(each.size) for each in segments]) <= DIRECT_PAGES:
+        group.delete(Table.CONTENT, [key for each in segments for key in page_keys(each)])
     else:
-        group.put(Table.LOOSE, [(each.content, loose_value(page_count(each.size), 0)) for each in message.segments])
+        group.put(Table.LOOSE, [(each.content, loose_value(page_count(each.size), 0)) for each in segments])
+
+
+def _was_last(group: Group, name: bytes) -> bool:
+    """Count a place less in which shared content stands; tell whether there is none left."""
+    row = group.get(Table.SHARED, name)
+    if row is None:  # not counted, so that nobody knows who else needs it
+        return False
+    users = read_users(row) - 1
+    if users > 0:
+        group.put(Table.SHARED, [(name, users_value(users))])
+        return False
+    group.delete(Table.SHARED, [name])
+    return True
 
 
 def replace_record(group: Group, table: Table, key: bytes, pairs: Pairs) -> None:

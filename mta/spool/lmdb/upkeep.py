@@ -12,6 +12,7 @@ from mta.spool.lmdb.log import log_key, log_pairs_behind
 from mta.spool.lmdb.operations import Operation
 from mta.spool.lmdb.steps import delete_record, encode, replace_record
 from mta.spool.lmdb.tally import COUNTED, COUNTING
+from mta.spool.lmdb.terms import FORGOTTEN, forget_past
 from mta.spool.lmdb.view import record_of
 from mta.spool.records import Segment
 from mta.spool.sealing import Keyring, SealBroken
@@ -49,19 +50,23 @@ class StorePages(Operation, frozen=True, array_like=True, tag=True):
 
 
 class GiveUp(Operation, frozen=True, array_like=True, tag=True):
-    """Leave content to the collector."""
+    """Leave content to the collector, if nothing refers to it."""
 
     content: bytes
-    pages: int
 
     def prepare(self, keyring: Keyring) -> Callable[[Group], None]:  # noqa: ARG002 - nothing is sealed
-        """Make its row."""
-        row = [(self.content, loose_value(self.pages, 0))]
-        return lambda group: group.put(Table.LOOSE, row)
+        """Nothing is made ahead."""
+
+        def change(group: Group) -> None:
+            row = group.get(Table.LOOSE, self.content)
+            if row is not None:
+                group.put(Table.LOOSE, [(self.content, loose_value(read_loose(row)[0], 0))])
+
+        return change
 
 
 class Collect(Operation, frozen=True, array_like=True, tag=True):
-    """Remove a bounded amount of content that nothing refers to; the result is how many pages went."""
+    """Remove a bounded amount of content that nothing refers to, and of what is past; the result is how much went."""
 
     now: float
 
@@ -85,8 +90,9 @@ class Collect(Operation, frozen=True, array_like=True, tag=True):
                 group.put(Table.LOOSE, [(content_id, loose_value(first, since))])
                 break
             group.delete(Table.LOOSE, [content_id])
-        group.may_move = not gone
-        return gone
+        forgotten = forget_past(group, self.now)
+        group.may_move = not gone and forgotten < FORGOTTEN  # something has always just come to its end
+        return gone + forgotten
 
 
 class PutRecord(Operation, frozen=True, array_like=True, tag=True):

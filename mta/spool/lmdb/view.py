@@ -29,12 +29,13 @@ from mta.spool.lmdb.keys import (
     timer_tenant,
 )
 from mta.spool.lmdb.log import decode_events
-from mta.spool.records import Claim, Entry, Lane, Message
+from mta.spool.records import Claim, Entry, KeptAnswer, Lane, Message
 from mta.spool.sealing import Keyring, SealBroken, open_page
 
 _decode_message = msgspec.msgpack.Decoder(Message).decode
 _decode_entry = msgspec.msgpack.Decoder(Entry).decode
 _decode_claim = msgspec.msgpack.Decoder(Claim).decode
+_decode_kept = msgspec.msgpack.Decoder(KeptAnswer).decode
 _decode_record = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 
 _HINTS_LOOKED_AT = 256
@@ -102,19 +103,17 @@ class View:
         """Read a named record with its name."""
         return self._decoded(Table.RECORDS, key, _decode_record)
 
+    def kept(self, key: bytes) -> KeptAnswer | None:
+        """Read an answer that is kept, past or not."""
+        return kept_of(self.get, self._keyring, key)
+
     def due(self, key: bytes) -> Due | None:
         """Read an entry and its message."""
         entry, message = self.entry(key), self.message(key[:16])
         return Due(entry, message) if entry is not None and message is not None else None
 
     def _decoded(self, table: Table, key: bytes, decode: Callable[[bytes], _Decoded]) -> _Decoded | None:
-        plain = self.record(table, key)
-        if plain is None:
-            return None
-        try:
-            return decode(plain)
-        except msgspec.DecodeError as error:  # written by a later version; FORMAT_VERSION should have said so
-            raise SealBroken(f"{table}: not a record that this version reads: {error}") from None
+        return _decoded(self.record(table, key), table, decode)
 
     def content(self, message: Message, wanted: int) -> bytes:
         """Read the first `wanted` octets of a message's content; SealBroken if a page is missing or changed."""
@@ -299,6 +298,20 @@ def record_of(get: Callable[[Table, bytes], bytes | None], keyring: Keyring, tab
     pieces = [first[1:]]
     pieces += [(get(table, key + bytes([number])) or b"")[1:] for number in range(1, first[0])]
     return keyring.open(table.value, b"".join(pieces), key)
+
+
+def kept_of(get: Callable[[Table, bytes], bytes | None], keyring: Keyring, key: bytes) -> KeptAnswer | None:
+    """Read an answer that is kept, past or not; SealBroken if that fails."""
+    return _decoded(record_of(get, keyring, Table.KEPT, key), Table.KEPT, _decode_kept)
+
+
+def _decoded(plain: bytes | None, table: Table, decode: Callable[[bytes], _Decoded]) -> _Decoded | None:
+    if plain is None:
+        return None
+    try:
+        return decode(plain)
+    except msgspec.DecodeError as error:  # written by a later version; FORMAT_VERSION should have said so
+        raise SealBroken(f"{table}: not a record that this version reads: {error}") from None
 
 
 def cursor_key(cursor: lmdb.Cursor) -> bytes:

@@ -1,6 +1,7 @@
 """tenants, keys, credentials, domains, dkim: what is made, what is printed, what is refused."""
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -23,12 +24,12 @@ def test_a_key_is_shown_once_works_and_can_be_revoked(relay: Any) -> None:
     relay.run("tenants", "create", "acme")
     made = relay.run("keys", "create", "--tenant", "acme", "--scope", "send", "--scope", "read", "--json").record
     assert set(made) == {"id", "key"}
-    assert relay.with_spool(lambda spool: keys.authenticate(spool, made["key"])).id == made["id"]
+    assert relay.with_spool(lambda spool: keys.authenticate(spool, made["key"], time.time())).id == made["id"]
     [listed] = relay.run("keys", "list", "--json").records
     assert (listed["id"], listed["scopes"], listed["revoked_at"]) == (made["id"], ["send", "read"], None)
     assert made["key"] not in relay.run("keys", "list").out
     assert relay.run("keys", "revoke", made["id"]).code == 0
-    assert relay.with_spool(lambda spool: keys.authenticate(spool, made["key"])) is None
+    assert relay.with_spool(lambda spool: keys.authenticate(spool, made["key"], time.time())) is None
     assert relay.run("keys", "list", "--json").record["revoked_at"] is not None
 
 
@@ -50,6 +51,20 @@ def test_a_credential_s_password_is_shown_once_and_works(relay: Any) -> None:
     assert relay.run("credentials", "revoke", "joe").code == 0
     assert relay.with_spool(lambda spool: credentials.authenticate(spool, "joe", made["password"])) is None
     assert [each["user"] for each in relay.run("credentials", "list", "--json").records] == ["joe"]
+
+
+def test_who_sends_the_same_but_once(relay: Any) -> None:
+    relay.run("tenants", "create", "acme")
+    relay.run("credentials", "create", "--tenant", "acme", "--user", "joe", "--once", "600")
+    relay.run("credentials", "create", "--tenant", "acme", "--user", "jim")
+    relay.run("keys", "create", "--tenant", "acme", "--scope", "send", "--once", "3600")
+    assert {each["user"]: each["once"] for each in relay.run("credentials", "list", "--json").records} == {
+        "jim": 0,
+        "joe": 600,
+    }
+    assert relay.run("keys", "list", "--json").record["once"] == 3600
+    for seconds in ("-1", "604801", "x"):
+        assert relay.run("credentials", "create", "--tenant", "acme", "--user", "x", "--once", seconds).code == 2
 
 
 def test_a_domain_with_keys_of_both_kinds(relay: Any) -> None:
@@ -82,7 +97,7 @@ def test_a_long_record_is_cut_into_strings_that_a_zone_file_takes() -> None:
     [
         (["tenants", "create", "../x"], 1, "a tenant's name is"),
         (["keys", "create", "--tenant", "none", "--scope", "send"], 1, "there is no tenant 'none'"),
-        (["keys", "create", "--tenant", "acme", "--scope", "all"], 2, "'all' is not one of"),
+        (["keys", "create", "--tenant", "acme", "--scope", "all"], 1, "there is no scope 'all'"),
         (["keys", "create", "--tenant", "acme"], 2, "Missing option '--scope'"),
         (["keys", "revoke", "nonsense"], 1, "there is no key 'nonsense'"),
         (["credentials", "create", "--tenant", "acme", "--user", "apikey"], 1, "and not 'apikey'"),

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.content.compose import Attachment, Body, Head, Mailbox, Part, head
+from mta.content.compose import Attachment, Body, Head, Mailbox, Part, head, head_of_raw
 
 ID = "AZoAAAAAcACAAAAAAAAAAA"
 SENDER = Mailbox("billing@sender.test")
@@ -302,3 +302,15 @@ def test_blanks_cost_time_in_proportion(subject: str) -> None:
     )
     assert time.process_time() - started < 1.0  # it takes 10 ms; quadratic work took 7 s
     assert BytesParser(policy=policy.SMTP).parsebytes(written)["Subject"].strip() == subject.strip()
+
+
+@pytest.mark.parametrize(
+    "given_fields", [b"", b"Date: x\r\n", b"message-id: <a@b>\r\n", b"Date: x\r\nMessage-ID: <a@b>\r\n"]
+)
+def test_before_a_whole_message_stand_trace_and_what_it_lacks(given_fields: bytes) -> None:
+    raw = given_fields + b"\r\nDate: in the body"
+    parsed = BytesParser(policy=policy.default).parsebytes(head_of_raw(raw, "ID", "relay.test", 1_800_000_000.0) + raw)
+    assert parsed["Received"] == "by relay.test (Fairlead) with HTTP id ID; Fri, 15 Jan 2027 08:00:00 +0000"
+    assert parsed["Message-ID"] == ("<a@b>" if b"<a@b>" in given_fields else "<ID@relay.test>")
+    assert len(parsed.get_all("Date")) == len(parsed.get_all("Message-ID")) == len(parsed.get_all("Received")) == 1
+    assert (b"Date: x" in given_fields) == (parsed["Date"] != "Fri, 15 Jan 2027 08:00:00 +0000")

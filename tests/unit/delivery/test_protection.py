@@ -514,6 +514,23 @@ async def test_tls_required_no_goes_where_sts_dane_and_memory_forbid_it_and_leav
     assert [each.failure for each in relay.noted.sessions] == [Failure.DNSSEC_INVALID]
 
 
+@pytest.mark.parametrize(("asked", "script"), [("encrypted", PLAIN), ("verified", BROKEN), ("verified", PLAIN)])
+async def test_a_message_asks_for_a_level_of_its_own(ca, asked, script):
+    server = await ScriptedServer(script, tls=context(ca)).start()
+    async with relaying(server, ca) as relay:
+        outcome = await attempt(relay, needing(asked))
+    assert (said(outcome), outcome.policy) == ((Verdict.DEFERRED, "4.7.10"), f"tenant {asked}")
+    assert server.contents == []
+
+
+async def test_a_level_of_a_messages_own_is_no_more_than_that(ca):
+    server = await ScriptedServer(REQUIRETLS, tls=context(ca)).start()
+    async with relaying(server, ca) as relay:
+        outcome = await attempt(relay, needing("verified"))
+    assert (said(outcome), outcome.tls.endswith(":verified")) == ((Verdict.DELIVERED, "2.0.0"), True)
+    assert b"REQUIRETLS" not in server.heard[0]
+
+
 async def test_tls_required_no_is_not_held_against_an_sts_policy_that_tests(ca):
     server = await ScriptedServer(PLAIN).start()
     async with relaying(server, ca, sts_policy(MX, mode="testing")) as relay:

@@ -20,14 +20,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from mta.accounts.senders import Standing
+from mta.accounts.tolls import Rate
+from mta.certificate import OwnCertificate
 from mta.config import HostPort, Limits, Listener, Tls, parse
-from mta.ingress.access import Identity
-from mta.ingress.certificate import OwnCertificate
+from mta.ingress.access import Client, Identity
 from mta.ingress.server import Ingress
 from mta.queue.gate import Turned
 from mta.queue.submission import Receipt, Submission
-from mta.spool.interface import SpoolError
+from mta.spool.interface import Kept, SpoolError, Terms, Throttled
 from mta.spool.records import Segment
+from mta.spool.toll import Spent, take
 
 NOW = 1795222923.0  # Sat, 21 Nov 2026 01:02:03 +0000
 
@@ -43,6 +45,8 @@ class Keeping:
         self.failures: dict[str, SpoolError] = {}
         self.together: list[int] = []
         self.turned: dict[str, Turned] = {}
+        self.kept: dict[str, Kept] = {}
+        self.spent: dict[str, Spent] = {}
         self.asked = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
@@ -50,13 +54,30 @@ class Keeping:
     def refusal(self, tenant: str) -> Turned | None:
         return self.turned.get(tenant)
 
-    async def accept_each(self, submissions: Sequence[Submission]) -> list[Receipt | SpoolError]:
+    async def accept_each(
+        self, submissions: Sequence[Submission], terms: Sequence[Terms | None]
+    ) -> list[Receipt | Kept | Throttled | SpoolError]:
         self.asked.set()
         self.together.append(len(submissions))
         await self.gate.wait()
         if self.failure is not None and not isinstance(self.failure, SpoolError):
             raise self.failure
-        return [self._accept(each) for each in submissions]
+        return [self._accept_on(*each) for each in zip(submissions, terms, strict=True)]
+
+    def _accept_on(self, submission: Submission, terms: Terms | None) -> Receipt | Kept | Throttled | SpoolError:
+        if terms is None:
+            return self._accept(submission)
+        if terms.keep is not None and terms.keep.name in self.kept:
+            return self.kept[terms.keep.name]
+        spent = take(terms.tolls, [self.spent.get(each.name) for each in terms.tolls], terms.now)
+        if isinstance(spent, Throttled):
+            return spent
+        receipt = self._accept(submission)
+        if isinstance(receipt, Receipt):
+            self.spent.update({toll.name: each for toll, each in zip(terms.tolls, spent, strict=True)})
+            if terms.keep is not None:
+                self.kept[terms.keep.name] = Kept(terms.keep.digest, terms.keep.value, receipt.position)
+        return receipt
 
     def _accept(self, submission: Submission) -> Receipt | SpoolError:
         failure = self.failure or self.failures.get(submission.envelope.sender)
@@ -108,15 +129,28 @@ class Store:
 
 
 class People:
-    """Alice and Bob are tenants, each with a domain and a user of the same name; passwords are "secret"."""
+    """Alice and Bob are tenants, each with a domain and a user of the same name; passwords are "secret".
+
+    `once` and `sandbox` are of all logins, `rates` are the tenants'.
+    """
 
     def __init__(self) -> None:
         self.failure: SpoolError | None = None
+        self.once = 0.0
+        self.sandbox = False
+        self.rates: dict[str, Rate] = {}
 
-    async def authenticate(self, user: str, password: str) -> Identity | None:
+    async def authenticate(self, user: str, password: str, client: Client) -> Identity | None:
         if self.failure is not None:
             raise self.failure
-        return Identity(user, user) if user in ("alice", "bob") and password == "secret" else None
+        if user not in ("alice", "bob") or password != "secret":
+            return None
+        return Identity(user, user, self.once, sandbox=self.sandbox)
+
+    async def rate(self, tenant: str) -> Rate | None:
+        if self.failure is not None:
+            raise self.failure
+        return self.rates.get(tenant)
 
     async def standing(self, tenant: str, from_domains: Sequence[str]) -> Standing:
         if "defect.test" in from_domains:

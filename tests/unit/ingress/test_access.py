@@ -7,11 +7,16 @@ from pathlib import Path
 import pytest
 
 from mta.accounts import credentials, domains, keys, tenants
+from mta.accounts.particulars import Particulars
+from mta.accounts.tolls import Rate
+from mta.accounts.uses import last_used
 from mta.clock import SystemClock
 from mta.ingress.access import HIDDEN_CLIENT, UNIX_CLIENT, Accounts, Identity, admits, client_at
 from mta.lab.clock import FakeClock
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import Keyring
+
+CLIENT = client_at("192.0.2.7")
 
 
 @pytest.mark.parametrize(
@@ -67,19 +72,69 @@ async def test_a_credential_logs_its_tenant_in(spool: LmdbSpool):
     _, password = await credentials.create(spool, "alice", "printer", 0.0)
     assert password is not None
     accounts = Accounts(spool, FakeClock())
-    assert await accounts.authenticate("printer", password) == Identity("alice", "printer")
-    assert await accounts.authenticate("printer", password + "x") is None
-    assert await accounts.authenticate("nobody", password) is None
-    assert await accounts.authenticate("apikey", password) is None
+    assert await accounts.authenticate("printer", password, CLIENT) == Identity("alice", "printer")
+    assert await accounts.authenticate("printer", password + "x", CLIENT) is None
+    assert await accounts.authenticate("nobody", password, CLIENT) is None
+    assert await accounts.authenticate("apikey", password, CLIENT) is None
 
 
 async def test_an_api_key_is_a_password_if_it_may_send(spool: LmdbSpool):
     sender, secret = await keys.create(spool, "bob", ["send", "read"], 0.0)
     _, reading = await keys.create(spool, "bob", ["read"], 0.0)
     accounts = Accounts(spool, FakeClock())
-    assert await accounts.authenticate("apikey", secret) == Identity("bob", f"apikey:{sender.id}")
-    assert await accounts.authenticate("apikey", reading) is None
-    assert await accounts.authenticate("bob", secret) is None
+    assert await accounts.authenticate("apikey", secret, CLIENT) == Identity(
+        "bob", f"apikey:{sender.id}", key=sender.id
+    )
+    assert await accounts.authenticate("apikey", reading, CLIENT) is None
+    assert await accounts.authenticate("bob", secret, CLIENT) is None
+
+
+async def test_a_key_is_no_password_from_elsewhere_or_when_it_has_ended(spool: LmdbSpool):
+    clock = FakeClock()
+    bound = Particulars(networks=("192.0.2.0/24", "2001:db8::/32"), expires_at=clock.now() + 60)
+    key, secret = await keys.create(spool, "bob", ["mail.send"], clock.now(), bound)
+    accounts = Accounts(spool, clock)
+    for client, good in (
+        (CLIENT, True),
+        (client_at("::ffff:192.0.2.8"), True),
+        (client_at("2001:db8::1"), True),
+        (client_at("192.0.3.1"), False),
+        (UNIX_CLIENT, False),
+        (HIDDEN_CLIENT, False),
+    ):
+        assert (await accounts.authenticate("apikey", secret, client) is not None) is good
+    await accounts.uses.store()
+    assert await last_used(spool, key.id) == clock.now()
+    await clock.advance(60.0)
+    assert await accounts.authenticate("apikey", secret, CLIENT) is None
+
+
+async def test_a_sandbox_key_says_so(spool: LmdbSpool):
+    _, secret = await keys.create(spool, "bob", ["send"], 0.0, Particulars(sandbox=True))
+    found = await Accounts(spool, FakeClock()).authenticate("apikey", secret, CLIENT)
+    assert found is not None
+    assert found.sandbox
+
+
+async def test_who_sends_the_same_but_once_and_at_what_rate(spool: LmdbSpool):
+    _, password = await credentials.create(spool, "alice", "printer", 0.0, once=60.0)
+    key, secret = await keys.create(spool, "bob", ["send"], 0.0, Particulars(once=5.0, rate=Rate(120, 60)))
+    accounts = Accounts(spool, FakeClock())
+    assert await accounts.authenticate("printer", password or "", CLIENT) == Identity("alice", "printer", once=60.0)
+    assert await accounts.authenticate("apikey", secret, CLIENT) == Identity(
+        "bob", f"apikey:{key.id}", once=5.0, key=key.id, rate=Rate(120, 60)
+    )
+
+
+async def test_a_rate_that_is_given_to_a_tenant_holds_within_ten_seconds(spool: LmdbSpool):
+    clock = FakeClock()
+    accounts = Accounts(spool, clock)
+    assert await accounts.rate("bob") is None
+    await tenants.change(spool, "bob", rate=10, per=1)
+    assert await accounts.rate("bob") is None
+    await clock.advance(10.0)
+    assert await accounts.rate("bob") == Rate(10, 1)
+    assert await accounts.rate("nobody") is None
 
 
 async def test_the_owner_of_a_sender_domain_is_known(spool: LmdbSpool):

@@ -52,6 +52,24 @@ async def test_a_relayed_message_gets_a_trace_field_and_is_otherwise_as_it_came(
     assert message.header_message_id == ""
 
 
+async def test_lists_are_given_what_the_header_says(serve):
+    door = await serve()
+    header = (
+        b"From: =?utf-8?q?Alic=C3=A9?= <a@alice.test>\r\nSUBJECT: =?utf-8?q?H=C3=A4llo?=\r\n all\r\n"
+        b"To: b@remote.test\r\n"
+    )
+    await send(door, header + BODY)
+    await send(door, b"From: a@alice.test\r\n" + BODY)
+    first, second = (message.summary for message in door.queue.accepted)
+    assert (first.subject, first.from_, first.to, first.dialect) == (
+        "=?utf-8?q?H=C3=A4llo?= all",
+        "=?utf-8?q?Alic=C3=A9?= <a@alice.test>",
+        "b@remote.test",
+        "",
+    )
+    assert (second.subject, second.from_, second.to) == ("", "a@alice.test", "")
+
+
 async def test_several_recipients_are_not_told_of_each_other(serve):
     door = await serve()
     await send(door, PLAIN + BODY, b"b@remote.test", b"c@remote.test")
@@ -205,6 +223,8 @@ async def test_a_spool_that_fails_is_answered_in_the_words_of_smtp(serve, caplog
     door.queue.failure = failure
     assert (await send(door, content)).startswith(reply)
     assert caplog.text.count("not stored: ") == 1
+    # what may be stored may be referred to
+    assert all(each.aborted is not isinstance(failure, Uncertain) for each in door.store.writers)
     door.queue.failure = None
     assert (await send(door, content)).startswith(b"250")
 
@@ -231,6 +251,20 @@ async def test_an_accepted_message_is_one_line_in_the_log(serve, caplog):
         rf"size={len(message.content)} signed=alice\.test",
         line,
     )
+
+
+@pytest.mark.parametrize("content", [PLAIN + BODY, PLAIN + b"\r\n" + 400_000 * b"x\r\n"], ids=["small", "large"])
+async def test_what_is_sent_for_a_trial_goes_nowhere_and_leaves_nothing(serve, make_listener, caplog, content):
+    door = await serve(make_listener("submission"))
+    door.people.sandbox = True
+    caplog.set_level("INFO")
+    reply = await send(door, content)
+    assert re.fullmatch(rb"250 2.0.0 OK queued as [\w-]{22} \(sandbox: it is not delivered\)\r\n", reply)
+    assert (door.queue.accepted, door.queue.together) == ([], [])
+    assert all(each.aborted for each in door.store.writers)
+    assert bool(door.store.writers) is (len(content) > 1_000_000)
+    [line] = [each.getMessage() for each in caplog.records if "sandbox=yes" in each.getMessage()]
+    assert f"message={reply.split()[5].decode()} from='a@alice.test' recipients=1" in line
 
 
 async def test_a_message_id_too_long_to_be_remembered_is_kept_in_the_content_alone(serve):

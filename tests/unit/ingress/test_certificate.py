@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from mta.certificate import CertificateError, OwnCertificate, server_context
 from mta.config import Tls
-from mta.ingress.certificate import CertificateError, OwnCertificate, server_context
 from tests.unit.ingress.authority import Authority, Pair
 from tests.unit.ingress.conftest import listener
 
@@ -132,13 +132,13 @@ async def test_an_authority_of_clients_is_read_again_too(serve, authority, files
     clients = tmp_path / "clients.pem"
     shutil.copy(authority.file, clients)
     door = await serve(listener(tls="implicit", client_ca=str(clients)))
-    context = door.ingress.intake.tls.context(door.ingress.bound[0][0])
+    context = door.ingress.intake.tls.context(door.ingress.bound[0][0].client_ca)
     assert len(context.get_ca_certs()) == 1
     other = tmp_path / "other"
     other.mkdir()
     clients.write_bytes(authority.file.read_bytes() + Authority(other).file.read_bytes())
     look(door)
-    assert len(door.ingress.intake.tls.context(door.ingress.bound[0][0]).get_ca_certs()) == 2
+    assert len(door.ingress.intake.tls.context(door.ingress.bound[0][0].client_ca).get_ca_certs()) == 2
 
 
 def test_what_cannot_be_used_is_named_with_the_reason(authority, tmp_path):

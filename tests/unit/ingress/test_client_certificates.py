@@ -5,7 +5,7 @@ import ssl
 import pytest
 from cryptography import x509
 
-from mta.ingress.certificate import names_of
+from mta.certificate import names_of
 from tests.unit.ingress.authority import SERVER, Authority
 
 MESSAGE = b"From: a@alice.test\r\n\r\nhello\r\n"

@@ -3,7 +3,9 @@
 `C:` a line the client sends (lines that follow one another leave in one packet), `R:` the same without CRLF,
 with escapes (`\\{x*600}` repeats); `S:` what the next reply line must begin with; `X:` the server hangs up.
 Head lines: `listener:` and `limits:` settings, `accepted:` how many messages the queue got in the end, and
-`cut: no` where it is the packet that matters; `turned:` why the listener's tenant is turned away.
+`cut: no` where it is the packet that matters, or what is behind the session; `turned:` why the listener's tenant is
+turned away; `once:` for how long logins send the same but once; `sandbox:` that they are for trials; `rate:` that of
+the tenant alice.
 """
 
 import asyncio
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from mta.accounts.tolls import Rate
 from mta.config import Limits
 from mta.ingress.access import Identity, client_at
 from mta.ingress.body import Budget
@@ -68,6 +71,10 @@ async def test_over_a_socket(dialog: Dialog, serve, make_listener):
     door = await serve(make_listener(**dialog.settings("listener")), **dialog.settings("limits"))
     door.queue.refusal = dialog.refusal
     door.clock.go.set()  # wrong logins take no time
+    door.people.once = float(dialog.head.get("once", "0"))
+    door.people.sandbox = "sandbox" in dialog.head
+    if "rate" in dialog.head:
+        door.people.rates["alice"] = Rate(**dialog.settings("rate"))  # type: ignore[arg-type]
     peer = await door.open()
     for sent, expected in dialog.turns:
         if sent:

@@ -19,7 +19,7 @@ from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
 from mta.queue.submission import Receipt, Submission
-from mta.spool.interface import Due, Refused, Settlement, Spool
+from mta.spool.interface import Due, Keep, Kept, Refused, Settlement, Spool, Taken, Terms, Throttled, Toll
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Claim, Entry, Lane, MessageClass, Origin, Segment, State, Wish
 from mta.spool.sealing import Keyring
@@ -491,6 +491,45 @@ async def test_what_is_accepted_together_is_accepted_one_by_one(fix: Fixture) ->
     assert [each.message_id for each in results if isinstance(each, Receipt)] == [first.id, last.id]
     assert [each.message.id for each in await fix.jobs()] == [first.id, last.id]
     assert fix.rings == 1
+
+
+async def test_what_is_accepted_on_terms(fix: Fixture) -> None:
+    envelope = Envelope(sender="sender@acme.test", recipients=(Recipient("a@x.test"),))
+    one, two, three, four, five = (
+        Submission(id=new_message_id(), tenant="acme", envelope=envelope, origin=Origin.RELAY) for _ in range(5)
+    )
+    terms = Terms(now=fix.clock.now(), keep=Keep("k", b"d", b"v", fix.clock.now() + 1), tolls=(Toll("t", 60, 2, 2),))
+    taken = await fix.queue.accept_on([one, two], terms)
+    assert isinstance(taken, Taken)
+    assert taken.position == 2
+    assert fix.rings == 1
+    assert await fix.queue.accept_on([three], terms) == Kept(b"d", b"v", 2)
+    other = Terms(now=terms.now, tolls=terms.tolls)
+    assert isinstance(await fix.queue.accept_on([three], other), Throttled)
+    assert fix.rings == 1
+    results = await fix.queue.accept_each([three, four, five], [terms, None, other])
+    assert [type(each) for each in results] == [Kept, Receipt, Throttled]
+    assert results[1] == Receipt(four.id, 3)
+    assert [each.message.id for each in await fix.jobs()] == [one.id, two.id, four.id]
+
+
+async def test_what_several_have_in_common_is_content_of_each(fix: Fixture) -> None:
+    writer = fix.spool.store_content()
+    await writer.write(b"in common\r\n")
+    shared = (await writer.finish(),)
+    envelope = Envelope(sender="sender@acme.test", recipients=(Recipient("a@x.test"),))
+    heads = b"S: 1\r\n\r\n", b"S: another\r\n\r\n"
+    await fix.queue.accept(
+        *(
+            Submission(
+                id=new_message_id(), tenant="acme", envelope=envelope, origin=Origin.HTTP, content=head, shared=shared
+            )
+            for head in heads
+        )
+    )
+    contents = [await fix.spool.content(each.message) for each in await fix.jobs()]
+    assert contents == [head + b"in common\r\n" for head in heads]
+    assert [each.size for _, each in await fix.spool.events_after(0, 10)] == [len(each) for each in contents]
 
 
 class Meddled(StandIn):

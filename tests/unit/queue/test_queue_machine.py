@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -79,26 +80,32 @@ class QueueMachine(RuleBasedStateMachine):
         recipients=st.lists(st.sampled_from(["a@x.test", "b@x.test", "a@y.test"]), min_size=1, max_size=4),
         sender=st.sampled_from(SENDERS),
         size=st.sampled_from([10, 400_000]),
+        copies=st.sampled_from([0, 0, 1, 3]),
         times=st.sampled_from([(0, 0), (0, 9000), (5000, 0), (5000, 9000)]),
     )
-    def accept(self, recipients: list[str], sender: str, size: int, times: tuple[int, int]) -> None:
-        self.loop.run_until_complete(self._accept(recipients, sender, size, *times))
-
-    async def _accept(self, recipients: list[str], sender: str, size: int, release: int, deadline: int) -> None:
-        message, now = new_message_id(), self.clock.now()
+    def accept(self, recipients: list[str], sender: str, size: int, copies: int, times: tuple[int, int]) -> None:
+        """Accept a message, or `copies` that have their content in common."""
+        now = self.clock.now()
+        release, deadline = (each and now + each for each in times)
         envelope = Envelope(
             sender=sender,
             recipients=tuple(Recipient(each) for each in recipients),
-            release_at=release and now + release,
-            deliver_by=deadline and now + deadline,
+            release_at=release,
+            deliver_by=deadline,
         )
+        self.loop.run_until_complete(self._accept(envelope, size, copies))
+
+    async def _accept(self, envelope: Envelope, size: int, copies: int) -> None:
         content = self.spool.store_content()
         await content.write(b"S: s\r\n\r\n" + b"x" * size)
-        stored = (await content.finish(),)
-        await self.queue.accept(
-            Submission(id=message, tenant="t", envelope=envelope, origin=Origin.RELAY, stored=stored)
-        )
-        self.expected.update((message, each) for each in recipients)
+        segments = (await content.finish(),)
+        one = Submission(id=new_message_id(), tenant="t", envelope=envelope, origin=Origin.RELAY)
+        if copies:
+            several = [msgspec.structs.replace(one, id=new_message_id(), shared=segments) for _ in range(copies)]
+        else:
+            several = [msgspec.structs.replace(one, stored=segments)]
+        await self.queue.accept(*several)
+        self.expected.update((each.id, to.address) for each in several for to in envelope.recipients)
 
     @rule(limit=st.integers(1, 3))
     def claim(self, limit: int) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import falcon.testing
@@ -11,6 +11,7 @@ import pytest
 
 from mta.accounts import domains, keys, tenants
 from mta.accounts.keys import ApiKey
+from mta.accounts.uses import Uses
 from mta.config import Config, Limits
 from mta.queue.desk import Desk
 from mta.queue.gate import Turned
@@ -18,6 +19,7 @@ from mta.queue.submission import Receipt, Submission
 from mta.spool.interface import Keep, Kept, Space, SpoolError, Taken, Terms, Throttled, Toll
 from mta.spool.records import Segment
 from relay_http.app import App, create_app
+from tests.unit.relay_http.following import Relay
 from tests.unit.relay_http.views import MemoryViews
 
 NOW = 1_800_000_000.0
@@ -166,6 +168,7 @@ class Api:
         self.spool = MemorySpool()
         self.queue = MemoryQueue(self.spool)
         self.rates = MemoryRates()
+        self.uses = Uses(self.spool, FixedClock())  # type: ignore[arg-type]
         self.views = MemoryViews()
         self.key = ""
         self.read_key = ""
@@ -174,7 +177,7 @@ class Api:
     def _app(self, clock: FixedClock) -> App:
         spool, queue, log = self.spool, self.queue, None  # nobody comes to the desk
         desk = Desk(spool, queue, clock, log, Path())  # type: ignore[arg-type]
-        return create_app(self.config, queue, spool, clock, self._delivery, desk, self.views, self.rates)  # type: ignore[arg-type]
+        return create_app(self.config, queue, spool, clock, self._delivery, desk, self.views, self.rates, self.uses)  # type: ignore[arg-type]
 
     async def prepare(self) -> None:
         for tenant in ("shop", "other"):
@@ -245,3 +248,11 @@ def mail() -> dict[str, object]:
         "subject": "Your order",
         "content": [{"type": "text/plain", "value": "Thank you"}],
     }
+
+
+@pytest.fixture
+async def relay(tmp_path: Path) -> AsyncIterator[Relay]:
+    made = Relay(tmp_path)
+    await made.prepare()
+    yield made
+    await made.spool.close()

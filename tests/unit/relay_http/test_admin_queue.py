@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from mta.accounts import keys, tenants
+from mta.accounts.uses import Uses
 from mta.config import Config
 from mta.control import ControlServer, Question, socket_path
 from mta.events.reader import LogReader
@@ -68,7 +69,10 @@ class Office:
         async def nothing() -> msgspec.Struct:
             raise AssertionError
 
-        self.app = create_app(self.config, self.queue, self.spool, self.clock, nothing, self.desk, None, None)
+        self.uses = Uses(self.spool, self.clock)
+        self.app = create_app(
+            self.config, self.queue, self.spool, self.clock, nothing, self.desk, None, None, self.uses
+        )
         self.keys: dict[str, str] = {}
         self.told = set[str]()
 
@@ -577,7 +581,7 @@ async def test_who_has_a_long_walk_under_way_is_told_to_come_again(
     await office.post(f"/{ended}/drop")
     _, office.keys["second"] = await keys.create(office.spool, None, ["manage"], 0.0)
     hold = {"where": ["domain=one.test"], "confirm": 1}
-    known = await keys.authenticate(office.spool, office.keys[key])
+    known = await keys.authenticate(office.spool, office.keys[key], 0.0)
     assert known is not None
     who = Who(f"the operator, key {known.id}", known.tenant or "")
     async with office.desk.turn("walk", who), office.desk.turn("log", who):

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from relay_http.problem import Refusal
 from relay_http.sendgrid.request import MailSend, read_mail_send
 
-NOW = 1_800_000_000.0
+NOW_INT = 1_800_000_000
+NOW = float(NOW_INT)
 Json = dict[str, Any]
 EVERYTHING: Json = {
     "personalizations": [
@@ -157,8 +158,9 @@ def test_a_wrong_type_anywhere_is_told_with_its_exact_path(path: str, value: obj
         ("personalizations.0.from.email", "a@other.test", "personalizations.0.from", "The domain of the"),
         ("personalizations.0.headers", {"X-A": "a\rb"}, "personalizations.0.headers.X-A", "It must not contain"),
         ("personalizations.0.headers", {"Bcc": "a"}, "personalizations.0.headers.Bcc", "This header is reserved"),
-        ("personalizations.0.send_at", 1_900_000_000, "personalizations.0.send_at", "send_at is not supported yet."),
-        ("personalizations.0.substitutions", {"a": "b"}, "personalizations.0.substitutions", "substitutions is not"),
+        ("personalizations.0.send_at", NOW_INT + 259_201, "personalizations.0.send_at", "The send_at cannot be more"),
+        ("personalizations.0.substitutions", {"": "b"}, "personalizations.0.substitutions", "A key is at least"),
+        ("personalizations.0.substitutions", {"a": "b" * 10_000}, "personalizations.0.substitutions", "The subst"),
         (
             *("personalizations.0.dynamic_template_data", {"a": 1}, "personalizations.0.dynamic_template_data"),
             "dynamic_template_data is not supported yet.",
@@ -197,13 +199,22 @@ def test_a_wrong_type_anywhere_is_told_with_its_exact_path(path: str, value: obj
         ("categories", ["ok", "x" * 256], "categories.1", "A category is"),
         ("categories", [str(number) for number in range(11)], "categories", "At most 10 categories are allowed"),
         ("template_id", "d-1", "template_id", "template_id is not supported yet."),
-        ("batch_id", "b", "batch_id", "batch_id is not supported yet."),
-        ("ip_pool_name", "pool", "ip_pool_name", "ip_pool_name is not supported yet."),
-        ("send_at", 1_900_000_000, "send_at", "send_at is not supported yet."),
-        ("sections", {"a": "b"}, "sections", "sections is not supported yet."),
+        ("template_id", "mine", "template_id", "The template_id must be a valid GUID, you provided 'mine'."),
+        ("template_id", "7c5e5de2-3b1f-4c2c-8a32-1b2f6bd3f0a1", "template_id", "template_id is not supported yet."),
+        ("ip_pool_name", "p", "ip_pool_name", "The ip pool name is 2 to 64"),
+        ("ip_pool_name", "p" * 65, "ip_pool_name", "The ip pool name is 2 to 64"),
+        ("send_at", NOW_INT + 259_201, "send_at", "The send_at cannot be more than 72 hours"),
+        ("sections", {"-a-": "<p>-a-</p>"}, "sections.-a-", "A section must not contain itself."),
+        ("sections", {"": "b"}, "sections", "A key is at least"),
         ("asm", {"group_id": 1}, "asm", "asm is not supported yet."),
-        ("mail_settings.footer.enable", True, "mail_settings.footer.enable", "footer is not supported yet."),
-        ("mail_settings.bcc", {"enable": True}, "mail_settings.bcc.enable", "bcc is not supported yet."),
+        ("mail_settings.bcc", {"enable": True}, "mail_settings.bcc.email", "The bcc email parameter is required."),
+        ("mail_settings.bcc", {"enable": True, "email": "x"}, "mail_settings.bcc.email", "Does not contain a valid"),
+        ("mail_settings.footer", {"enable": True, "html": 1}, "mail_settings.footer.html", "Invalid type."),
+        ("mail_settings.spam_check.enable", True, "mail_settings.spam_check.enable", "spam_check is not"),
+        (
+            *("mail_settings.bypass_list_management.enable", True, "mail_settings.bypass_list_management.enable"),
+            "bypass_list_management is not supported yet.",
+        ),
         (
             *("tracking_settings.click_tracking.enable", True, "tracking_settings.click_tracking.enable"),
             "click_tracking is not supported yet.",
@@ -267,6 +278,15 @@ def test_all_problems_are_told_together() -> None:
     mail["custom_args"] = {"a": 1}
     assert sorted(field or "" for field, _ in problems(mail)) == [
         *("content.1.value", "custom_args.a", "from", "personalizations.0.to.0", "subject")
+    ]
+
+
+def test_substitutions_and_dynamic_templates_exclude_each_other() -> None:
+    mail = with_change("template_id", "d-1")
+    mail["personalizations"][0]["substitutions"] = {"-a-": "b"}
+    assert problems(mail) == [
+        ("personalizations.0.substitutions", "Substitutions may not be used with dynamic templating"),
+        ("template_id", "template_id is not supported yet."),
     ]
 
 

@@ -17,6 +17,7 @@ from sendgrid.helpers.mail import Attachment, Cc, Content, FileContent, FileName
 
 from mta.config import Limits
 from relay_http import server as http_server
+from relay_http.proxies import Proxies
 from relay_http.server import HttpServer
 
 Json = dict[str, Any]
@@ -344,7 +345,7 @@ async def test_a_head_that_drips_is_let_go(serve: Any, monkeypatch: pytest.Monke
     ],
 )
 def test_one_client_cannot_have_all_connections(client: str, clients: list[str], full: bool) -> None:
-    assert http_server.crowded(client, clients, 3) is full
+    assert http_server.crowded(client, clients, 3, Proxies([])) is full
 
 
 async def test_connections_are_bounded(serve: Any) -> None:

@@ -78,10 +78,13 @@ class MemoryViews:
         self, tenant: str | None, search: EventSearch, *, limit: int, cursor: str = "", oldest: bool = False
     ) -> EventPage:
         self._raise()
+        with_message_id = {each.id for each in self._of(tenant) if search.message_id == each.message_id.strip("<>")}
         found = [
             EventShown(seq, event, await self.message(tenant, event.message))
             for seq, event in self.told
-            if tenant in (None, event.tenant) and _event_meant(event, search)
+            if tenant in (None, event.tenant)
+            and _event_meant(event, search)
+            and (not search.message_id or event.message in with_message_id)
         ]
         page, following = _page(found if oldest else found[::-1], limit, cursor, 0)
         return EventPage(tuple(page), following or str(len(found)))

@@ -16,6 +16,7 @@ from mta.spool.lmdb.apart import ProcessWriter
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import Keyring
 from tests.contract.spool_contract import OpenSpool, SpoolContract, a_message
+from tests.contract.terms_contract import TermsContract
 from tests.unit.spool.test_lmdb_spool import KEYS, AtNow, opener
 
 HOUSEHOLD = Household("test", Settings("text", "info"))
@@ -43,7 +44,7 @@ async def until_healthy(spool: LmdbSpool) -> None:
             await asyncio.sleep(0.01)
 
 
-class TestContractApart(SpoolContract):
+class TestContractApart(SpoolContract, TermsContract):
     @pytest.fixture
     def open_spool(self, tmp_path: Path) -> OpenSpool:
         return opener(lambda: make(tmp_path / "spool"))

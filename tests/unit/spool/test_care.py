@@ -12,9 +12,12 @@ import pytest
 from mta.clock import SystemClock
 from mta.spool.interface import Change, SpoolError, Unavailable
 from mta.spool.lmdb.care import backup, compact, verify, verify_structure
+from mta.spool.lmdb.content import loose_value, users_value
 from mta.spool.lmdb.environment import Environment, Table
 from mta.spool.lmdb.keys import ENTRY_BYTES, entry_id_text
 from mta.spool.lmdb.spool import LmdbSpool
+from mta.spool.lmdb.view import View
+from mta.spool.records import Message
 from mta.spool.sealing import Keyring
 from tests.contract.spool_contract import CLAIM, NOW, a_message, the_head
 
@@ -37,6 +40,15 @@ async def fill(path: Path) -> None:
     waiting, message = await the_head(spool, accepted[1].entries[0])
     await spool.change(Change(message=message, before=waiting, after=msgspec.structs.replace(waiting, held=True)))
     await spool.put_record("tenant", "acme", b"x", replace=True)
+    await spool.close()
+
+
+async def fill_shared(path: Path) -> None:
+    spool = opened(path)
+    writer = spool.store_content()
+    await writer.write(os.urandom(20_000))
+    shared = (await writer.finish(),)
+    await spool.accept([msgspec.structs.replace(a_message(), shared=shared) for _ in range(3)])
     await spool.close()
 
 
@@ -80,6 +92,47 @@ async def test_a_missing_row_is_named(tmp_path: Path, table: Table, said: str) -
     with at_the_last_row(tmp_path, table) as cursor:
         cursor.delete()
     assert any(said in each for each in verify(tmp_path, KEYRING).problems)
+
+
+@pytest.mark.tampers
+async def test_shared_content_passes_and_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fill_shared(tmp_path)
+    read: list[int] = []
+    content = View.content
+
+    def reading(self: View, message: Message, wanted: int) -> bytes:
+        read.append(wanted)
+        return content(self, message, wanted)
+
+    monkeypatch.setattr(View, "content", reading)
+    findings = verify(tmp_path, KEYRING)
+    assert findings.problems == []
+    assert (findings.counts["messages"], findings.counts["shared"], findings.counts["pages"]) == (3, 1, 3 + 5)
+    assert findings.counts["octets"] == 3 * (20_000 + read[1])
+    assert sum(read) == 20_000 + 3 * read[1]
+
+
+async def test_shared_content_that_is_counted_wrongly_is_named(tmp_path: Path) -> None:
+    await fill_shared(tmp_path)
+    for found, users in (("4 were counted", users_value(4)), ("2 were counted", users_value(2))):
+        with at_the_last_row(tmp_path, Table.SHARED) as cursor:
+            cursor.put(bytes(cursor.key()), users)
+        (problem,) = verify(tmp_path, KEYRING).problems
+        assert problem.endswith(f"stands in 3 places, {found}")
+    with at_the_last_row(tmp_path, Table.SHARED) as cursor:
+        name = bytes(cursor.key())
+        cursor.delete()
+    assert verify(tmp_path, KEYRING).problems == [f"content {name.hex()}: stands in 3 places, 0 were counted"]
+    environment = Environment(tmp_path, map_size=0, reserve=0)
+    with environment.env.begin(write=True) as txn:
+        txn.put(name, users_value(3), db=environment.tables[Table.SHARED])
+        txn.put(b"n" * 16, users_value(1), db=environment.tables[Table.SHARED])
+        txn.put(name, loose_value(5, 0), db=environment.tables[Table.LOOSE])
+    environment.close()
+    assert verify(tmp_path, KEYRING).problems == [
+        f"content {'6e' * 16}: stands in 0 places, 1 were counted",
+        f"content {name.hex()}: belongs to a message, and is to be collected",
+    ]
 
 
 async def test_an_entry_in_two_places_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The spool on LMDB: the contract, and what is LMDB's own."""
 
 import asyncio
+import fcntl
 import os
 import threading
 from collections.abc import Callable
@@ -15,13 +16,16 @@ from mta.spool.interface import Acceptance, Change, Full, Refused, Settlement, S
 from mta.spool.lmdb import commit, view
 from mta.spool.lmdb.care import verify
 from mta.spool.lmdb.commit import Group
-from mta.spool.lmdb.environment import VALUE_LIMIT, Table
-from mta.spool.lmdb.keys import entry_key, entry_keys, pieces, timer_keys
+from mta.spool.lmdb.content import page_count
+from mta.spool.lmdb.environment import FORMAT_VERSION, VALUE_LIMIT, Table
+from mta.spool.lmdb.keys import entry_key, entry_keys, message_key, pieces, timer_keys
 from mta.spool.lmdb.spool import LmdbSpool
-from mta.spool.records import Entry, Segment
+from mta.spool.lmdb.view import record_of
+from mta.spool.records import Entry, Message, Segment
 from mta.spool.sealing import KeyFileError, Keyring, load_or_create_keyring, new_content_key
 from tests.contract.spool_contract import CLAIM, NOW, OpenSpool, SpoolContract, a_message, ended, the_head
 from tests.contract.stand_in import StandIn
+from tests.contract.terms_contract import TermsContract
 
 KEYS = [os.urandom(32)]
 
@@ -59,7 +63,7 @@ def opener(make_one: Callable[[], LmdbSpool]) -> OpenSpool:
     return open_one
 
 
-class TestLmdbContract(SpoolContract):
+class TestLmdbContract(SpoolContract, TermsContract):
     @pytest.fixture
     def open_spool(self, tmp_path: Path) -> OpenSpool:
         return opener(lambda: make(tmp_path / "spool"))
@@ -311,6 +315,19 @@ async def test_content_belongs_to_one_message(tmp_path: Path) -> None:
     await spool.close()
 
 
+async def test_shared_content_is_in_the_file_once(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    content = spool.store_content()
+    await content.write(os.urandom(100_000))
+    shared = (await content.finish(),)
+    batch = [msgspec.structs.replace(a_message(), shared=shared) for _ in range(1000)]
+    assert await spool.accept(batch) == 1000
+    env = spool._writer.followed.environment
+    with env.env.begin() as txn:
+        assert txn.stat(env.tables[Table.CONTENT])["entries"] == 1000 + page_count(100_000)
+    await spool.close()
+
+
 async def test_changed_content_is_not_read(tmp_path: Path) -> None:
     spool = make(tmp_path)
     accepted = a_message(content=os.urandom(9000))
@@ -488,6 +505,64 @@ async def test_a_spool_of_another_version_is_refused(tmp_path: Path) -> None:
     env.close()
     with pytest.raises(Unavailable, match="999"):
         make(tmp_path)
+
+
+def as_before_sharing(path: Path) -> None:
+    """Make a spool one of the version before content was shared."""
+    env = lmdb.open(str(path), max_dbs=20)
+    meta, shared = env.open_db(b"meta"), env.open_db(b"shared")
+    with env.begin(write=True) as txn:
+        txn.put(b"version", b"2", db=meta)
+        txn.drop(shared)
+    env.close()
+
+
+async def test_a_spool_from_before_content_was_shared_is_taken_over(tmp_path: Path) -> None:
+    spool = make(tmp_path)
+    before, after = a_message(content=os.urandom(500_000)), a_message()
+
+    def older(group: Group) -> None:
+        key = message_key(before.message.id)
+        plain = msgspec.msgpack.decode(record_of(group.get, spool._keyring, Table.MESSAGES, key) or b"")
+        at = Message.__struct_fields__.index("segments")
+        plain[at] = [each[:3] for each in plain[at]]
+        group.put(Table.MESSAGES, pieces(key, spool._keyring.seal("messages", NOW, msgspec.msgpack.encode(plain), key)))
+
+    await spool.accept([before])
+    await spool._writer.submit(older)  # type: ignore[attr-defined]
+    await spool.close()
+    as_before_sharing(tmp_path)
+    spool = make(tmp_path)
+    content = spool.store_content()
+    await content.write(b"shared")
+    await spool.accept([msgspec.structs.replace(after, shared=(await content.finish(),))])
+    for each, wanted in ((before, before.content), (after, after.content + b"shared")):
+        entry, message = await the_head(spool, each.entries[0])
+        assert await spool.content(message) == wanted
+        assert await spool.claim(entry, CLAIM)
+        assert await spool.settle(Settlement(message=message, entry=ended(entry), claim=CLAIM))
+    await spool.close()
+    assert verify(tmp_path, Keyring(KEYS)).problems == []
+    env = lmdb.open(str(tmp_path), max_dbs=20)
+    with env.begin() as txn:
+        assert txn.get(b"version", db=env.open_db(b"meta", txn)) == FORMAT_VERSION
+    env.close()
+
+
+async def test_a_spool_that_an_earlier_version_has_open_is_not_taken_over(tmp_path: Path) -> None:
+    """Red when it is: the earlier one would remove shared content with the first message of several."""
+    await make(tmp_path).close()
+    as_before_sharing(tmp_path)
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    with pytest.raises(Unavailable, match="earlier version"):
+        make(tmp_path)
+    os.close(fd)
+    spool = make(tmp_path)
+    fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # others may come now
+    os.close(fd)
+    await spool.close()
 
 
 def test_a_directory_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:

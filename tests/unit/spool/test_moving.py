@@ -3,9 +3,10 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from mta.spool.interface import Unavailable
+from mta.spool.interface import Acceptance, Keep, Kept, Settlement, Terms, Unavailable
 from mta.spool.lmdb import care, following
 from mta.spool.lmdb.ahead import LOW
 from mta.spool.lmdb.care import backup, verify, verify_structure
@@ -14,11 +15,12 @@ from mta.spool.lmdb.following import Followed
 from mta.spool.lmdb.moving import MOVED
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import Keyring
-from tests.contract.spool_contract import NOW, a_message
+from tests.contract.spool_contract import CLAIM, NOW, a_message, ended, the_head
 from tests.unit.spool.test_apart import make as make_apart
 from tests.unit.spool.test_lmdb_spool import KEYS, make
 
 SMALL = 1 << 20
+COMMON = b"common\r\n" * 2000
 
 
 @pytest.fixture
@@ -35,6 +37,16 @@ async def fill_and_drain(spool: LmdbSpool, octets: int = 3 * SMALL) -> None:
         pass
 
 
+async def shared_by_two(spool: LmdbSpool) -> list[Acceptance]:
+    """Have two messages with content in common."""
+    writer = spool.store_content()
+    await writer.write(COMMON)
+    shared = (await writer.finish(),)
+    batch = [msgspec.structs.replace(a_message(), shared=shared) for _ in range(2)]
+    await spool.accept(batch)
+    return batch
+
+
 def end(path: Path) -> int:
     environment = Environment(path, map_size=0, reserve=0)
     try:
@@ -47,6 +59,7 @@ async def test_a_drained_spool_gives_back_what_it_had_and_keeps_what_it_has(tmp_
     spool = make(tmp_path)
     before, after = a_message(), a_message()
     await spool.accept([before])
+    batch = await shared_by_two(spool)
     await fill_and_drain(spool)
     first = await spool.log_end()
     assert await spool.accept([after]) == first + 1
@@ -54,10 +67,31 @@ async def test_a_drained_spool_gives_back_what_it_had_and_keeps_what_it_has(tmp_
         message = await spool.message(each.message.id)
         assert message is not None
         assert await spool.content(message) == each.content
+    for each in batch:
+        entry, message = await the_head(spool, each.entries[0])
+        assert await spool.content(message) == each.content + COMMON
+        assert await spool.claim(entry, CLAIM)
+        assert await spool.settle(Settlement(message=message, entry=ended(entry), claim=CLAIM))
     await spool.close()
     assert end(tmp_path) < SMALL
     assert verify(tmp_path, Keyring(KEYS)).problems == verify_structure(tmp_path) == []
     assert not (tmp_path / "compacted").exists()
+
+
+async def test_answers_that_are_kept_go_along_when_much_is_given_back(
+    tmp_path: Path, early: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_COPIED", SMALL // 16)
+    spool = make(tmp_path)
+    for number in range(20):
+        await spool.accept_on([], Terms(now=NOW, keep=Keep(f"{number}", b"digest", b"x" * 20_000, NOW + 60)))
+    await fill_and_drain(spool)
+    assert end_of(spool) > 3 * SMALL
+    await fill_and_drain(spool, 12 * SMALL)
+    assert await spool.accept([a_message()]) == 1
+    assert end_of(spool) < SMALL
+    assert await spool.kept("7", NOW) == Kept(b"digest", b"x" * 20_000, 0)
+    await spool.close()
 
 
 async def test_a_role_s_spool_moves_and_has_zeros_ahead_again(tmp_path: Path) -> None:
@@ -86,6 +120,7 @@ async def test_what_is_much_or_gives_little_back_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: int, given_back: int
 ) -> None:
     monkeypatch.setattr(following, "_COPIED", copied)
+    monkeypatch.setattr(following, "_MOST_COPIED", copied)
     monkeypatch.setattr(following, "_GIVEN_BACK", given_back)
     spool = make(tmp_path)
     await fill_and_drain(spool)

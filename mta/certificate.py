@@ -1,4 +1,4 @@
-"""Our own certificate on listeners: TLS contexts made of files, and made anew for new sessions when the files change.
+"""Our own certificate on listeners and for HTTP: TLS contexts made of files, anew for new sessions when they change.
 
 Sessions keep the context that they began with. TLS 1.2 and 1.3 with forward secrecy and AEAD ciphers alone (RFC 9325
 4.2), by our preference; no renegotiation, no compression. Files are read when they have been the same for two looks:
@@ -34,18 +34,19 @@ class _Seen(NamedTuple):
 class OwnCertificate:
     """The contexts of listeners with TLS: one for those that ask no client for a certificate, and one per authority."""
 
-    def __init__(self, files: Tls, listeners: Iterable[Listener]) -> None:
-        """Read the files; CertificateError when they cannot be used."""
+    def __init__(self, files: Tls, listeners: Iterable[Listener] = (), setting: str = "tls") -> None:
+        """Read the files, which the setting names; CertificateError when they cannot be used."""
         self._tls = files
+        self._setting = setting
         self._authorities = {None, *(each.client_ca for each in listeners)}
         self._paths = [path for path in (files.certificate, files.key, *self._authorities) if path is not None]
         self._used = self._last = self._look_at_files()
         self._refused = ""  # why what is there cannot be used
         self._contexts = self._read()
 
-    def context(self, listener: Listener) -> ssl.SSLContext:
-        """Return the context for a new session on a listener with TLS, which has a certificate by configuration."""
-        return self._contexts[listener.client_ca]
+    def context(self, client_ca: Path | None = None) -> ssl.SSLContext:
+        """Return the context for a new session where there is a certificate, for clients of an authority or for all."""
+        return self._contexts[client_ca]
 
     def look(self) -> None:
         """Read the files again if they have changed and do not any more. What cannot be used is logged, once.
@@ -73,14 +74,14 @@ class OwnCertificate:
     def _read(self) -> dict[Path | None, ssl.SSLContext]:
         if self._tls.certificate is None:
             return {}
-        return {authority: server_context(self._tls, authority) for authority in self._authorities}
+        return {authority: server_context(self._tls, authority, self._setting) for authority in self._authorities}
 
 
-def server_context(files: Tls, client_ca: Path | None) -> ssl.SSLContext:
+def server_context(files: Tls, client_ca: Path | None, setting: str = "tls") -> ssl.SSLContext:
     """Read our certificate, and the authority of our clients' if there is one; CertificateError if that fails."""
     assert files.certificate is not None
     assert files.key is not None
-    named = [("tls.certificate", files.certificate), ("tls.key", files.key)]
+    named = [(f"{setting}.certificate", files.certificate), (f"{setting}.key", files.key)]
     if client_ca is not None:
         named.append(("client_ca", client_ca))
     for name, path in named:  # what OpenSSL says names no file
@@ -97,7 +98,7 @@ def server_context(files: Tls, client_ca: Path | None) -> ssl.SSLContext:
     try:
         context.load_cert_chain(files.certificate, files.key, password=_no_passphrase)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise CertificateError(f"tls: {files.certificate} with {files.key}: {_reason(error)}") from None
+        raise CertificateError(f"{setting}: {files.certificate} with {files.key}: {_reason(error)}") from None
     if client_ca is not None:
         _ask_for_certificates(context, client_ca)
     return context

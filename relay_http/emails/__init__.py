@@ -1,0 +1,1 @@
+"""The Emails API: `/api/v1/emails`."""

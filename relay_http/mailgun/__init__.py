@@ -1,0 +1,1 @@
+"""Mailgun's v3 API: sending, events, stored messages, and reading domains."""

@@ -1,0 +1,72 @@
+"""Who the client of a request is when proxies stand between: what those say that we trust (RFC 7239, X-Forwarded-For).
+
+A proxy adds at the end of the list whom it has the request from. So the client is the last of the list who is no proxy
+of ours; whatever stands before it anybody can have written.
+"""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from mta.accounts.networks import network_of, within
+from mta.config import UNIX, type_proxy
+from relay_http.body import Request
+
+_HOPS = 32  # that are looked at
+_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*("?)([^";,\s]+)\1\s*(?=;|$)', re.IGNORECASE)
+_WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
+
+
+class Proxies:
+    """Those that are trusted: networks, and whoever comes by a unix socket if that is said."""
+
+    def __init__(self, trusted: Sequence[type_proxy]) -> None:
+        self._networks = tuple([network_of(str(each)) for each in trusted if each != UNIX])
+        self._unix = UNIX in trusted
+        self._read = lru_cache(maxsize=1024)(self._last_stranger)
+
+    def many(self, peer: str) -> bool:
+        """Tell whether a peer may have the connections of many clients: a proxy of ours, or any on this machine."""
+        try:
+            local = ipaddress.ip_address(peer).is_loopback
+        except ValueError:  # a unix socket's
+            local = True
+        return local or within(peer, self._networks)
+
+    def client(self, req: Request) -> str:
+        """Return the address of a request's client, "" if nobody can tell."""
+        peer = req.client
+        if not (within(peer, self._networks) if peer else self._unix):
+            return peer
+        several, one = req.get_header("X-Forwarded-For"), req.get_header("Forwarded")
+        if several is None and one is None:
+            return peer  # the proxy itself
+        found = {self._read(text, named) for text, named in ((several, False), (one, True)) if text is not None}
+        # Of two that differ one is the client's own, which its proxy has let through.
+        return found.pop() if len(found) == 1 else ""
+
+    def _last_stranger(self, text: str, named: bool) -> str:  # noqa: FBT001 - a part of the key of a cache
+        address = ""
+        for hop in reversed(text.rsplit(",", _HOPS)[-_HOPS:]):
+            address = _forwarded(hop) if named else _address(hop.strip())
+            if not within(address, self._networks):
+                break
+        return address
+
+
+def _forwarded(element: str) -> str:
+    found = _FOR.findall(element)
+    return _address(found[0][1]) if len(found) == 1 else ""
+
+
+def _address(text: str) -> str:
+    """Return an address without port and brackets; "" for `unknown`, names that hide one, and anything else."""
+    found = _WITH_PORT.fullmatch(text)
+    bare = (found[1] or found[2]) if found else text
+    try:
+        ip = ipaddress.ip_address(bare)
+    except ValueError:
+        return ""
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return str(mapped or ip)

@@ -1,0 +1,1 @@
+"""Sendarix: `/v1/messages`."""
