@@ -357,9 +357,7 @@ class SpoolContract:
         await spool.close()
 
     @pytest.mark.parametrize("size", [1000, 600_000])
-    async def test_a_message_that_has_ended_is_kept_as_was_asked(
-        self, open_spool: OpenSpool, size: int
-    ) -> None:
+    async def test_a_message_that_has_ended_is_kept_as_was_asked(self, open_spool: OpenSpool, size: int) -> None:
         spool = await open_spool()
         accepted = a_message(content=os.urandom(size // 2).hex().encode(), domains=("one.test", "two.test"))
         await spool.accept([accepted])

@@ -54,16 +54,11 @@ async def test_a_relayed_message_gets_a_trace_field_and_is_otherwise_as_it_came(
 
 async def test_lists_are_given_what_the_header_says(serve):
     door = await serve()
-<<<<<<< HEAD
     header = (
         b"From: =?utf-8?q?Alic=C3=A9?= <a@alice.test>\r\nSUBJECT: =?utf-8?q?H=C3=A4llo?=\r\n all\r\n"
         b"To: b@remote.test\r\n"
     )
     await send(door, header + BODY)
-=======
-    sender, subject = b"From: =?utf-8?q?Alic=C3=A9?= <a@alice.test>\r\n", b"SUBJECT: =?utf-8?q?H=C3=A4llo?=\r\n all\r\n"
-    await send(door, sender + subject + b"To: b@remote.test\r\n" + BODY)
->>>>>>> 11f6d4b (tests: what lists are told of mail by SMTP)
     await send(door, b"From: a@alice.test\r\n" + BODY)
     first, second = (message.summary for message in door.queue.accepted)
     assert (first.subject, first.from_, first.to, first.dialect) == (
