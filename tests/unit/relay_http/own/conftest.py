@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from mta.accounts import domains, keys, tenants
+from mta.accounts.uses import Uses
 from mta.config import Config
 from mta.control import socket_path
 from mta.events.reader import LogReader
@@ -49,7 +50,15 @@ class Post:
             raise AssertionError
 
         self.app = create_app(
-            self.config, self.queue, self.spool, self.clock, nothing, self.desk, self.views, NoRates()
+            self.config,
+            self.queue,
+            self.spool,
+            self.clock,
+            nothing,
+            self.desk,
+            self.views,
+            NoRates(),
+            Uses(self.spool, self.clock),
         )
         self.keys: dict[str, str] = {}
 
