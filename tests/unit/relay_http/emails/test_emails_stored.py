@@ -193,6 +193,15 @@ class TestCancel:
         result = await relay.ask("POST", f"{PATH}/{id_}/cancel")
         assert (result.status_code, await status(relay, id_)) == (409, "queued")
 
+    async def test_one_that_was_given_another_time(self, relay: Relay) -> None:
+        later, sooner = await send(relay, **SCHEDULED), await send(relay, **SCHEDULED)
+        await relay.reschedule(later, relay.clock.now() + 300 * 86_400)
+        await relay.reschedule(sooner, relay.clock.now() + 10)
+        relay.clock.jump(100)
+        assert (await relay.ask("POST", f"{PATH}/{sooner}/cancel")).status_code == 409
+        relay.clock.jump(200 * 86_400)
+        assert (await relay.ask("POST", f"{PATH}/{later}/cancel")).status_code == 200
+
     async def test_one_that_is_in_flight(self, relay: Relay) -> None:
         """A clock that was set back shows what is released as scheduled."""
         id_ = await send(relay, **SCHEDULED)
