@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mta.accounts import domains
+from mta.accounts import domains, tenants
 from mta.mail.ids import new_message_id
 from mta.queue.views import Status, ViewsUnavailable
 from relay_http.emails import resource
@@ -256,8 +256,16 @@ class TestResend:
         id_ = await send(relay)
         await relay.attempt(id_, OK)
         result = await relay.ask("POST", f"{PATH}/{id_}/resend")
-        said = "The content of this message is gone: it is kept until all of its recipients have been dealt with."
-        assert (result.status_code, result.json) == (410, {"detail": said})
+        assert (result.status_code, result.json) == (410, {"detail": "The content of this message is gone."})
+
+    async def test_what_is_kept_is_sent_again_after_its_end(self, relay: Relay) -> None:
+        await tenants.change(relay.spool, "shop", keep_content=3600)
+        id_ = await send(relay)
+        await relay.attempt(id_, OK)
+        assert (await relay.get(f"{PATH}/{id_}"))["text"] == "Hi\nthere"
+        result = await relay.ask("POST", f"{PATH}/{id_}/resend")
+        assert (result.status_code, await status(relay, result.json["id"])) == (202, "queued")
+        assert (await relay.ask("POST", f"{PATH}/{id_}/cancel")).status_code == 409
 
     async def test_a_domain_that_is_anothers_by_now(self, relay: Relay) -> None:
         id_ = await send(relay)
