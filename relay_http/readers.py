@@ -1,6 +1,6 @@
 """What several dialects read in the same way: addresses as strings, header texts, files; each problem with its path."""
 
-from mta.content.compose import Attachment, Mailbox
+from mta.content.compose import Attachment, Mailbox, Part
 from mta.mail.address import AddressError
 from relay_http.fields import Fields
 from relay_http.iso import read_time
@@ -42,6 +42,14 @@ def read_line(fields: Fields, name: str) -> str:
     return text
 
 
+def read_parts(fields: Fields, instead: str) -> tuple[Part, ...]:
+    """Read `text` and `html`, of which one is needed but with the member `instead`."""
+    if not (fields.has("text") or fields.has("html") or fields.has(instead)):
+        fields.problem("html", "Give html, text or both.")
+    texts = (("text/plain", fields.text("text")), ("text/html", fields.text("html")))
+    return tuple([Part(kind, text) for kind, text in texts if text])
+
+
 def read_file(fields: Fields, names: tuple[str, str, str]) -> Attachment | None:
     """Read a file, whose name, media type and base64 are under `names` and all needed."""
     for name in names:
@@ -71,3 +79,10 @@ def read_release(fields: Fields, name: str, now: float) -> float:
     if at <= now:
         fields.problem(name, "This is not in the future: leave it out to send at once.")
     return at
+
+
+def number_of(text: str, least: int, most: int) -> int | None:
+    """Read a number in decimal digits; None if it is none, or out of bounds."""
+    if text.isascii() and text.isdigit() and len(text) <= len(str(most)) and least <= int(text) <= most:
+        return int(text)
+    return None

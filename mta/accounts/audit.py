@@ -88,7 +88,7 @@ class AuditLog:
             action=action,
             tenant=tenant,
             on=on[:_TEXT_LIMIT],
-            details={name: str(value)[:_TEXT_LIMIT] for name, value in details.items() if value not in (None, "", ())},
+            details={name: text for name, value in details.items() if (text := _text(value))},
         )
         await self._write(record)
         underway, failed = Underway(on), None
@@ -182,6 +182,12 @@ def is_position(text: str) -> bool:
     """Tell whether a text is a place in the log, or its time."""
     time, _, rest = text.partition("-")
     return len(time) == 14 and time.isascii() and time.isdigit() and len(rest) in (0, 12)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list | tuple):
+        value = ",".join(map(str, value))
+    return "" if value is None else str(value)[:_TEXT_LIMIT]
 
 
 def _reason(error: BaseException) -> str:

@@ -27,7 +27,7 @@ def credentials() -> None:
 @with_spool
 async def create(session: Session, tenant: str, user: str, once: float) -> None:
     """Create a user and print the password: nobody can see it again. A user that exists stays as it is."""
-    async with session.doing("credentials.create", tenant, user, once=once or "") as underway:
+    async with session.doing("credentials.create", tenant, user, once=once or None) as underway:
         credential, password = await accounts.create(session.spool, tenant, user, session.clock.now(), once)
         underway.result = "done" if password else "unchanged"
     if password is None:

@@ -73,9 +73,7 @@ async def rotate(session: Session, domain: str, algorithm: str | None, selector:
     if selector and len(algorithms) > 1:
         raise Stop("say the --algorithm of the key that --selector is for", Exit.USAGE)
     public, now = sealing_key(session.config), session.clock.now()
-    async with session.doing(
-        "dkim.rotate", known.tenant, known.name, algorithms=",".join(algorithms), selector=selector
-    ):
+    async with session.doing("dkim.rotate", known.tenant, known.name, algorithms=algorithms, selector=selector):
         records = [await dkim_keys.rotate(session.spool, domain, each, public, now, selector) for each in algorithms]
     await _tell(session)
     for record in records:

@@ -67,7 +67,7 @@ async def create(
     if (tenant is None) is not operator:
         raise Stop("say whose it is: --tenant NAME, or --operator", Exit.USAGE)
     particulars = Particulars(rate=None if rate == NO_RATE else rate, **more)
-    told = {"scopes": ",".join(scopes), **_told(particulars)}
+    told = {"scopes": scopes, **_told(particulars)}
     async with session.doing("keys.create", tenant or "", "", **told) as underway:
         key, text = await accounts.create(session.spool, tenant, scopes, session.clock.now(), particulars)
         underway.on = key.id
@@ -138,11 +138,11 @@ def _told(particulars: Particulars) -> dict[str, object]:
     rate = particulars.rate
     return {
         "name": particulars.name,
-        "networks": ",".join(particulars.networks),
-        "rate": f"{rate.messages}/{rate.seconds}" if rate else "",
-        "expires_at": particulars.expires_at or "",
-        "sandbox": "yes" if particulars.sandbox else "",
-        "once": particulars.once or "",
+        "networks": particulars.networks,
+        "rate": rate_text(rate.messages, rate.seconds) if rate else None,
+        "expires_at": particulars.expires_at or None,
+        "sandbox": particulars.sandbox or None,
+        "once": particulars.once or None,
     }
 
 

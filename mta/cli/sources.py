@@ -82,7 +82,7 @@ async def unpark(session: Session, source: str, provider: str | None) -> None:
     meant = [each.provider for each in parked if each.source == source and provider in (None, each.provider)]
     if not meant:
         raise Stop(f"source {source[:64]} is not parked" + (f" for {provider[:200]}" if provider else ""))
-    async with session.doing("sources.unpark", on=source, providers=",".join(meant)):
+    async with session.doing("sources.unpark", on=source, providers=meant):
         for each in meant:
             await source_records.unpark(session.spool, source, each)
     await _tell(session)

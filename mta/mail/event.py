@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from mta.mail.summary import Summary
+from mta.mail.summary import Summary, summary_json
 
 
 class EventType(StrEnum):
@@ -87,5 +87,5 @@ def event_json(event: Event, seq: int) -> dict[str, Any]:
     for name in Event.__struct_fields__:
         value = getattr(event, name)
         if name != "version" and (value or name in _ALWAYS):
-            shown[name] = value
+            shown[name] = summary_json(value) if isinstance(value, Summary) else value
     return shown

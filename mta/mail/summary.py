@@ -37,6 +37,14 @@ class Summary(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 NOTHING = Summary()
 
+
+def summary_json(summary: Summary) -> dict[str, object]:
+    """Show a summary as events do."""
+    shown = msgspec.structs.asdict(summary)
+    files = [msgspec.structs.asdict(each) for each in summary.files]
+    return {name.rstrip("_"): value for name, value in shown.items()} | {"files": files}
+
+
 _RAW = 3  # octets in the header for each character that is shown, when it is encoded
 _WORD = r"=\?([!->@-~]{1,40})\?([BbQq])\?([ !->@-~]*)\?="  # RFC 2047 2, and the spaces that some leave in it
 _ENCODED_WORD = re.compile(_WORD)

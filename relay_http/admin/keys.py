@@ -125,7 +125,7 @@ class _Key:
         if asked.scopes is not UNSET:
             names = asked.scopes
         try:
-            async with door.audit.doing(req, "keys.set", key.tenant, key.id, name=name, scopes=",".join(names)):
+            async with door.audit.doing(req, "keys.set", key.tenant, key.id, name=name, scopes=names):
                 changed = await keys.change(door.spool, key, names, door.clock.now(), req.context.key, name)
         except AccountError as error:
             raise refused(error) from None

@@ -5,11 +5,19 @@ false, null and empty mean absent, as the example of the document has it. What n
 
 from collections.abc import Sequence
 
-from mta.content.compose import Attachment, Mailbox, Part
+from mta.content.compose import Attachment, Mailbox
 from relay_http.fields import Fields, Problems, without_empty
 from relay_http.outgoing import Outgoing, decoded_octets
 from relay_http.problem import Refusal
-from relay_http.readers import read_address, read_addresses, read_file, read_line, read_release, refuse_unknown
+from relay_http.readers import (
+    read_address,
+    read_addresses,
+    read_file,
+    read_line,
+    read_parts,
+    read_release,
+    refuse_unknown,
+)
 
 RECIPIENTS_LIMIT = 1000
 REPLY_TO_LIMIT = 100
@@ -64,7 +72,7 @@ def _email(root: Fields, now: float) -> Outgoing | None:
         bcc=bcc,
         reply_to=read_addresses(root, "reply_to", REPLY_TO_LIMIT),
         subject=read_line(root, "subject"),
-        parts=_parts(root),
+        parts=read_parts(root, "template_id"),
         attachments=_files(root),
         release_at=read_release(root, "scheduled_at", now),
     )
@@ -77,13 +85,6 @@ def _recipients(root: Fields) -> Sequence[tuple[Mailbox, ...]]:
         root.problem("to", f"At most {RECIPIENTS_LIMIT} recipients are allowed, {given} are given.")
         return (), (), ()
     return [read_addresses(root, name, RECIPIENTS_LIMIT) for name in _RECIPIENTS]
-
-
-def _parts(root: Fields) -> tuple[Part, ...]:
-    if not (root.has("text") or root.has("html") or root.has("template_id")):
-        root.problem("html", "Give html, text or both.")
-    texts = (("text/plain", root.text("text")), ("text/html", root.text("html")))
-    return tuple([Part(kind, text) for kind, text in texts if text])
 
 
 def _files(root: Fields) -> tuple[Attachment, ...]:

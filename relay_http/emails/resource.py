@@ -19,6 +19,7 @@ from relay_http.emails.shown import DELIVERING, STATUSES, detailed, listed, stat
 from relay_http.iso import write_time
 from relay_http.outgoing import Outgoing
 from relay_http.problem import Problem, Refusal, Why, busy, not_found
+from relay_http.readers import number_of
 from relay_http.scheduled import Cancelling, cancel_scheduled, is_message_id
 from relay_http.sending import Order
 from relay_http.stored import read_again, read_stored
@@ -177,10 +178,10 @@ async def _in_flight(door: Door, key: ApiKey) -> tuple[str, ...]:
 
 
 def _number(req: Request, name: str, default: int, least: int, most: int) -> int:
-    text = req.get_param(name) or str(default)
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and least <= int(text) <= most):
+    number = number_of(req.get_param(name) or str(default), least, most)
+    if number is None:
         raise _wrong(name, f"This is not a number from {least} to {most}.")
-    return int(text)
+    return number
 
 
 def _wrong(name: str, said: str) -> Refusal:

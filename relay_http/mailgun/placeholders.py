@@ -7,16 +7,20 @@ through. What nobody has a value for stays as it stands.
 from collections.abc import Mapping
 
 from mta.content.compose import Mailbox
+from relay_http.problem import invalid
 
 _MARK = "%recipient"
 _NAME_CHARS = 256
+MARKS_LIMIT = 10_000  # in a text
 _OF_EACH = ("", "_email", "_name", "_fname", "_lname")
 
 
 class Template:
-    """A text, cut up once: literals are the even pieces, names the odd ones."""
+    """A text, cut up once: literals are the even pieces, names the odd ones. Refusal 400 for too many of these."""
 
     def __init__(self, text: str) -> None:
+        if _MARK in text and text.count(_MARK) > MARKS_LIMIT:
+            raise invalid(f"at most {MARKS_LIMIT} placeholders are allowed in a text")
         self.text = text
         self._pieces = _cut(text) if _MARK in text else [text]
 

@@ -6,12 +6,20 @@ how all of them are written: that is ours. null, false and empty mean absent. Te
 
 import msgspec
 
-from mta.content.compose import Attachment, Mailbox, Part
+from mta.content.compose import Attachment, Mailbox
 from mta.spool.records import MessageClass
 from relay_http.fields import Fields, Problems, without_empty
 from relay_http.outgoing import NO_HEADERS, Outgoing
 from relay_http.problem import Refusal
-from relay_http.readers import read_address, read_addresses, read_file, read_line, read_release, refuse_unknown
+from relay_http.readers import (
+    read_address,
+    read_addresses,
+    read_file,
+    read_line,
+    read_parts,
+    read_release,
+    refuse_unknown,
+)
 from relay_http.sending import is_key
 from relay_http.values import wrong_header
 
@@ -69,7 +77,7 @@ def _send(root: Fields, now: float) -> Send:
         reply_to=read_addresses(root, "reply_to", COPIES_LIMIT),
         subject=read_line(root, "subject"),
         headers=headers,
-        parts=_parts(root),
+        parts=read_parts(root, "template"),
         attachments=_files(root),
         custom_args=_metadata(root),
         message_class=_priority(root),
@@ -95,13 +103,6 @@ def _headers(root: Fields) -> tuple[dict[str, str], str]:
         else:
             idempotency_key = value
     return headers, idempotency_key
-
-
-def _parts(root: Fields) -> tuple[Part, ...]:
-    if not (root.has("text") or root.has("html") or root.has("template")):
-        root.problem("html", "Give html, text or both.")
-    texts = (("text/plain", root.text("text")), ("text/html", root.text("html")))
-    return tuple([Part(kind, text) for kind, text in texts if text])
 
 
 def _files(root: Fields) -> tuple[Attachment, ...]:

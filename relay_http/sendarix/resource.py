@@ -13,6 +13,7 @@ from relay_http.body import Request
 from relay_http.door import Door
 from relay_http.iso import read_day, write_time
 from relay_http.problem import Problem, Refusal, Why, busy, invalid, not_found
+from relay_http.readers import number_of
 from relay_http.scheduled import Cancelling, cancel_scheduled, is_message_id
 from relay_http.sendarix.errors import SENDARIX
 from relay_http.sendarix.request import Send, read_send
@@ -141,10 +142,10 @@ def _day(req: Request, name: str) -> tuple[float, float] | None:
 
 
 def _limit(req: Request) -> int:
-    text = req.get_param("limit") or str(LIMIT)
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(LIMIT_MOST)) and 0 < int(text) <= LIMIT_MOST):
+    number = number_of(req.get_param("limit") or str(LIMIT), 1, LIMIT_MOST)
+    if number is None:
         raise invalid(f"This is not a number from 1 to {LIMIT_MOST}.", "limit")
-    return int(text)
+    return number
 
 
 async def _found(door: Door, key: ApiKey, id_: str) -> MessageShown:

@@ -26,6 +26,20 @@ def test_nothing_given_is_the_defaults() -> None:
     assert parse("# only text\n", "f.yaml") == Config()
 
 
+def test_http_has_tls_and_proxies_of_its_own() -> None:
+    text = "http: {tls: {certificate: /c.pem, key: /k.pem}, trusted_proxies: [10.0.0.0/8, unix, '::1']}\n"
+    http = parse(text, "f.yaml").http
+    assert (str(http.tls.certificate), str(http.tls.key)) == ("/c.pem", "/k.pem")
+    assert list(map(str, http.trusted_proxies)) == ["10.0.0.0/8", "unix", "::1/128"]
+    assert problems("http: {tls: {key: /k.pem}, trusted_proxies: [nowhere, 7, UNIX]}\n") == [
+        "f.yaml:1:14: http.tls.key: needs certificate too",
+        *[
+            f"f.yaml:1:{at}: http.trusted_proxies.{number}: must be a network such as 192.0.2.0/24, or unix"
+            for number, at in enumerate((46, 55, 58))
+        ],
+    ]
+
+
 def test_a_key_without_a_value_keeps_its_default() -> None:
     assert parse("hostname:\nhttp:\ndelivery:\n  port:\nlisteners:\n", "f.yaml") == Config()
 

@@ -40,7 +40,9 @@ async def everything(log, tenant="", limit=3, **more):
 
 
 async def test_who_did_what_on_what_from_where_when_and_what_came_of_it(log):
-    async with log.doing(ANN, "keys.create", NOW, tenant="acme", scopes=["send"], networks=(), rate=None) as underway:
+    async with log.doing(
+        ANN, "keys.create", NOW, tenant="acme", scopes=["send", "read"], networks=(), rate=None
+    ) as underway:
         underway.on = "ID"
     [found] = await everything(log)
     assert found == Record(
@@ -52,7 +54,7 @@ async def test_who_did_what_on_what_from_where_when_and_what_came_of_it(log):
         action="keys.create",
         tenant="acme",
         on="ID",
-        details={"scopes": "['send']"},
+        details={"scopes": "send,read"},
         result="done",
     )
     assert is_position(found.position)

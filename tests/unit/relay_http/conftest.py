@@ -255,4 +255,4 @@ async def relay(tmp_path: Path) -> AsyncIterator[Relay]:
     made = Relay(tmp_path)
     await made.prepare()
     yield made
-    await made.spool.close()
+    await made.close()

@@ -1,7 +1,7 @@
-"""A relay without delivery: the HTTP API on a real spool, queue and desk, and views that follow its log."""
+"""A relay without delivery: the HTTP API on a spool, a queue, a desk and views that are real."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,112 +9,55 @@ import falcon.testing
 import msgspec
 
 from mta.accounts import domains, keys, tenants
-from mta.accounts.keys import ApiKey
+from mta.accounts.uses import Uses
 from mta.config import Config
 from mta.control import socket_path
 from mta.events.reader import LogReader
+from mta.events.views.following import Follower
+from mta.events.views.reader import SqliteViews
 from mta.lab.clock import FakeClock
-from mta.mail.event import Event, EventType
 from mta.mail.reply import Reply
 from mta.mail.result import Outcome, Result, Verdict
-from mta.mail.summary import NOTHING
 from mta.queue import actions
 from mta.queue.actions import Who
 from mta.queue.desk import Desk
 from mta.queue.queue import Queue
 from mta.queue.standing import find
-from mta.queue.views import MessageShown, Page, RecipientShown, Search, Status
-from mta.spool.interface import Due, Toll
+from mta.spool.interface import Due
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.sealing import Keyring
 from relay_http.app import create_app
-from tests.unit.relay_http.views import MemoryViews
+from relay_http.rates import AccountRates
 
 KEYRING = Keyring([bytes(range(32))])
 OK = Result(Verdict.DELIVERED, Reply(250, "2.0.0", "ok"))
 LATER = Result(Verdict.DEFERRED, Reply(451, "4.7.1", "later"))
 NEVER = Result(Verdict.FAILED, Reply(550, "5.1.1", "no such user"))
-_STATUSES = {each.value: each for each in Status}
 
 
-class LogViews(MemoryViews):
-    """Views of what the log tells; a test may put more there."""
+class FollowedViews:
+    """The views themselves, brought to the end of the log before each read; or in trouble, as a test wants it."""
 
-    def __init__(self, relay: "Relay") -> None:
-        super().__init__()
-        self._relay = relay
-        self._position = 0
+    def __init__(self, relay: "Relay", folder: Path) -> None:
+        self.error: Exception | None = None
+        log = LogReader(relay.spool, folder / "events", KEYRING)
+        self._follower = Follower(relay.spool, log, folder / "views", relay.clock)
+        self._views = SqliteViews(folder / "views", relay.spool, folder / "nobody.sock")
 
-    async def message(self, tenant: str | None, message_id: str) -> MessageShown | None:
-        await self._follow()
-        return await super().message(tenant, message_id)
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        async def read(*asked: Any, **more: Any) -> Any:
+            if self.error is not None:
+                raise self.error
+            while await self._follower.look():
+                pass
+            assert self._follower.progress.trouble == ""
+            return await getattr(self._views, name)(*asked, **more)
 
-    async def messages(
-        self, tenant: str | None, search: Search, *, limit: int, cursor: str = "", offset: int = 0, oldest: bool = False
-    ) -> Page:
-        await self._follow()
-        return await super().messages(tenant, search, limit=limit, cursor=cursor, offset=offset, oldest=oldest)
+        return read
 
-    async def timeline(self, tenant: str | None, message_id: str) -> Sequence[tuple[int, Event]]:
-        await self._follow()
-        return await super().timeline(tenant, message_id)
-
-    async def _follow(self) -> None:
-        for position, event in await self._relay.spool.events_after(self._position, 10_000):
-            self._position = position
-            self.told.append((position, event))
-            if event.type is EventType.ACCEPTED:
-                self.shown.append(_accepted(event))
-            elif event.type in _STATUSES:
-                self._tell(event, _STATUSES[event.type])
-        now = self._relay.clock.now()
-        self.shown = [_standing(each, now) for each in self.shown]
-
-    def _tell(self, event: Event, status: Status) -> None:
-        (message,) = [each for each in self.shown if each.id == event.message]
-        said = {"status": status, "at": event.at, "attempts": event.attempt, "reply": event.reply}
-        changed = [
-            msgspec.structs.replace(each, **said, relay=event.relay, retry_at=event.retry_at)
-            if each.address == event.recipient
-            else each
-            for each in message.recipients
-        ]
-        self.change(event.message, recipients=tuple(changed), last_at=event.at)
-
-
-def _accepted(event: Event) -> MessageShown:
-    fields = {name: getattr(event, name) for name in MessageShown.__struct_fields__ if name in Event.__struct_fields__}
-    shown = {
-        "id": event.message,
-        "status": Status.QUEUED,
-        "last_at": event.at,
-        "release_at": event.release_at or event.at,
-        "summary": event.summary or NOTHING,
-        "recipients": tuple(
-            RecipientShown(address=each, status=Status.QUEUED, at=event.at) for each in event.recipients
-        ),
-    }
-    return MessageShown(**{**fields, **shown})
-
-
-def _standing(shown: MessageShown, now: float) -> MessageShown:
-    """Say how it stands: scheduled is what waits for its release, and the first that holds of any recipient counts."""
-    waits = {Status.QUEUED, Status.SCHEDULED}
-    status = Status.SCHEDULED if shown.release_at > now else Status.QUEUED
-    recipients = tuple(
-        msgspec.structs.replace(each, status=status) if each.status in waits else each for each in shown.recipients
-    )
-    holding = {each.status for each in recipients}
-    first = next(each for each in Status if each in holding)
-    return msgspec.structs.replace(shown, recipients=recipients, status=first)
-
-
-class Free:
-    """Rates that are none."""
-
-    async def tolls(self, _: ApiKey, messages: int) -> tuple[Toll, ...]:
-        assert messages
-        return ()
+    async def close(self) -> None:
+        self._follower.close()
+        await self._views.close()
 
 
 class Relay:
@@ -127,12 +70,13 @@ class Relay:
         self.queue = Queue(self.spool, self.clock, "mail.shop.test", config.retry, lambda: None)
         log = LogReader(self.spool, folder / "events", KEYRING)
         self.desk = Desk(self.spool, self.queue, self.clock, log, socket_path(config.run_dir, "delivery"))
-        self.views = LogViews(self)
+        self.views = FollowedViews(self, folder)
 
         async def nothing() -> msgspec.Struct:
             raise AssertionError
 
-        self.app = create_app(config, self.queue, self.spool, self.clock, nothing, self.desk, self.views, Free())
+        rates, uses = AccountRates(self.spool, self.clock), Uses(self.spool, self.clock)
+        self.app = create_app(config, self.queue, self.spool, self.clock, nothing, self.desk, self.views, rates, uses)
         self.keys: dict[str, str] = {}
 
     async def prepare(self) -> None:
@@ -182,6 +126,10 @@ class Relay:
         job = await self.queue.claim(Due(entry, message))
         assert job is not None
         return job
+
+    async def close(self) -> None:
+        await self.views.close()
+        await self.spool.close()
 
     async def wait(self, seconds: float) -> None:
         await asyncio.wait_for(self.clock.advance(seconds), 5)

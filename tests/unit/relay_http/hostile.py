@@ -13,7 +13,9 @@ _TEXTS = [
     *('"a\r\nb"@c.test', "a@b.test>\r\nRCPT TO:<v@x.test", "=?utf-8?q?=0D=0AX:_y?=", "2030-01-01T00:00:00Z", "high"),
     *('text/plain; a="b\r\nX: y"', "multipart/mixed", "aGk=", "X-Idempotency-Key", "X-A", "Received"),
 ]
-_scalars = st.sampled_from([*_TEXTS, None, True, False, 0, -1, 1e300, 2**63]) | st.text(max_size=8)
+_scalars = st.sampled_from([*_TEXTS, None, True, False, 0, -1, 1e300, 2**63]) | st.text(
+    'aZ0é世 \t\r\n\0<>@,;:"\\()', max_size=8
+)
 values = st.recursive(
     _scalars,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_TEXTS), inner, max_size=3),

@@ -299,7 +299,7 @@ async def test_each_change_is_on_record_with_who_and_from_where_and_no_secret(ho
     ]
     told = (await house.ask("GET", "/audit")).json["actions"]
     assert {each["address"] for each in told} == {"192.0.2.7"}
-    assert told[-1]["details"] == {"scopes": "['send']", "name": "billing", "networks": "['10.0.0.0/8']"}
+    assert told[-1]["details"] == {"scopes": "send", "name": "billing", "networks": "10.0.0.0/8"}
     text = (await house.ask("GET", "/audit")).text
     for secret in (made["key"], new["key"], house.keys["acme"]):
         assert secret.split(".")[2] not in text

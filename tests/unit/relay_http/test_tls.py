@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import shutil
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from mta.certificate import CertificateError
 from relay_http import handshakes
@@ -183,20 +183,24 @@ async def test_a_certificate_that_cannot_be_used_is_named(make_api: Any, tmp_pat
         HttpServer(api.config, api.app)
 
 
-async def test_tls_on_a_unix_socket(make_api: Any, tmp_path: Path, mail: Any) -> None:
-    authority = Authority(tmp_path)
-    install(authority.serve("first"), tmp_path)
-    tls = {"certificate": tmp_path / "chain.pem", "key": tmp_path / "key.pem"}
-    api = await make_api(http={"address": f"unix:{tmp_path}/http", "tls": tls})
-    server = HttpServer(api.config, api.app)
-    await server.start()
-    raw = socket.socket(socket.AF_UNIX)
-    raw.connect(f"{tmp_path}/http")
-    context = ssl.create_default_context(cafile=str(authority.file))
-    async with asyncio.timeout(5):
-        reader, writer = await asyncio.open_unix_connection(sock=raw, ssl=context, server_hostname="127.0.0.1")
-    writer.write(Running(api, server, 0).request(mail))
-    assert (await answer(reader))[0] == 202
-    writer.close()
-    await server.close()
-    assert api.queue.only.client == ""
+def test_the_same_on_uvloop_and_a_unix_socket(make_api: Any, tmp_path: Path, mail: Any) -> None:
+    async def run() -> None:
+        authority = Authority(tmp_path)
+        install(authority.serve("first"), tmp_path)
+        tls = {"certificate": tmp_path / "chain.pem", "key": tmp_path / "key.pem"}
+        api = await make_api(http={"address": f"unix:{tmp_path}/http", "tls": tls})
+        server = HttpServer(api.config, api.app)
+        await server.start()
+        context = ssl.create_default_context(cafile=str(authority.file))
+        async with asyncio.timeout(5):
+            reader, writer = await asyncio.open_unix_connection(
+                f"{tmp_path}/http", ssl=context, server_hostname="127.0.0.1"
+            )
+        writer.write(Running(api, server, 0).request(mail))
+        assert (await answer(reader))[0] == 202
+        writer.close()
+        await server.close()
+        assert api.queue.only.client == ""
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())

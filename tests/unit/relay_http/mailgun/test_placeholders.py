@@ -3,7 +3,8 @@
 import pytest
 
 from mta.content.compose import Mailbox
-from relay_http.mailgun.placeholders import Template, values_of
+from relay_http.mailgun.placeholders import MARKS_LIMIT, Template, values_of
+from relay_http.problem import Refusal
 
 VALUES = values_of(Mailbox("ann@example.test", "Ann B. Doe"), {"name": "Ann", "v:order": "7", "p": "%recipient.name%"})
 
@@ -43,6 +44,12 @@ def test_only_what_has_a_placeholder_is_not_fixed() -> None:
         False,
         False,
     ]
+
+
+def test_too_many_are_refused() -> None:
+    assert not Template("%recipient.a%" * MARKS_LIMIT).fixed
+    with pytest.raises(Refusal, match="10000"):
+        Template("%recipient.a%" * (MARKS_LIMIT + 1))
 
 
 def test_a_key_over_the_limit_is_text() -> None:
