@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from mta.accounts import domains, keys, tenants
+from mta.accounts.uses import Uses
 from mta.config import Config
 from mta.control import socket_path
 from mta.events.reader import LogReader
@@ -48,8 +49,9 @@ class Post:
         async def nothing() -> msgspec.Struct:
             raise AssertionError
 
+        uses = Uses(self.spool, self.clock)
         self.app = create_app(
-            self.config, self.queue, self.spool, self.clock, nothing, self.desk, self.views, NoRates()
+            self.config, self.queue, self.spool, self.clock, nothing, self.desk, self.views, NoRates(), uses
         )
         self.keys: dict[str, str] = {}
 
