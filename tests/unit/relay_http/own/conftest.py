@@ -64,6 +64,7 @@ class Post:
             ("send", "shop", ["send"]),
             ("read", "shop", ["read"]),
             ("all", "shop", ["send", "read", "manage"]),
+            ("content", "shop", ["read", "content.read"]),
             ("other", "other", ["send", "read", "manage"]),
             ("operator", None, ["read", "manage"]),
         ):
