@@ -51,6 +51,7 @@ ENOUGH = (
         "emails:read": "read",
         "stats.read": "read",
         "scopes.read": "read",
+        "content.read": "manage",  # of messages, by our own API
         "full_access": "manage",
     }
     | {f"{name}.read": "read" for name in _SENDGRID}

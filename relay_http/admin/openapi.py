@@ -2,6 +2,7 @@
 
 from mta.queue.limits import SiteRow
 from mta.queue.shape import ROWS, By, Shape
+from relay_http.admin import openapi_accounts as accounts
 from relay_http.admin.queue import LONGEST_PAGE, PAGE, action_fields
 from relay_http.describing import READING, Body, Operation, described, in_path, in_query, schemas_of
 
@@ -59,6 +60,7 @@ _FIELDS: dict[str, dict[str, object]] = {
 }
 
 SCHEMAS: dict[str, object] = {
+    **accounts.SCHEMAS,
     "AdminEntries": _object({"entries": {"type": "array", "items": _object(_ENTRY)}, "next": _NULL_TEXT}),
     **schemas_of((Shape, SiteRow), "Admin"),
     "AdminSites": _object({"sites": {"type": "array", "items": {"$ref": "#/components/schemas/AdminSiteRow"}}}),
@@ -218,4 +220,5 @@ PATHS: dict[str, object] = {
         )
     },
     **_actions(),
+    **accounts.PATHS,
 }

@@ -100,8 +100,7 @@ class Raw:
     async def on_get(self, req: Request, resp: falcon.asgi.Response, id_: str) -> None:
         """Return the octets of a message while it lives, to keys that may see contents."""
         key = await enter(self._door, req, "read")
-        if "manage" not in key.scopes:
-            require(key, "content.read")
+        require(key, "content.read")
         message = await found(self._door, key, id_)
         with self._door.budget.hold() as held:
             stored = await read_stored(self._door.spool, message.tenant, message.id, held)

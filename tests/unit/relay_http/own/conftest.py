@@ -49,16 +49,9 @@ class Post:
         async def nothing() -> msgspec.Struct:
             raise AssertionError
 
+        uses = Uses(self.spool, self.clock)
         self.app = create_app(
-            self.config,
-            self.queue,
-            self.spool,
-            self.clock,
-            nothing,
-            self.desk,
-            self.views,
-            NoRates(),
-            Uses(self.spool, self.clock),
+            self.config, self.queue, self.spool, self.clock, nothing, self.desk, self.views, NoRates(), uses
         )
         self.keys: dict[str, str] = {}
 
@@ -71,6 +64,7 @@ class Post:
             ("send", "shop", ["send"]),
             ("read", "shop", ["read"]),
             ("all", "shop", ["send", "read", "manage"]),
+            ("content", "shop", ["read", "content.read"]),
             ("other", "other", ["send", "read", "manage"]),
             ("operator", None, ["read", "manage"]),
         ):

@@ -154,7 +154,7 @@ async def test_the_octets_are_for_those_who_may_see_them(post: Any) -> None:
     id_ = await post.send(text="Secret")
     post.views.shown = [message_shown(id_, "ann@example.test")]
     assert (await post.refused("GET", f"/{id_}/raw", key="read"))[0] == 403
-    for key in ("all", "operator"):
+    for key in ("all", "operator", "content"):
         result = await post.ask("GET", f"/{id_}/raw", key=key)
         assert (result.status_code, result.headers["content-type"]) == (200, "message/rfc822")
         assert b"\r\n\r\nSecret" in result.content
