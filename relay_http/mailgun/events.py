@@ -157,7 +157,8 @@ def _read_token(token: str, domain: str) -> Place:
         raise _no_page() from None
     if not 1 <= place.limit <= LIMIT:
         raise _no_page()
-    search = msgspec.structs.replace(place.search, sender_domain=domain.lower())
+    types = tuple([each for each in place.search.types if each in SHOWN])
+    search = msgspec.structs.replace(place.search, types=types, sender_domain=domain.lower())
     return msgspec.structs.replace(place, search=search)
 
 
