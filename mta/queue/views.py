@@ -84,7 +84,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventSearch(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events. `sender_domain` is that of the envelope's sender; `message_id` is without angle brackets."""
+    """Which events. `sender_domain` is that of the envelope's sender; `message_id` its header's."""
 
     types: tuple[EventType, ...] = ()
     message: str = ""

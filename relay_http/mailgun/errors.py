@@ -14,7 +14,7 @@ _NO_KEY = b'{"Error":"unauthorized"}'  # as the vendor has it, capital letter an
 _WORDS = {Why.UNKNOWN_KEY: "Invalid private key", Why.FORBIDDEN: "Forbidden"}
 
 
-class Said(msgspec.Struct, frozen=True):
+class _Said(msgspec.Struct, frozen=True):
     """The body of an answer that says something."""
 
     message: str
@@ -44,7 +44,7 @@ class Mailgun:
         if refusal.why is Why.NO_KEY:
             return refusal.status, _NO_KEY, JSON
         said = _WORDS.get(refusal.why) or refusal.problems[0].message
-        return refusal.status, _encode(Said(said)), JSON
+        return refusal.status, _encode(_Said(said)), JSON
 
 
 MAILGUN = Mailgun()

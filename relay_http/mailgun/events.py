@@ -24,7 +24,6 @@ LIMIT = 300
 _USUAL = 100
 _VALUE_CHARS = 512
 _TOKEN_CHARS = 8192
-_PAGES_BACK = 16  # that are remembered
 _KINDS = {
     "accepted": (EventType.ACCEPTED,),
     "delivered": (EventType.DELIVERED,),
@@ -37,10 +36,10 @@ _OPERATORS = (" AND ", " OR ", "NOT ", ">", "<", "(", ")")
 
 
 class Place(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
-    """A page: what is searched for, and where it begins, None for before the first. `before` are pages before it."""
+    """A page: what is searched for, and where it begins, None for before the first; or, `back`, where it ends."""
 
     cursor: str | None = ""
-    before: tuple[str, ...] = ()
+    back: bool = False
     limit: int
     oldest: bool
     search: EventSearch
@@ -74,12 +73,15 @@ class Events:
     async def _page(self, key: ApiKey, place: Place) -> EventPage:
         if place.cursor is None or not place.search.types:
             return _NOTHING
+        oldest = place.oldest != place.back
+        tenant = key.tenant or None
         try:
-            return await self._door.views.events(
-                key.tenant or None, place.search, limit=place.limit, cursor=place.cursor, oldest=place.oldest
+            page = await self._door.views.events(
+                tenant, place.search, limit=place.limit, cursor=place.cursor, oldest=oldest
             )
         except WrongCursor:
             raise _no_page() from None
+        return EventPage(page.events[::-1], page.next) if place.back else page
 
 
 def read_place(req: Request, domain: str) -> Place:
@@ -155,7 +157,8 @@ def _read_token(token: str, domain: str) -> Place:
         raise _no_page() from None
     if not 1 <= place.limit <= LIMIT:
         raise _no_page()
-    search = msgspec.structs.replace(place.search, sender_domain=domain.lower())
+    types = tuple([each for each in place.search.types if each in SHOWN])
+    search = msgspec.structs.replace(place.search, types=types, sender_domain=domain.lower())
     return msgspec.structs.replace(place, search=search)
 
 
@@ -164,16 +167,13 @@ def _no_page() -> Refusal:
 
 
 def _links(place: Place, page: EventPage) -> dict[str, str]:
-    """Name the pages around one; both always, as the vendor does."""
-    cursor, before = place.cursor, place.before
-    if cursor is None:
-        following = msgspec.structs.replace(place, cursor="", before=())
-        return {"next": _token(following), "previous": _token(place)}
-    following = msgspec.structs.replace(
-        place, cursor=page.next or cursor, before=(*before, cursor)[-_PAGES_BACK:] if page.events else before
-    )
-    previous = msgspec.structs.replace(place, cursor=before[-1] if before else None, before=before[:-1])
-    return {"next": _token(following), "previous": _token(previous)}
+    """Name the pages around one; both always, as the vendor does. The same cursor leads back in the other direction."""
+    here, there = place.cursor, page.next or place.cursor
+    following, previous = (here or "", there) if place.back else (there or "", here or None)
+    return {
+        "next": _token(msgspec.structs.replace(place, cursor=following, back=False)),
+        "previous": _token(msgspec.structs.replace(place, cursor=previous, back=True)),
+    }
 
 
 def _token(place: Place) -> str:

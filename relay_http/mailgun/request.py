@@ -23,10 +23,7 @@ RECIPIENTS_LIMIT = 1000  # in one request, to, cc and bcc together
 COPIES_LIMIT = 10_000  # that a batch comes to: cc and bcc get one of each message
 MESSAGE_LIMIT = 25 << 20  # octets, encoded
 _TEXTS = (("text", "text/plain"), ("amp-html", "text/x-amp-html"), ("html", "text/html"))
-_UNSUBSCRIBE = tuple(
-    [f"%{name}%" for name in ("unsubscribe_url", "tag_unsubscribe_url", "mailing_list_unsubscribe_url")]
-    + ["%unsubscribe_email%"]
-)
+_UNSUBSCRIBE = ("%unsubscribe_url%", "%tag_unsubscribe_url%", "%mailing_list_unsubscribe_url%", "%unsubscribe_email%")
 _types = MimeTypes(())  # of Python's own list: what a machine's has is no part of an answer
 
 
@@ -110,16 +107,17 @@ def _sender(given: Parameters) -> Mailbox:
 
 
 def _texts(given: Parameters) -> tuple[Part, ...]:
-    parts = tuple([Part(kind, text) for name, kind in _TEXTS if (text := given.text(name))])
+    parts: list[Part] = []
+    for name, kind in _TEXTS:
+        text = given.text(name)
+        named = next((each for each in _UNSUBSCRIBE if each in text), "") if "unsubscribe_" in text else ""
+        if named:
+            raise invalid(f"'{name}' parameter: {named} is not supported yet", name)
+        if text:
+            parts.append(Part(kind, text))
     if not parts:
         raise invalid("Need at least one of 'text' or 'html' parameters specified", "text")
-    for part in parts:
-        named = "unsubscribe_" in part.text and next((each for each in _UNSUBSCRIBE if each in part.text), "")
-        if named:
-            raise invalid(
-                f"{named} is not supported yet", next(name for name, kind in _TEXTS if kind == part.media_type)
-            )
-    return parts
+    return tuple(parts)
 
 
 def _files(given: Parameters, name: str) -> list[Attachment]:
@@ -148,7 +146,10 @@ def _file(part: FormPart, *, inline: bool) -> Attachment:
 
 def _content_id(filename: str) -> str:
     """Name an inline file as html does: `cid:` and its name, which is escaped where it cannot stand (RFC 2392)."""
-    return filename if is_content_id(filename) else quote(filename, safe="!$&'()*+,;=:@/")
+    found = filename if is_content_id(filename) else quote(filename, safe="!$&'()*+,;=:@/")
+    if found and not is_content_id(found):
+        raise invalid("'inline' parameter: the file's name is too long for a Content-ID", "inline")
+    return found
 
 
 def _weigh(parts: Sequence[Part], files: Sequence[Attachment]) -> None:

@@ -5,7 +5,7 @@ import sqlite3
 import msgspec
 
 from mta.events.views import terms
-from mta.events.views.lists import Slice, Sql, Whose, among, are_few, dated, has_at_most, indexed, known, listed
+from mta.events.views.lists import Slice, Sql, Whose, among, are_few, dated, either, has_at_most, indexed, known, listed
 from mta.events.views.schema import SEVERAL
 from mta.events.views.standing import TYPE_CODES
 from mta.queue.views import EventSearch
@@ -21,9 +21,9 @@ def event_numbers(db: sqlite3.Connection, owner: Whose, search: EventSearch, wan
     match = terms.query(terms.groups(search, owner.tenants, owner.scopes))
     lists, narrow = _lists(owner, search)
     rest = [*dated("e.at", search.since, search.until), *_to(owner, search)]
-    if search.message:
-        message = Sql("SELECT seq FROM message WHERE id = ?", (search.message,))
-        return known("event", _of_messages(message), [*narrow, *rest, *indexed(match, "e.message")], wanted)
+    if search.message or search.message_id:
+        named = _named(owner, search)
+        return known("event", _of_messages(named), [*narrow, *rest, *indexed(match, "e.message")], wanted)
     if match and not (lists and are_few(db, "event", lists, wanted)):
         gathered = _GATHERED_TO if search.recipient else _GATHERED
         if has_at_most(db, match, gathered):
@@ -55,6 +55,17 @@ def _lists(owner: Whose, search: EventSearch) -> tuple[list[Sql], list[Sql]]:
         narrow.append(among(f"e.{column}", keys))
     lists = [Sql(f"{column} = ? AND type = ?", (key, code)) for key in keys for code in codes]
     return lists if narrow else [], narrow
+
+
+def _named(owner: Whose, search: EventSearch) -> Sql:
+    """Name the few messages that are meant by an id, a Message-ID, or both."""
+    message = Sql("SELECT seq FROM message WHERE id = ?", (search.message,))
+    if not search.message_id:
+        return message
+    several = either(terms.our_id(search.message_id), terms.message_id_query(search.message_id, owner.tenants))
+    if not search.message:
+        return several
+    return Sql(f"{message.text} AND seq IN ({several.text})", (*message.values, *several.values))
 
 
 def _of_messages(numbers: Sql) -> Sql:

@@ -81,6 +81,11 @@ def among(column: str, values: Sequence[object]) -> Sql:
     return Sql(f"{column} IN ({', '.join('?' * len(values))})", tuple(values))
 
 
+def either(own: str, others: str) -> Sql:
+    """Name the messages with an id that is our own, and those that a query of the index finds."""
+    return Sql("SELECT seq FROM message WHERE id = ? UNION SELECT rowid FROM term WHERE term MATCH ?", (own, others))
+
+
 def dated(column: str, since: float | None, until: float | None) -> list[Sql]:
     """Say between which times a column is."""
     found = [] if since is None else [Sql(f"{column} >= ?", (since,))]

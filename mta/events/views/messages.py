@@ -7,7 +7,20 @@ What no index can narrow down ends with the time that a read has.
 import sqlite3
 
 from mta.events.views import terms
-from mta.events.views.lists import Slice, Sql, Whose, among, are_few, dated, has_at_most, indexed, known, listed, page
+from mta.events.views.lists import (
+    Slice,
+    Sql,
+    Whose,
+    among,
+    are_few,
+    dated,
+    either,
+    has_at_most,
+    indexed,
+    known,
+    listed,
+    page,
+)
 from mta.events.views.standing import CODES
 from mta.queue.views import Search
 
@@ -49,6 +62,5 @@ def _known(search: Search, owner: Whose) -> list[Sql]:
         (terms.our_id(search.message_id), terms.message_id_query(search.message_id, owner.tenants)),
     ):
         if others:
-            either = "SELECT seq FROM message WHERE id = ? UNION SELECT rowid FROM term WHERE term MATCH ?"
-            found.append(Sql(either, (own, others)))
+            found.append(either(own, others))
     return found

@@ -86,8 +86,10 @@ class MemoryViews:
             and _event_meant(event, search)
             and (not search.message_id or event.message in with_message_id)
         ]
-        page, following = _page(found if oldest else found[::-1], limit, cursor, 0)
-        return EventPage(tuple(page), following or str(len(found)))
+        # Here a cursor counts those before it, so that it leads back in the other direction.
+        at = _number(cursor, 0 if oldest else len(found))
+        page = found[at : at + limit] if oldest else found[max(0, at - limit) : at][::-1]
+        return EventPage(tuple(page), str(at + len(page) if oldest else at - len(page)))
 
     def _of(self, tenant: str | None) -> list[MessageShown]:
         self._raise()
@@ -102,10 +104,14 @@ class MemoryViews:
         self.shown = [msgspec.structs.replace(each, **fields) if each.id == id_ else each for each in self.shown]
 
 
-def _page(found: Sequence[Any], limit: int, cursor: str, offset: int) -> tuple[Sequence[Any], str]:
+def _number(cursor: str, first: int) -> int:
     if cursor and not cursor.isdigit():
         raise WrongCursor
-    first = int(cursor or 0) + offset
+    return int(cursor) if cursor else first
+
+
+def _page(found: Sequence[Any], limit: int, cursor: str, offset: int) -> tuple[Sequence[Any], str]:
+    first = _number(cursor, 0) + offset
     more = first + limit < len(found)
     return found[first : first + limit], str(first + limit) if more else ""
 

@@ -69,6 +69,7 @@ class Plain:
             _concerns(self.of[each.message], search)
             and (not search.types or each.type in search.types)
             and search.message in ("", each.message)
+            and search.message_id.strip("<>") in ("", self.of[each.message].message_id.strip("<>"))
             and (not search.recipient or search.recipient.lower() in _lower(each.recipients or (each.recipient,)))
             and search.sender_domain in ("", each.sender.rpartition("@")[2].lower())
             and (search.since is None or each.at >= search.since)
@@ -119,6 +120,7 @@ def some_event_search(chance: random.Random, log: Log) -> EventSearch:
     wishes: dict[str, Any] = {
         "types": tuple(chance.sample(list(EventType), chance.randint(1, 3))),
         "message": chance.choice(log.events).message,
+        "message_id": chance.choice(("<x@one.test>", "y@two.test", "z@z.test")),
         "sender_domain": chance.choice(("one.test", "two.test", "three.test")),
     }
     chosen = {name: wishes[name] for name in chance.sample(list(wishes), chance.choice((0, 0, 1, 1, 2)))}

@@ -1,13 +1,16 @@
 """GET events: what is asked of the views, and what is shown."""
 
+from base64 import urlsafe_b64encode
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from mta.mail.event import Event, EventType
 from mta.mail.summary import FileShown, Summary
-from mta.queue.views import ViewsUnavailable
+from mta.queue.views import EventSearch, ViewsUnavailable
+from relay_http.mailgun.events import Place
 from tests.unit.relay_http.mailgun.conftest import Client
 from tests.unit.relay_http.views import message_shown
 
@@ -198,6 +201,16 @@ async def test_an_empty_page_goes_on_later(told: Client) -> None:
     told.views.told.append((7, event(EventType.DROPPED, 200)))
     page = (await told.get(urlsplit(page["paging"]["next"]).path)).json
     assert [each["timestamp"] for each in page["items"]] == [200]
+
+
+async def test_a_token_of_ones_own_making_shows_nothing_else(told: Client) -> None:
+    search = EventSearch(types=(EventType.CHANGED, EventType.DELIVERED), sender_domain="other.test")
+    token = urlsafe_b64encode(msgspec.msgpack.encode(Place(limit=9, oldest=True, search=search))).decode()
+    items = (await told.get(f"{PATH}/{token}")).json["items"]
+    assert [each["event"] for each in items] == ["delivered"]
+    for wrong in (Place(limit=301, oldest=True, search=search), Place(limit=1, oldest=True, search=search, cursor="x")):
+        token = urlsafe_b64encode(msgspec.msgpack.encode(wrong)).decode()
+        assert (await told.get(f"{PATH}/{token}")).status_code == 400
 
 
 async def test_another_domains_events_are_not_shown(told: Client) -> None:
