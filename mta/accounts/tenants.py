@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 KIND = "tenant"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as config.Name: listeners name tenants too
 HEAVIEST = 1000
+LONGEST_KEPT = 30 * 86_400  # seconds, as long as the log
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -52,6 +53,7 @@ class Tenant(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     tls: str = ""  # the least that its mail goes over: "", "encrypted" or "verified"
     rate: int = 0  # messages that it may send in `per` seconds, 0 for any number
     per: int = 0
+    keep_content: int = 0  # seconds that the content of a message is kept after its end
 
 
 _decode = msgspec.msgpack.Decoder(Tenant).decode

@@ -6,13 +6,11 @@ processes share it.
 
 import msgspec
 
-from mta.accounts.tenants import settings_of
+from mta.accounts.known import KnownTenants
 from mta.clock import Clock
 from mta.spool.interface import Spool, Toll
 
 _BURSTS = 100  # to a rate: what may come at once is a hundredth of it
-_KNOWN_FOR = 10.0  # seconds, as mta.queue.gate knows a tenant's settings
-_KNOWN_LIMIT = 4096
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -49,22 +47,12 @@ def _toll(name: str, rate: Rate, units: int) -> Toll:
 
 
 class TenantRates:
-    """The rates of tenants as a process knows them: some seconds old at most, so that no message is a look-up."""
+    """The rates of tenants as a process knows them."""
 
     def __init__(self, spool: Spool, clock: Clock) -> None:
-        self._spool = spool
-        self._clock = clock
-        self._known: dict[str, tuple[float, Rate | None]] = {}
+        self._known = KnownTenants(spool, clock)
 
     async def of(self, tenant: str) -> Rate | None:
         """Tell a tenant's rate, None if it has none; SpoolError if that cannot be read."""
-        now = self._clock.monotonic()
-        known = self._known.get(tenant)
-        if known is not None and now < known[0]:
-            return known[1]
-        settings = await settings_of(self._spool, tenant)
-        found = rate_of(settings.rate, settings.per)
-        if len(self._known) >= _KNOWN_LIMIT:
-            self._known.clear()
-        self._known[tenant] = now + _KNOWN_FOR, found
-        return found
+        settings = await self._known.of(tenant)
+        return rate_of(settings.rate, settings.per)

@@ -36,12 +36,19 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
+    def __init__(self, most: int = 0) -> None:
+        """Take `most` seconds at most, 0 for any."""
+        self._most = most
+
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read it."""
         found = _DURATION.fullmatch(str(value).strip())
         if found is None:
             self.fail(f"{value!r} is not a time such as 90s, 30m, 24h or 7d", param, ctx)
-        return float(found[1]) * _UNITS[found[2]]
+        seconds = float(found[1]) * _UNITS[found[2]]
+        if self._most and seconds > self._most:
+            self.fail(f"{value!r} is longer than {self._most // _UNITS['d']}d", param, ctx)
+        return seconds
 
 
 class Messages(click.ParamType[Rate]):

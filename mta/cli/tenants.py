@@ -5,9 +5,10 @@ import click
 from mta.accounts import tenants as accounts
 from mta.accounts.rates import rate_text
 from mta.accounts.reservations import reserved_shares
+from mta.accounts.tenants import LONGEST_KEPT
 from mta.accounts.tolls import Rate
 from mta.cli import reservations
-from mta.cli.kinds import Messages
+from mta.cli.kinds import Duration, Messages
 from mta.cli.output import Column, time_text
 from mta.cli.session import Session, Stop, with_spool
 from mta.config import DEFAULT_POOL
@@ -88,15 +89,25 @@ async def create(session: Session, tenant: str, weight: int, pool: str) -> None:
     help="The least that its mail goes over; the default is none.",
 )
 @click.option("--rate", type=Messages(), help="Messages that it may send, such as 1200/60 or 20/second; none for any.")
+@click.option(
+    "--keep-content",
+    type=Duration(most=LONGEST_KEPT),
+    help="How long the content of a message is kept after its end, such as 24h; 0s for not at all.",
+)
 @with_spool
-async def set_(session: Session, /, tenant: str, rate: Rate | None, **given: int | str | None) -> None:
+async def set_(
+    session: Session, /, tenant: str, rate: Rate | None, keep_content: float | None, **given: int | str | None
+) -> None:
     """Change TENANT; all roles know it within ten seconds."""
     fields = {name: value for name, value in given.items() if value is not None}
+    if keep_content is not None:
+        fields["keep_content"] = int(keep_content)
     if rate is not None:
         fields["rate"] = rate_text(rate.messages, rate.seconds) or "none"
     if not fields:
         raise Stop(
-            "say what to change: --weight, --pool, --tls, --rate, --backlog-messages or --backlog-octets", Exit.USAGE
+            "say what to change: --weight, --pool, --tls, --rate, --backlog-messages, --backlog-octets, --keep-content",
+            Exit.USAGE,
         )
     if "pool" in fields:
         _configured(session, str(fields["pool"]))
@@ -104,7 +115,7 @@ async def set_(session: Session, /, tenant: str, rate: Rate | None, **given: int
     stored |= {"rate": rate.messages, "per": rate.seconds} if rate is not None else {}
     async with session.doing("tenants.set", tenant, tenant, **fields):
         await accounts.change(session.spool, tenant, **stored)
-    said = {"most_messages": "backlog-messages", "most_octets": "backlog-octets"}
+    said = {"most_messages": "backlog-messages", "most_octets": "backlog-octets", "keep_content": "keep-content"}
     text = " and ".join(f"{said.get(name, name)} {value}" for name, value in fields.items())
     session.out.record({"tenant": tenant, **fields}, f"tenant {tenant} has {text}")
 
@@ -148,6 +159,7 @@ async def show(session: Session, tenant: str) -> None:
         "rate": rate_text(settings.rate, settings.per) or None,
         "most_messages": settings.most_messages or None,
         "most_octets": settings.most_octets or None,
+        "keep_content": settings.keep_content,
         "waiting": backlog.messages,
         "octets": backlog.octets,
         "untried": backlog.untried,
@@ -169,6 +181,7 @@ async def show(session: Session, tenant: str) -> None:
         f"waiting   {backlog.messages} messages, {backlog.octets} octets; {backlog.untried} entries not tried yet",
         f"limits    {settings.most_messages or 'no'} messages, {settings.most_octets or 'no'} octets",
         f"rate      {rate_text(settings.rate, settings.per) or 'none'}",
+        f"content   is kept for {settings.keep_content} s after the end",
         *(_door_text(door, status) for door, status in doors.items()),
     ]
     session.out.record(record, "\n".join(lines))

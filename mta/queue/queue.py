@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from mta.accounts.known import KnownTenants
 from mta.clock import Clock
 from mta.config import Retry
 from mta.mail.event import Event, EventType
@@ -38,7 +39,7 @@ from mta.spool.interface import (
     Terms,
     Throttled,
 )
-from mta.spool.records import Claim, Entry, Message, Timer, Wish
+from mta.spool.records import Claim, Entry, Message, Origin, Timer, Wish
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ TIMERS_A_RUN = 1024  # whoever runs them looks after other deadlines between two
 TIMERS_AT_ONCE = 256  # under way; each may have a DSN to write
 _TIMERS_A_LOOK = 64  # read together
 _TIMERS_A_TURN = 16  # of the event loop, which then has others to see to
+_OURS = frozenset({Origin.DSN, Origin.TLS_REPORT})
 _Done = TypeVar("_Done")
 _TRIES = 5  # to change an entry that others change meanwhile
 
@@ -77,6 +79,7 @@ class Queue:
         self._lifetimes = Lifetimes(expiry=retry.lifetime, delay_notice=retry.delay_notice)
         self._jumps = WallJumps(started_at=clock.now(), wall=clock.now(), monotonic=clock.monotonic())
         self._epoch = 0
+        self._tenants = KnownTenants(spool, clock)
 
     async def accept(self, *submissions: Submission) -> list[Receipt]:
         """Take responsibility for all of the submissions or none: durable on return.
@@ -200,9 +203,15 @@ class Queue:
             wish = owned.wish
             step = transition if wish is None else transitions.fulfilled(message, transition, wish, now)
             step, dsns = await self._reports(message, step, now)
-            if await self._spool.settle(
-                Settlement(message=message, entry=step.after, claim=owned, events=step.events, acceptances=dsns)
-            ):
+            settlement = Settlement(
+                message=message,
+                entry=step.after,
+                claim=owned,
+                events=step.events,
+                acceptances=dsns,
+                keep_until=await self._kept_until(message, step.after, now),
+            )
+            if await self._spool.settle(settlement):
                 self._tell(step.events, dsns)
                 if step.after.waiting and step.after.timer_at <= self._clock.now():
                     self._ring()  # its timer came while it was in flight
@@ -367,11 +376,19 @@ class Queue:
                 after=transition.after,
                 events=transition.events,
                 acceptances=dsns,
+                keep_until=await self._kept_until(due.message, transition.after, now),
             )
         )
         if changed:
             self._tell(transition.events, dsns)
         return changed
+
+    async def _kept_until(self, message: Message, after: Entry, now: float) -> float:
+        """Tell until when a message stays that may end now: 0 if its tenant wants none kept, or it is our own."""
+        if after.waiting or message.origin in _OURS:
+            return 0.0
+        seconds = (await self._tenants.of(message.tenant)).keep_content
+        return now + seconds if seconds else 0.0
 
     async def _reports(
         self, message: Message, transition: Transition, now: float

@@ -122,8 +122,9 @@ class Due(msgspec.Struct, frozen=True):
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     """What an attempt came to: the entry's next state, the events that tell of it, DSNs accepted with it.
 
-    An entry with nobody waiting has ended: it is removed, and its message with its last sibling.
-    `entry.timer_at` is as it was. A claim with whom somebody left a wish is not the one that was made.
+    An entry with nobody waiting has ended: it is removed, and its message with its last sibling; with a `keep_until`
+    this stays until then, with its content. `entry.timer_at` is as it was. A claim with whom somebody left a wish is
+    not the one that was made.
     """
 
     message: Message
@@ -131,16 +132,21 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     claim: Claim
     events: tuple[Event, ...] = ()
     acceptances: tuple[Acceptance, ...] = ()
+    keep_until: float = 0.0
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A change of an entry nobody has claimed, held or not: `before` must be what is stored, or nothing happens."""
+    """A change of an entry nobody has claimed, held or not: `before` must be what is stored, or nothing happens.
+
+    `keep_until` is as in a Settlement.
+    """
 
     message: Message
     before: Entry
     after: Entry
     events: tuple[Event, ...] = ()
     acceptances: tuple[Acceptance, ...] = ()
+    keep_until: float = 0.0
 
 
 class Space(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from mta.accounts import tenants
 from mta.accounts.rates import rate_text
-from mta.accounts.tenants import HEAVIEST, AccountError, Tenant
+from mta.accounts.tenants import HEAVIEST, LONGEST_KEPT, AccountError, Tenant
 from mta.config import DEFAULT_POOL
 from relay_http.admin.asked import answer, operator_asks, read_fields, read_rate, refused
 from relay_http.body import Request
@@ -29,6 +29,7 @@ class Changed(msgspec.Struct):
     rate: str | UnsetType | None = UNSET
     backlog_messages: _Most | UnsetType = UNSET
     backlog_octets: _Most | UnsetType = UNSET
+    keep_content: Annotated[int, Meta(ge=0, le=LONGEST_KEPT)] | UnsetType = UNSET
 
 
 class Asked(Changed, kw_only=True):
@@ -116,6 +117,7 @@ def _fields(asked: Changed, pools: frozenset[str]) -> dict[str, int | str]:
         "tls": asked.tls or "" if asked.tls is not UNSET else UNSET,
         "most_messages": asked.backlog_messages,
         "most_octets": asked.backlog_octets,
+        "keep_content": asked.keep_content,
         "rate": UNSET if asked.rate is UNSET else rate.messages if rate else 0,
         "per": UNSET if asked.rate is UNSET else rate.seconds if rate else 0,
     }
@@ -138,5 +140,6 @@ def _shown(tenant: Tenant) -> dict[str, object]:
         "rate": rate_text(tenant.rate, tenant.per) or None,
         "backlog_messages": tenant.most_messages,
         "backlog_octets": tenant.most_octets,
+        "keep_content": tenant.keep_content,
         "created_at": tenant.created_at,
     }

@@ -356,6 +356,31 @@ class SpoolContract:
         assert await spool.timers(NOW + 1e7, 10) == []
         await spool.close()
 
+    @pytest.mark.parametrize("size", [1000, 600_000])
+    async def test_a_message_that_has_ended_is_kept_as_was_asked(self, open_spool: OpenSpool, size: int) -> None:
+        spool = await open_spool()
+        accepted = a_message(content=os.urandom(size // 2).hex().encode(), domains=("one.test", "two.test"))
+        await spool.accept([accepted])
+        entry, message = await the_head(spool, accepted.entries[0])
+        assert await spool.claim(entry, CLAIM)
+        until = NOW + 100
+        kept = Settlement(message=message, entry=ended(entry), claim=CLAIM, keep_until=until)
+        assert await spool.settle(kept)
+        other, _ = await the_head(spool, accepted.entries[1])
+        assert await spool.change(Change(message=message, before=other, after=ended(other), keep_until=until))
+        assert await spool.entries(message.id) == []
+        assert (await spool.backlogs()).get(message.tenant, Backlog()).messages == 0
+        await spool.collect(until)
+        found = await spool.message(message.id)
+        assert found is not None
+        assert await spool.content(found) == accepted.content
+        while await spool.collect(until + 1):
+            pass
+        assert await spool.message(message.id) is None
+        with pytest.raises(SpoolError):
+            await spool.content(message)
+        await spool.close()
+
     async def test_a_deferred_entry_waits_for_its_time(self, open_spool: OpenSpool) -> None:
         spool = await open_spool()
         accepted = a_message(recipients=50)

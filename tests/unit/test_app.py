@@ -48,6 +48,7 @@ def test_serve_starts_every_role() -> None:
         ("mta.process", ("falcon", "uvicorn", "dns", "mta.delivery")),
         ("mta.spool.lmdb.apart", ("pydantic", "yaml")),
         ("mta.delivery.signatory", ("pydantic", "yaml")),
+        ("mta.events.views.apart", ("pydantic", "yaml")),
     ],
 )
 def test_a_process_imports_no_more_than_it_needs(starts_with: str, has_no_use_for: tuple[str, ...]) -> None:

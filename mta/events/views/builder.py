@@ -13,7 +13,7 @@ import msgspec
 
 from mta.events.segments import LoggedEvent
 from mta.events.views import terms
-from mta.events.views.schema import BLOCK_BITS
+from mta.events.views.schema import BLOCK_BITS, SEVERAL
 from mta.events.views.standing import QUEUED, SCHEDULED, TYPE_CODES, Standing, decode_standing
 from mta.mail.event import Event, EventType
 from mta.mail.summary import decoded
@@ -152,7 +152,9 @@ class Builder:
     def _event(self, rows: _Rows, seq: int, message: int, scope: int, event: Event) -> None:
         tenant, at = event.tenant, event.at
         domain = terms.domain_number(tenant, event.sender.rpartition("@")[2])
-        recipient = terms.number_of(tenant, event.recipient) if event.recipient else 0
+        several = event.recipients
+        only = event.recipient or (several[0] if len(several) == 1 else "")
+        recipient = terms.number_of(tenant, only) if only else SEVERAL
         rows.events.append((seq, message, scope, TYPE_CODES[event.type], domain, recipient, at, _encode(event)))
         earliest, latest = rows.blocks.get(seq >> BLOCK_BITS, (at, at))
         rows.blocks[seq >> BLOCK_BITS] = min(at, earliest), max(at, latest)

@@ -2,12 +2,16 @@
 
 import sqlite3
 
+import msgspec
+
 from mta.events.views import terms
 from mta.events.views.lists import Slice, Sql, Whose, among, are_few, dated, has_at_most, indexed, known, listed
+from mta.events.views.schema import SEVERAL
 from mta.events.views.standing import TYPE_CODES
 from mta.queue.views import EventSearch
 
 _GATHERED = 20_000  # messages whose events are put together and sorted
+_GATHERED_TO = 2000  # the same for a recipient's: whether an event is of it, can be told without the full-text index
 
 
 def event_numbers(db: sqlite3.Connection, owner: Whose, search: EventSearch, wanted: Slice) -> Sql | None:
@@ -15,19 +19,28 @@ def event_numbers(db: sqlite3.Connection, owner: Whose, search: EventSearch, wan
     if not owner.scopes:
         return None
     match = terms.query(terms.groups(search, owner.tenants, owner.scopes))
-    checked = indexed(match, "e.message")
     lists, narrow = _lists(owner, search)
-    rest = dated("e.at", search.since, search.until)
-    if search.recipient:  # of the message's recipients, the one that the event is of
-        one = among("e.recipient", [terms.number_of(each, search.recipient) for each in owner.tenants])
-        rest.append(Sql(f"(e.seq = e.message OR {one.text})", one.values))
+    rest = [*dated("e.at", search.since, search.until), *_to(owner, search)]
     if search.message:
         message = Sql("SELECT seq FROM message WHERE id = ?", (search.message,))
-        return known("event", _of_messages(message), [*narrow, *rest, *checked], wanted)
-    if match and (not lists or not are_few(db, "event", lists, wanted)) and has_at_most(db, match, _GATHERED):
-        several = _of_messages(Sql("SELECT rowid AS seq FROM term WHERE term MATCH ?", (match,)))
-        return known("event", several, [*narrow, *rest], wanted)
+        return known("event", _of_messages(message), [*narrow, *rest, *indexed(match, "e.message")], wanted)
+    if match and not (lists and are_few(db, "event", lists, wanted)):
+        gathered = _GATHERED_TO if search.recipient else _GATHERED
+        if has_at_most(db, match, gathered):
+            several = _of_messages(Sql("SELECT rowid AS seq FROM term WHERE term MATCH ?", (match,)))
+            return known("event", several, [*narrow, *rest], wanted)
+    others = msgspec.structs.replace(search, recipient="")  # which the event itself says
+    checked = indexed(terms.query(terms.groups(others, owner.tenants, owner.scopes)), "e.message")
     return listed("event", lists, narrow, [*rest, *checked], wanted)
+
+
+def _to(owner: Whose, search: EventSearch) -> list[Sql]:
+    """Say which recipient an event is of: the message's only one, or it is said of this one."""
+    if not search.recipient:
+        return []
+    one = among("e.recipient", [terms.number_of(each, search.recipient) for each in owner.tenants])
+    has = indexed(terms.query(terms.groups(EventSearch(recipient=search.recipient), owner.tenants, ())), "e.message")
+    return [Sql(f"({one.text} OR e.recipient = {SEVERAL} AND {has[0].text})", one.values + has[0].values)]
 
 
 def _lists(owner: Whose, search: EventSearch) -> tuple[list[Sql], list[Sql]]:

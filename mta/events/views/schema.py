@@ -18,6 +18,9 @@ from typing import NamedTuple
 BLOCK_BITS = 12
 """Events that share a row of `block` have the same `seq >> BLOCK_BITS`."""
 
+SEVERAL = 0
+"""Stands for the recipient of an event that is not of one."""
+
 _VERSION = 1  # of what is below, and of what is written into it: another one is built anew
 _NAME = re.compile(r"views\.(\d{1,15})\.db")
 _BUSY = 5.0  # seconds that a lock may take; the one writer only meets readers that recover what a crash left

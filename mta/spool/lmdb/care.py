@@ -115,6 +115,7 @@ class _Walk:
     def __init__(self, view: View) -> None:
         self._view = view
         self._referred: dict[bytes, int] = {}
+        self._ended: set[bytes] = set()  # messages that are kept without entries
         self._shared: Counter[Segment] = Counter()  # in how many places
         self._hinted: dict[bytes, int] = {}  # tenant and lane -> first second
         self._tallies: Counter[tuple[bytes, str]] = Counter()  # tenant, which number
@@ -125,6 +126,7 @@ class _Walk:
         self.problems: list[str] = []
 
     def everything(self) -> None:
+        self._whole(Table.ENDED, self._have_ended)
         self._whole(Table.MESSAGES, self._messages)
         self._whole(Table.SHARED, self._users)
         self._whole(Table.WAKE, self._hints)
@@ -188,8 +190,18 @@ class _Walk:
             self._wrong(f"message {message.id}: {error}")
         cursor = self._view.cursor(Table.ENTRIES)
         prefix = message_key(message.id)
-        if not (cursor.set_range(prefix) and cursor_key(cursor).startswith(prefix)):
+        waits = cursor.set_range(prefix) and cursor_key(cursor).startswith(prefix)
+        if waits and prefix in self._ended:
+            self._wrong(f"message {message.id}: is to be removed, and has an entry")
+        elif not waits and prefix not in self._ended:
             self._wrong(f"message {message.id}: has no entry")
+
+    def _have_ended(self) -> None:
+        for key in self._keys(Table.ENDED):
+            self._count("ended")
+            self._ended.add(key[8:])
+            if self._view.get(Table.MESSAGES, key[8:] + b"\x00") is None:
+                self._wrong(f"ended: a row without its message {key[8:].hex()}")
 
     def _users(self) -> None:
         there = Counter({segment.content: places for segment, places in self._shared.items()})

@@ -56,6 +56,7 @@ class Table(StrEnum):
     BACKLOG = "backlog"  # tenant -> what it has waiting, sealed name (tally.py)
     KEPT = "kept"  # name hash, piece u8 -> sealed KeptAnswer
     KEPT_UNTIL = "kept-until"  # second u64, name hash -> nothing: when a row of `kept` is past
+    ENDED = "ended"  # second u64, message id -> nothing: when a message that has ended goes, with its content
     TOLLS = "tolls"  # name hash -> when a rate was taken last, and how much of it is taken up (terms.py)
     META = "meta"  # name -> number: format version, last sequence, owner epoch
 

@@ -131,6 +131,11 @@ def kept_until_key(until: float, key: bytes) -> bytes:
     return (int(until) + 1).to_bytes(8, "big") + key
 
 
+def ended_key(until: float, key: bytes) -> bytes:
+    """Where a message that has ended is found when its time is over: not before."""
+    return (int(until) + 1).to_bytes(8, "big") + key
+
+
 @lru_cache(maxsize=4096)
 def toll_key(name: str) -> bytes:
     """The key of what is taken of a rate."""

@@ -86,8 +86,7 @@ class Settling(Operation, frozen=True, array_like=True, tag=True):
         """Make the entry's next state and what goes with it."""
         settled = self.settlement
         after = _next_revision(settled.entry)
-        step = Step(keyring, settled.message, after, settled.events, settled.acceptances)
-        return partial(step.settle, settled.claim)
+        return partial(Step(keyring, settled, after).settle, settled.claim)
 
 
 class Changing(Operation, frozen=True, array_like=True, tag=True):
@@ -99,7 +98,7 @@ class Changing(Operation, frozen=True, array_like=True, tag=True):
         """Make the entry's next state and what goes with it."""
         wanted = self.change
         after = _next_revision(wanted.after)
-        return partial(Step(keyring, wanted.message, after, wanted.events, wanted.acceptances).change, wanted.before)
+        return partial(Step(keyring, wanted, after).change, wanted.before)
 
 
 def _next_revision(entry: Entry) -> Entry:

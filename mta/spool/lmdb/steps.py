@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from mta.mail.event import Event
-from mta.spool.interface import Acceptance, Refused
+from mta.spool.interface import Acceptance, Change, Refused, Settlement
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.content import (
     DIRECT_PAGES,
@@ -22,7 +22,16 @@ from mta.spool.lmdb.content import (
     users_value,
 )
 from mta.spool.lmdb.environment import Table
-from mta.spool.lmdb.keys import MESSAGE_BYTES, EntryKeys, entry_keys, message_key, pieces, revision_bytes, timer_keys
+from mta.spool.lmdb.keys import (
+    MESSAGE_BYTES,
+    EntryKeys,
+    ended_key,
+    entry_keys,
+    message_key,
+    pieces,
+    revision_bytes,
+    timer_keys,
+)
 from mta.spool.lmdb.tally import untried
 from mta.spool.records import Claim, Entry, Message, Segment, Wish
 from mta.spool.sealing import Keyring, new_content_key
@@ -143,18 +152,13 @@ def _place(entry: Entry, keys: EntryKeys) -> tuple[Table, bytes]:
 class Step:
     """An entry's next state: stored and put back where it waits, or ended and removed."""
 
-    def __init__(
-        self,
-        keyring: Keyring,
-        message: Message,
-        after: Entry,
-        events: tuple[Event, ...],
-        acceptances: tuple[Acceptance, ...],
-    ) -> None:
-        self._message = message
+    def __init__(self, keyring: Keyring, wanted: Settlement | Change, after: Entry) -> None:
+        """Make what becomes of an entry as `wanted`, where it is `after` but for its revision."""
+        self._message = wanted.message
+        self._keep_until = wanted.keep_until
         self._after = after
-        self._accepted = Accepted(keyring, acceptances)
-        self._events = [*events, *self._accepted.events]
+        self._accepted = Accepted(keyring, wanted.acceptances)
+        self._events = [*wanted.events, *self._accepted.events]
         self._keys = entry_keys(after)
         self._pairs = entry_pairs(keyring, after, self._keys.entry) if after.waiting else []
 
@@ -202,7 +206,10 @@ class Step:
             delete_record(group, Table.ENTRIES, keys.entry)
             group.delete(Table.TIMERS, timer_keys(keys.timer))
             if message.entries == 1 or not group.keys_from(Table.ENTRIES, message_key(after.message), 1):
-                remove_message(group, message)
+                if self._keep_until:
+                    group.put(Table.ENDED, [(ended_key(self._keep_until, message_key(message.id)), b"")])
+                else:
+                    remove_message(group, message)
                 messages, octets = -1, -message.size
         if messages or fresh or tried:
             group.tally(keys.entry[:MESSAGE_BYTES], message.tenant, messages, octets, fresh, tried)

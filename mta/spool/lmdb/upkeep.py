@@ -1,11 +1,13 @@
 """The operations beside the queue's own: content on its way in, named records, the log, hints, what is out of use."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 from mta.spool.interface import Refused
 from mta.spool.lmdb.commit import Group
 from mta.spool.lmdb.content import GRACE, check_whole, loose_value, read_loose, sealed_pages
+from mta.spool.lmdb.ended import remove_ended
 from mta.spool.lmdb.environment import Table
 from mta.spool.lmdb.keys import ENTRY_BYTES, content_key, entry_keys, pieces, record_key, timer_keys
 from mta.spool.lmdb.log import log_key, log_pairs_behind
@@ -70,11 +72,12 @@ class Collect(Operation, frozen=True, array_like=True, tag=True):
 
     now: float
 
-    def prepare(self, keyring: Keyring) -> Callable[[Group], int]:  # noqa: ARG002 - nothing is sealed
+    def prepare(self, keyring: Keyring) -> Callable[[Group], int]:
         """Nothing is made ahead."""
-        return self._collect
+        return partial(self._collect, keyring)
 
-    def _collect(self, group: Group) -> int:
+    def _collect(self, keyring: Keyring, group: Group) -> int:
+        ended = remove_ended(group, keyring, self.now)
         gone = 0
         for content_id in group.keys_from(Table.LOOSE, b"", _COLLECTED):
             value = group.get(Table.LOOSE, content_id)
@@ -91,8 +94,8 @@ class Collect(Operation, frozen=True, array_like=True, tag=True):
                 break
             group.delete(Table.LOOSE, [content_id])
         forgotten = forget_past(group, self.now)
-        group.may_move = not gone and forgotten < FORGOTTEN  # something has always just come to its end
-        return gone + forgotten
+        group.may_move = not (gone or ended) and forgotten < FORGOTTEN  # something has always just come to its end
+        return gone + forgotten + ended
 
 
 class PutRecord(Operation, frozen=True, array_like=True, tag=True):

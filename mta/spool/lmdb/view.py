@@ -84,7 +84,7 @@ class View:
 
     def message(self, key: bytes) -> Message | None:
         """Read a message's record."""
-        return self._decoded(Table.MESSAGES, key, _decode_message)
+        return message_of(self.get, self._keyring, key)
 
     def entry(self, key: bytes) -> Entry | None:
         """Read an entry."""
@@ -298,6 +298,11 @@ def record_of(get: Callable[[Table, bytes], bytes | None], keyring: Keyring, tab
     pieces = [first[1:]]
     pieces += [(get(table, key + bytes([number])) or b"")[1:] for number in range(1, first[0])]
     return keyring.open(table.value, b"".join(pieces), key)
+
+
+def message_of(get: Callable[[Table, bytes], bytes | None], keyring: Keyring, key: bytes) -> Message | None:
+    """Read a message's record; SealBroken if that fails."""
+    return _decoded(record_of(get, keyring, Table.MESSAGES, key), Table.MESSAGES, _decode_message)
 
 
 def kept_of(get: Callable[[Table, bytes], bytes | None], keyring: Keyring, key: bytes) -> KeptAnswer | None:

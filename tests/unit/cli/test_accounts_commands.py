@@ -120,6 +120,18 @@ def test_a_mistake_is_one_line_and_changes_nothing(relay: Any, arguments: list[s
     assert relay.run("keys", "list", "--json").out == relay.run("domains", "list", "--json").out == ""
 
 
+def test_a_tenant_keeps_content_for_a_time(relay: Any) -> None:
+    relay.run("tenants", "create", "acme")
+    done = relay.run("tenants", "set", "acme", "--keep-content", "30d", "--json")
+    assert (done.code, done.record) == (0, {"tenant": "acme", "keep_content": 30 * 86_400})
+    assert relay.run("tenants", "show", "acme", "--json").record["keep_content"] == 30 * 86_400
+    assert relay.run("tenants", "set", "acme", "--keep-content", "0s").out == "tenant acme has keep-content 0\n"
+    for wrong, said in (("31d", "longer than 30d"), ("7", "not a time")):
+        refused = relay.run("tenants", "set", "acme", "--keep-content", wrong)
+        assert (refused.code, said in refused.err) == (2, True)
+    assert relay.run("tenants", "show", "acme", "--json").record["keep_content"] == 0
+
+
 def test_a_tenant_has_limits_and_shows_what_waits(relay: Any) -> None:
     relay.run("tenants", "create", "acme")
     done = relay.run("tenants", "set", "acme", "--backlog-messages", "1000", "--backlog-octets", "2GiB", "--json")

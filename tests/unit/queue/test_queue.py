@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mta.accounts import tenants
 from mta.config import Retry
 from mta.lab.clock import FakeClock
 from mta.mail.envelope import Envelope, Notify, Recipient
@@ -333,6 +334,25 @@ async def test_retry_and_drop_by_an_operator(fix: Fixture) -> None:
     ]  # fmt: skip
     assert [event.reason for _, event in await fix.spool.events_after(2, 1)] == ["due now, by root"]
     assert await fix.spool.message(message) is None
+
+
+async def test_content_is_kept_after_the_end_for_a_tenant_that_wants_it(fix: Fixture) -> None:
+    await tenants.create(fix.spool, "acme", fix.clock.now(), keep_content=60)
+    delivered, dropped = await fix.accept("a@x.test"), await fix.accept("a@y.test")
+    failed = await fix.accept(Recipient("a@z.test", notify=int(Notify.FAILURE)))
+    await fix.wish(dropped, Wish(end=State.DROPPED))
+    for job in await fix.jobs():
+        await fix.settle(job, OK if job.message.id == delivered else NEVER)
+    report = [event.dsn for _, event in await fix.spool.events_after(0, 1000) if event.dsn]
+    await fix.settle(await fix.job(), OK)
+    for each in (delivered, dropped, failed):
+        message = await fix.spool.message(each)
+        assert message is not None
+        assert await fix.spool.content(message) == b"Subject: s\r\n\r\nbody\r\n"
+    assert await fix.spool.message(report[0]) is None  # our own
+    await fix.clock.advance(62)
+    assert await fix.spool.collect(fix.clock.now()) == 3
+    assert [await fix.spool.message(each) for each in (delivered, dropped, failed)] == [None] * 3
 
 
 async def test_a_held_entry_is_not_delivered_until_it_is_released(fix: Fixture) -> None:

@@ -234,11 +234,18 @@ async def test_tenants_are_made_changed_and_shown(house: House) -> None:
     asked = {"name": "new", "weight": 3, "rate": "20/second", "tls": "verified", "backlog_messages": 5}
     result = await house.ask("POST", "/tenants", asked)
     assert (result.status_code, result.headers["location"]) == (201, "/admin/v1/tenants/new")
-    shown = {**asked, "rate": "20/1", "pool": "default", "backlog_octets": 0, "created_at": house.clock.now()}
+    shown = {
+        **asked,
+        "rate": "20/1",
+        "pool": "default",
+        "backlog_octets": 0,
+        "keep_content": 0,
+        "created_at": house.clock.now(),
+    }
     assert result.json == await house.get("/tenants/new") == shown
     found = await tenants.settings_of(house.spool, "new")
     assert (found.rate, found.per, found.tls, found.weight, found.most_messages) == (20, 1, "verified", 3, 5)
-    changed = {"rate": None, "tls": None, "backlog_octets": 1 << 30}
+    changed = {"rate": None, "tls": None, "backlog_octets": 1 << 30, "keep_content": 86_400}
     result = await house.ask("PATCH", "/tenants/new", changed)
     assert (result.status_code, result.json) == (200, {**shown, **changed})
     assert (await house.ask("PATCH", "/tenants/new", {})).json == {**shown, **changed}

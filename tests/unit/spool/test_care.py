@@ -10,11 +10,12 @@ import msgspec
 import pytest
 
 from mta.clock import SystemClock
+from mta.mail.ids import message_id_text
 from mta.spool.interface import Change, SpoolError, Unavailable
 from mta.spool.lmdb.care import backup, compact, verify, verify_structure
 from mta.spool.lmdb.content import loose_value, users_value
 from mta.spool.lmdb.environment import Environment, Table
-from mta.spool.lmdb.keys import ENTRY_BYTES, entry_id_text
+from mta.spool.lmdb.keys import ENTRY_BYTES, ended_key, entry_id_text
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.lmdb.view import View
 from mta.spool.records import Message
@@ -92,6 +93,23 @@ async def test_a_missing_row_is_named(tmp_path: Path, table: Table, said: str) -
     with at_the_last_row(tmp_path, table) as cursor:
         cursor.delete()
     assert any(said in each for each in verify(tmp_path, KEYRING).problems)
+
+
+async def test_a_message_that_is_kept_needs_no_entry_but_a_row(tmp_path: Path) -> None:
+    await fill(tmp_path)
+    environment = Environment(tmp_path, map_size=0, reserve=0)
+    tables = environment.tables
+    with environment.env.begin(write=True) as txn:
+        cursor = txn.cursor(tables[Table.MESSAGES])
+        assert cursor.last()
+        key = bytes(cursor.key())[:16]
+        txn.put(ended_key(1.0, key), b"", db=tables[Table.ENDED])
+        txn.put(ended_key(1.0, b"x" * 16), b"", db=tables[Table.ENDED])
+    environment.close()
+    assert verify(tmp_path, KEYRING).problems == [
+        f"ended: a row without its message {(b'x' * 16).hex()}",
+        f"message {message_id_text(key)}: is to be removed, and has an entry",
+    ]
 
 
 @pytest.mark.tampers

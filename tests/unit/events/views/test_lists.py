@@ -164,7 +164,7 @@ async def test_every_search_of_events_finds_what_looking_at_everything_finds(
 ) -> None:
     monkeypatch.setattr("mta.events.views.lists.FEW", few)
     monkeypatch.setattr("mta.events.views.happenings._GATHERED", 20 - few)
-    monkeypatch.setattr("mta.events.views.messages._LEADING", 20 - few)
+    monkeypatch.setattr("mta.events.views.happenings._GATHERED_TO", 20 - few)
     happen(relay.log, 80, seed=2)
     await relay.follow()
     plain, chance, found = Plain(relay.log), random.Random(few), 0
