@@ -106,7 +106,7 @@ def _responses(answer: Json, example: Json, statuses: tuple[int, ...]) -> Json:
     found: Json = {"200": _response("Done.", answer, example), "401": _response(*_UNAUTHORIZED)}
     for status in statuses:
         description, said = _SAID[status]
-        schema = {"anyOf": [_ref("Error"), _ELSEWHERE]} if status == 404 else _ref("Error")
+        schema: Json = {"anyOf": [_ref("Error"), _ELSEWHERE]} if status == 404 else _ref("Error")
         found[str(status)] = _response(description, schema, {"message": said})
     return found
 
