@@ -24,7 +24,7 @@ class Contents:
         self._held = held
         self._written: list[ContentWriter] = []
         self._shared: dict[tuple[int, ...], Segment] = {}
-        self._inline = 0
+        self._carried = 0
 
     async def submissions(self, drafts: Sequence[Draft]) -> list[Submission]:
         """Give messages their content."""
@@ -52,8 +52,8 @@ class Contents:
             await writer.abort()
 
     async def _with_all(self, draft: Draft) -> Submission:
-        if draft.size <= LARGE and self._inline + draft.size <= _INLINE_LIMIT:
-            self._inline += draft.size
+        if draft.size <= LARGE and self._carried + draft.size <= _INLINE_LIMIT:
+            self._carried += draft.size
             return self._with(draft, draft.head + draft.lead + draft.rest, ())
         stored = await self._store((draft.head, draft.lead, draft.rest))
         return msgspec.structs.replace(draft.submission, stored=(stored,))

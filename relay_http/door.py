@@ -45,10 +45,15 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
 
     async def enter(self, req: Request, dialect: Dialect, scope: str) -> ApiKey:
         """Return the key of a request, which has the scope; Refusal 401, 403, or 429 for one who sends too much."""
-        key = await self.access.key(req, dialect)
-        require(key, scope)
+        key = await self.allowed(req, dialect, scope)
         if scope == "send":
             self.sender.admit(key.tenant)
+        return key
+
+    async def allowed(self, req: Request, dialect: Dialect, scope: str) -> ApiKey:
+        """Return the key of a request, which has the scope, for what sends nothing; Refusal 401, 403."""
+        key = await self.access.key(req, dialect)
+        require(key, scope)
         return key
 
     async def json(

@@ -5,6 +5,7 @@ from enum import Enum, auto
 from mta.accounts.keys import ApiKey
 from mta.mail.ids import message_id_bytes
 from mta.queue.actions import Who
+from mta.queue.queue import is_scheduled
 from mta.queue.standing import find
 from mta.queue.views import Status
 from relay_http.door import Door
@@ -39,7 +40,8 @@ async def cancel_scheduled(door: Door, key: ApiKey, message_id: str) -> Cancelli
         if shown is None:
             return Cancelling.UNKNOWN
         return Cancelling.CANCELLED if shown.status is Status.CANCELLED else Cancelling.RELEASED
-    if found[0][0].message.release_at <= door.clock.now():
+    now = door.clock.now()
+    if not all(is_scheduled(due.entry, now) for due, _ in found):
         return Cancelling.RELEASED
     who = Who(f"the tenant, key {key.id}", key.tenant)
     results = set((await door.desk.cancel(message_id, who)).values())

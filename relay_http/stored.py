@@ -41,8 +41,7 @@ async def read_again(spool: Spool, shown: MessageShown, held: Held) -> Outgoing:
     """Make of a message the same once more, for all of its recipients; Refusal 410 when its content is gone."""
     stored = await read_stored(spool, shown.tenant, shown.id, held)
     if stored is None:
-        said = "The content of this message is gone: it is kept until all of its recipients have been dealt with."
-        raise Refusal(410, Problem(said), why=Why.GONE)
+        raise Refusal(410, Problem("The content of this message is gone."), why=Why.GONE)
     header, body = headers.split(stored.content)
     record, summary = stored.record, shown.summary
     return Outgoing(

@@ -348,7 +348,7 @@ class Queue:
         if claim is not None:
             return Answer.IN_FLIGHT
         now = self._clock.now()
-        if _scheduled(due.entry, now) or due.entry.due_at <= now:
+        if is_scheduled(due.entry, now) or due.entry.due_at <= now:
             return Answer.UNCHANGED
         if not await self._change(due, transitions.due_now(due.message, due.entry, now, reason), now):
             return Answer.BUSY
@@ -360,7 +360,7 @@ class Queue:
         if claim is not None:
             return Answer.IN_FLIGHT
         now = self._clock.now()
-        if not _scheduled(due.entry, now):
+        if not is_scheduled(due.entry, now):
             return Answer.UNCHANGED
         if not await self._change(due, transitions.rescheduled(due.message, due.entry, at, reason, now), now):
             return Answer.BUSY
@@ -413,7 +413,7 @@ class Queue:
             self._ring()
 
 
-def _scheduled(entry: Entry, now: float) -> bool:
+def is_scheduled(entry: Entry, now: float) -> bool:
     """Tell whether an entry waits for its release: its message's time may have been another."""
     return not entry.attempts and entry.due_at > now
 

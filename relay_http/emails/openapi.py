@@ -36,7 +36,7 @@ _WORDS = {
     403: ("The key has not the scope, or the sender's domain is another account's.", "the key has not the scope send"),
     404: ("There is no such email.", "Not found"),
     409: ("It is not as the request takes it to be, or the idempotency key is another request's.", "..."),
-    410: ("The content is gone.", "The content of this message is gone: ..."),
+    410: ("The content is gone.", "The content of this message is gone."),
     413: ("More than is taken.", "content too large"),
     415: ("Not a media type or an encoding that is taken.", "Content-Type should be application/json."),
     429: ("Too much for now; Retry-After says for how long.", "too many requests: ..."),

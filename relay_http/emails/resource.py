@@ -89,7 +89,7 @@ class Cancel:
     async def on_post(self, req: Request, resp: falcon.asgi.Response, id_: str) -> None:
         """Cancel an email that is scheduled; one that is cancelled stays so."""
         door = self._door
-        key = await door.enter(req, EMAILS, "send")
+        key = await door.allowed(req, EMAILS, "send")
         came = await cancel_scheduled(door, key, id_)
         if came is Cancelling.UNKNOWN:
             raise not_found()

@@ -80,7 +80,7 @@ class Message:
     async def on_delete(self, req: Request, resp: falcon.asgi.Response, id_: str) -> None:
         """Cancel a message that is scheduled; one that is cancelled stays so."""
         door = self._door
-        key = await door.enter(req, SENDARIX, "send")
+        key = await door.allowed(req, SENDARIX, "send")
         came = await cancel_scheduled(door, key, id_.removeprefix(PREFIX))
         if came is Cancelling.UNKNOWN:
             raise _unknown()

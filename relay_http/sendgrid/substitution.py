@@ -82,7 +82,10 @@ class Substitution:
         pieces = self._work.split(text, self._keys)
         if len(pieces) == 1:
             return text
-        return self._work.join([self._in_place_of(each, depth) if n % 2 else each for n, each in enumerate(pieces)])
+        keys, put = pieces[1::2], pieces.copy()
+        values = {key: self._in_place_of(key, depth) for key in set(keys)}
+        put[1::2] = [values[key] for key in keys]
+        return self._work.join(put)
 
     def _in_place_of(self, key: str, depth: int) -> str:
         found = self._found.get((key, depth))

@@ -259,7 +259,7 @@ class World:
     async def live(self) -> None:
         """Live through it; raises what went wrong."""
         for each in self._tenants:
-            await tenants.create(self._spool, each, 0.0, self._rng.choice([1, 1, 3, 10]))
+            await tenants.create(self._spool, each, 0.0, weight=self._rng.choice([1, 1, 3, 10]))
         arriving = asyncio.create_task(self._arrive())
         operating = asyncio.create_task(self._operate(arriving))
         process = self._start()

@@ -114,7 +114,7 @@ async def delivered(
     limits = Limits(Shaping(), 10)
     dispatcher = Dispatcher(spool, queue, site, limits, Delivery(connections=20), clock, poll=1e6)
     for tenant, weight in weights.items():
-        await tenants.create(spool, tenant, 0.0, weight)
+        await tenants.create(spool, tenant, 0.0, weight=weight)
         for message_class in classes:
             envelope = Envelope(sender="", recipients=(Recipient("u@x.test"),))
             for _ in range(count):

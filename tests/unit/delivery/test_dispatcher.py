@@ -208,7 +208,7 @@ async def test_a_long_lane_leaves_room_for_a_short_one(bench: Bench, tenant: str
 
 async def test_tenants_share_by_weight_and_a_new_weight_holds_soon(bench: Bench) -> None:
     for tenant, weight in (("heavy", 3), ("light", 1)):
-        await tenants.create(bench.spool, tenant, 1.0, weight)
+        await tenants.create(bench.spool, tenant, 1.0, weight=weight)
         await bench.accept(*["x.test"] * 60, tenant=tenant)
     bench.start(connections=4)
     await bench.until(lambda: len(bench.peer.begun) == 4)

@@ -136,5 +136,8 @@ class Relay:
 
     async def drop(self, message_id: str) -> None:
         """End what waits of a message on an operator's word."""
-        found = await find(self.spool, message_id)
-        await self.desk.act(found, actions.drop(Who("root")))
+        await self.desk.act(await find(self.spool, message_id), actions.drop(Who("root")))
+
+    async def reschedule(self, message_id: str, at: float) -> None:
+        """Give a scheduled message another time."""
+        await self.desk.act(await find(self.spool, message_id), actions.reschedule(Who("root"), at))

@@ -272,22 +272,43 @@ async def test_gzip_that_is_none_or_too_much(api: Any, body: bytes, status: int)
 async def test_large_content_is_stored_before_it_is_accepted(api: Any, mail: Json) -> None:
     data = bytes(range(256)) * 20_000
     mail["attachments"] = [{"content": b64encode(data).decode(), "filename": "large.bin"}]
-    mail["personalizations"].append({"to": [{"email": "bob@example.test"}]})
+    assert (await api.send(mail)).status_code == 202
+    assert api.queue.only.content == b""
+    (segment,) = api.queue.only.stored
+    stored = api.spool.contents[segment.content]
+    assert segment.size == len(stored)
+    (file,) = parsed(stored).iter_attachments()
+    assert file.get_payload(decode=True) == data
+
+
+async def test_what_messages_have_in_common_is_stored_once(api: Any, mail: Json) -> None:
+    data = bytes(range(256)) * 20_000
+    mail["attachments"] = [{"content": b64encode(data).decode(), "filename": "large.bin"}]
+    mail["content"][0]["value"] = "Hello -name-"
+    names = ("Ann", "Bob")
+    mail["personalizations"] = [
+        {"to": [{"email": f"{name}@example.test"}], "substitutions": {"-name-": name}} for name in names
+    ]
     assert (await api.send(mail)).status_code == 202
     ((first, second),) = api.queue.calls
-    for each in (first, second):
-        assert each.content == b""
-        (segment,) = each.stored
-        stored = api.spool.contents[segment.content]
-        assert segment.size == len(stored)
-        (file,) = parsed(stored).iter_attachments()
+    assert first.shared == second.shared
+    assert len(api.spool.contents) == 1
+    for each, name in zip((first, second), names, strict=True):
+        assert len(each.content) < 2000
+        (segment,) = each.shared
+        message = parsed(each.content + api.spool.contents[segment.content])
+        text = message.get_body(("plain",))
+        assert text is not None
+        assert text.get_content() == f"Hello {name}"
+        (file,) = message.iter_attachments()
         assert file.get_payload(decode=True) == data
-    assert first.stored[0].content != second.stored[0].content
 
 
 async def test_many_small_messages_are_stored_before_when_they_are_much_together(api: Any, mail: Json) -> None:
-    mail["content"][0]["value"] = "x" * 200_000
-    mail["personalizations"] = [{"to": [{"email": f"u{number}@example.test"}]} for number in range(60)]
+    mail["content"][0]["value"] = "-n-" + "x" * 200_000
+    mail["personalizations"] = [
+        {"to": [{"email": f"u{number}@example.test"}], "substitutions": {"-n-": str(number)}} for number in range(60)
+    ]
     assert (await api.send(mail)).status_code == 202
     (accepted,) = api.queue.calls
     assert len(accepted) == 60

@@ -60,6 +60,10 @@ async def post(api: Any, mail: object, headers: dict[str, str] | None = None) ->
     return await api.post(msgspec.json.encode(mail), headers, PATH)
 
 
+async def post_to(api: Any, path: str) -> Any:
+    return await api.post(b"", None, PATH + path)
+
+
 def problems(mail: object) -> dict[str, str]:
     with pytest.raises(Refusal) as refused:
         read_email(mail, NOW)
@@ -311,6 +315,8 @@ class TestRefusals:
         api.queue.turned["shop"] = Turned("backlog", 60)
         result = await post(api, mail)
         assert (result.status_code, result.headers["retry-after"]) == (429, "60")
+        assert (await post_to(api, "/x/cancel")).status_code == 404  # who has too much may cancel some of it
+        assert (await post_to(api, "/x/resend")).status_code == 429
         api.queue.turned.clear()
         api.rates.found = (Toll("key\0x", 1.0, 1, 1),)
         api.queue.throttled = Throttled(0, 2.5)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mta.accounts import domains
+from mta.accounts import domains, tenants
 from mta.mail.ids import new_message_id
 from mta.queue.views import Status, ViewsUnavailable
 from relay_http.emails import resource
@@ -193,6 +193,15 @@ class TestCancel:
         result = await relay.ask("POST", f"{PATH}/{id_}/cancel")
         assert (result.status_code, await status(relay, id_)) == (409, "queued")
 
+    async def test_one_that_was_given_another_time(self, relay: Relay) -> None:
+        later, sooner = await send(relay, **SCHEDULED), await send(relay, **SCHEDULED)
+        await relay.reschedule(later, relay.clock.now() + 300 * 86_400)
+        await relay.reschedule(sooner, relay.clock.now() + 10)
+        relay.clock.jump(100)
+        assert (await relay.ask("POST", f"{PATH}/{sooner}/cancel")).status_code == 409
+        relay.clock.jump(200 * 86_400)
+        assert (await relay.ask("POST", f"{PATH}/{later}/cancel")).status_code == 200
+
     async def test_one_that_is_in_flight(self, relay: Relay) -> None:
         """A clock that was set back shows what is released as scheduled."""
         id_ = await send(relay, **SCHEDULED)
@@ -247,8 +256,16 @@ class TestResend:
         id_ = await send(relay)
         await relay.attempt(id_, OK)
         result = await relay.ask("POST", f"{PATH}/{id_}/resend")
-        said = "The content of this message is gone: it is kept until all of its recipients have been dealt with."
-        assert (result.status_code, result.json) == (410, {"detail": said})
+        assert (result.status_code, result.json) == (410, {"detail": "The content of this message is gone."})
+
+    async def test_what_is_kept_is_sent_again_after_its_end(self, relay: Relay) -> None:
+        await tenants.change(relay.spool, "shop", keep_content=3600)
+        id_ = await send(relay)
+        await relay.attempt(id_, OK)
+        assert (await relay.get(f"{PATH}/{id_}"))["text"] == "Hi\nthere"
+        result = await relay.ask("POST", f"{PATH}/{id_}/resend")
+        assert (result.status_code, await status(relay, result.json["id"])) == (202, "queued")
+        assert (await relay.ask("POST", f"{PATH}/{id_}/cancel")).status_code == 409
 
     async def test_a_domain_that_is_anothers_by_now(self, relay: Relay) -> None:
         id_ = await send(relay)
