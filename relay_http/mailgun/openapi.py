@@ -106,7 +106,8 @@ def _responses(answer: Json, example: Json, statuses: tuple[int, ...]) -> Json:
     found: Json = {"200": _response("Done.", answer, example), "401": _response(*_UNAUTHORIZED)}
     for status in statuses:
         description, said = _SAID[status]
-        found[str(status)] = _response(description, _ref("Error"), {"message": said})
+        schema: Json = {"anyOf": [_ref("Error"), _ELSEWHERE]} if status == 404 else _ref("Error")
+        found[str(status)] = _response(description, schema, {"message": said})
     return found
 
 
@@ -114,9 +115,11 @@ def _response(description: str, schema: Json, example: Json) -> Json:
     return {"description": description, "content": {"application/json": {"schema": schema, "example": example}}}
 
 
+# A path whose domain has no dot is none of this dialect's, and is answered in the words of those that begin so.
+_ELSEWHERE: Json = {"$ref": "#/components/schemas/SendGridErrors"}
 _UNAUTHORIZED: tuple[str, Json, Json] = (
     "There is no key, or it is not good.",
-    {"anyOf": [_ref("Error"), _ref("Unauthorized")]},
+    {"anyOf": [_ref("Error"), _ref("Unauthorized"), _ELSEWHERE]},
     {"message": "Invalid private key"},
 )
 
