@@ -1,0 +1,59 @@
+"""Postmark's errors: `{"ErrorCode", "Message"}`, of the first thing that is wrong; clients go by the code."""
+
+import msgspec
+
+from relay_http.body import Request
+from relay_http.problem import Refusal, Why
+
+INVALID = 300
+_NO_JSON, _OTHER_JSON = 402, 403
+_CODES = {
+    Why.NO_KEY: 10,
+    Why.UNKNOWN_KEY: 10,
+    Why.FORBIDDEN: 10,
+    Why.FOREIGN_SENDER: 400,
+    Why.MEDIA_TYPE: 409,
+    Why.TOO_LARGE: 410,
+    Why.RATE: 429,
+    Why.BACKLOG: 429,
+    Why.BUSY: 100,
+    Why.FULL: 100,
+    Why.NOT_FOUND: 701,
+}
+_WORDS = {
+    Why.NO_KEY: "No server token: X-Postmark-Server-Token should have a valid API token.",
+    Why.UNKNOWN_KEY: "X-Postmark-Server-Token has no valid API token: it is not known, expired or revoked.",
+}
+_UNPROCESSABLE = 422
+_STATUSES = {400: _UNPROCESSABLE}
+
+
+class Postmark:
+    """The dialect of `/email` and `/messages/outbound`."""
+
+    name = "postmark"
+
+    def credential(self, req: Request) -> str | None:
+        """Return the server token."""
+        return req.get_header("X-Postmark-Server-Token") or None
+
+    def refused(self, refusal: Refusal) -> tuple[int, bytes, str]:
+        """Say a refusal."""
+        status = _UNPROCESSABLE if refusal.why is Why.FOREIGN_SENDER else _STATUSES.get(refusal.status, refusal.status)
+        return status, msgspec.json.encode(error(refusal)), "application/json"
+
+
+def error(refusal: Refusal) -> dict[str, object]:
+    """Say a refusal, as the batch does of one of its messages."""
+    first = refusal.problems[0]
+    code = _CODES.get(refusal.why, INVALID)
+    if refusal.why is Why.INVALID and first.field is None:
+        code = _NO_JSON if refusal.status == 400 else _OTHER_JSON
+    message = _WORDS.get(refusal.why, first.message)
+    # Those that name the field are in the vendor's words, which clients look for.
+    if refusal.why is Why.INVALID and first.field and not message.startswith(f"Invalid '{first.field}'"):
+        message = f"Invalid '{first.field}': {message}"
+    return {"ErrorCode": code, "Message": message}
+
+
+POSTMARK = Postmark()
