@@ -24,8 +24,7 @@ _WORDS = {
     Why.NO_KEY: "No server token: X-Postmark-Server-Token should have a valid API token.",
     Why.UNKNOWN_KEY: "X-Postmark-Server-Token has no valid API token: it is not known, expired or revoked.",
 }
-_UNPROCESSABLE = 422
-_STATUSES = {400: _UNPROCESSABLE}
+_BAD_REQUEST, _UNPROCESSABLE = 400, 422
 
 
 class Postmark:
@@ -39,7 +38,8 @@ class Postmark:
 
     def refused(self, refusal: Refusal) -> tuple[int, bytes, str]:
         """Say a refusal."""
-        status = _UNPROCESSABLE if refusal.why is Why.FOREIGN_SENDER else _STATUSES.get(refusal.status, refusal.status)
+        wrong = refusal.status == _BAD_REQUEST or refusal.why is Why.FOREIGN_SENDER
+        status = _UNPROCESSABLE if wrong else refusal.status
         return status, msgspec.json.encode(error(refusal)), "application/json"
 
 
@@ -48,7 +48,7 @@ def error(refusal: Refusal) -> dict[str, object]:
     first = refusal.problems[0]
     code = _CODES.get(refusal.why, INVALID)
     if refusal.why is Why.INVALID and first.field is None:
-        code = _NO_JSON if refusal.status == 400 else _OTHER_JSON
+        code = _NO_JSON if refusal.status == _BAD_REQUEST else _OTHER_JSON
     message = _WORDS.get(refusal.why, first.message)
     # Those that name the field are in the vendor's words, which clients look for.
     if refusal.why is Why.INVALID and first.field and not message.startswith(f"Invalid '{first.field}'"):

@@ -44,7 +44,7 @@ _ADDRESSES = or_null({**TEXT, "description": "Addresses with commas between them
 _PLAIN: Schema = {"type": ["string", "number", "boolean"]}
 _FILE: dict[str, Schema] = {
     "Name": TEXT,
-    "Content": {**BASE64, "minLength": 1},
+    "Content": BASE64,
     "ContentType": NEEDED_TEXT,
     "ContentID": or_null({**TEXT, "description": "`cid:ID` for what is inline."}),
 }

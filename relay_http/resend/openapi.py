@@ -45,7 +45,7 @@ _SENDING = (400, 401, 403, 409, 413, 415, 422, 429, 503, 507)
 
 _BOXES: Schema = {"anyOf": [EMAIL, array(EMAIL, RECIPIENTS_LIMIT), {"type": "null"}]}
 _FILE: dict[str, Schema] = {
-    "content": {"anyOf": [{**BASE64, "minLength": 1}, array({**NUMBER, "minimum": 0, "maximum": 255}, minItems=1)]},
+    "content": {"anyOf": [BASE64, array({**NUMBER, "minimum": 0, "maximum": 255})]},
     "filename": NEEDED_TEXT,
     "content_type": or_null(TEXT),
     "content_id": or_null({**TEXT, "description": "With it, the file is inline."}),

@@ -7,7 +7,7 @@ from typing import Any
 
 import anymail.backends.postmark as anymail_postmark
 import pytest
-from anymail.exceptions import AnymailRequestsAPIError
+from anymail.exceptions import AnymailRecipientsRefused, AnymailRequestsAPIError
 from postmarker.core import PostmarkClient
 from postmarker.exceptions import ClientError
 
@@ -109,9 +109,14 @@ def test_anymail_sends_a_batch(site: Installation, key: str, token: str) -> None
 
 def test_anymail_is_told_what_is_wrong(site: Installation, key: str, token: str) -> None:
     mail = django_mail(token, anymail(site, key))
-    mail.from_email = "x@away..test"
+    mail.from_email = f"{'x' * 65}@{DOMAIN}"
     with pytest.raises(AnymailRequestsAPIError, match="Invalid 'From' address"):
         mail.send()
+    mail = django_mail(token, anymail(site, key))
+    mail.to, mail.cc, mail.bcc = [wrong := f"{'x' * 65}@away.test"], [], []
+    with pytest.raises(AnymailRecipientsRefused):
+        mail.send()
+    assert mail.anymail_status.recipients[wrong].status == "invalid"
     mail = django_mail(token, anymail(site, "wrong"))
     with pytest.raises(AnymailRequestsAPIError, match=r"valid.*token"):
         mail.send()

@@ -18,6 +18,8 @@ from tests.interop.installation import DOMAIN, TENANT, Installation
 NODE = Path(__file__).parent / "node"
 SENDER = f"app@{DOMAIN}"
 PNG = b"\x89PNG"
+if not settings.configured:
+    settings.configure()
 
 
 def key_of(site: Installation) -> str:
@@ -64,8 +66,6 @@ def assert_whole(site: Installation, token: str) -> None:
 
 def django_mail(token: str, connection: Any) -> Any:
     """Make it as Django's users do."""
-    if not settings.configured:
-        settings.configure()
     mail = EmailMultiAlternatives(
         subject=f"Grüße ✓ {token}",
         body="text: ü",

@@ -235,6 +235,7 @@ async def test_pages_are_not_moved_by_what_comes(relay: Installation) -> None:
 
 @pytest.mark.parametrize("cursor", ["x", "AAAA", "ä", "A" * 16, "=" * 16, "A" * 22, "ä" * 22, "A" * 5000])
 async def test_a_cursor_that_nobody_gave_out(relay: Installation, cursor: str) -> None:
+    await relay.follow()
     with pytest.raises(WrongCursor):
         await relay.views.messages("acme", Search(), limit=2, cursor=cursor)
 
