@@ -34,7 +34,7 @@ from relay_http.own import routes as own
 from relay_http.own.errors import OWN
 from relay_http.postmark import routes as postmark
 from relay_http.postmark.errors import POSTMARK
-from relay_http.problem import Problem, Refusal, TooMuch, Why, not_found
+from relay_http.problem import Problem, Refusal, TooMuch, not_found
 from relay_http.proxies import Proxies
 from relay_http.resend import routes as resend
 from relay_http.resend.errors import RESEND
@@ -108,7 +108,7 @@ def create_app(
     async def elsewhere(req: Request, resp: falcon.asgi.Response | None, **_: str) -> None:  # noqa: ARG001 Falcon's name
         dialect = dialect_of(req.path)
         if dialect.credential(req) is None:
-            raise Refusal(401, Problem("authorization required"), why=Why.NO_KEY)
+            raise Refusal(401, Problem("authorization required"))
         await access.key(req, dialect)
         raise not_found()
 

@@ -24,7 +24,7 @@ _WORDS = {
     Why.NO_KEY: "No server token: X-Postmark-Server-Token should have a valid API token.",
     Why.UNKNOWN_KEY: "X-Postmark-Server-Token has no valid API token: it is not known, expired or revoked.",
 }
-_BAD_REQUEST, _UNPROCESSABLE = 400, 422
+_BAD_REQUEST, _UNAUTHORIZED, _UNPROCESSABLE = 400, 401, 422
 
 
 class Postmark:
@@ -46,12 +46,14 @@ class Postmark:
 def error(refusal: Refusal) -> dict[str, object]:
     """Say a refusal, as the batch does of one of its messages."""
     first = refusal.problems[0]
-    code = _CODES.get(refusal.why, INVALID)
-    if refusal.why is Why.INVALID and first.field is None:
+    # 401 without a kind: a path that nobody knows, asked for without a key
+    why = Why.NO_KEY if refusal.why is Why.INVALID and refusal.status == _UNAUTHORIZED else refusal.why
+    code = _CODES.get(why, INVALID)
+    if why is Why.INVALID and first.field is None:
         code = _NO_JSON if refusal.status == _BAD_REQUEST else _OTHER_JSON
-    message = _WORDS.get(refusal.why, first.message)
+    message = _WORDS.get(why, first.message)
     # Those that name the field are in the vendor's words, which clients look for.
-    if refusal.why is Why.INVALID and first.field and not message.startswith(f"Invalid '{first.field}'"):
+    if why is Why.INVALID and first.field and not message.startswith(f"Invalid '{first.field}'"):
         message = f"Invalid '{first.field}': {message}"
     return {"ErrorCode": code, "Message": message}
 

@@ -22,6 +22,7 @@ _NAMES = {
     Why.FULL: "insufficient_storage",
     Why.FAILED: "internal_server_error",
 }
+_UNAUTHORIZED = 401
 _STATUSES = {Why.UNKNOWN_KEY: 403, Why.FORBIDDEN: 401}
 _encode = msgspec.json.Encoder().encode
 
@@ -40,7 +41,9 @@ class Resend:
         first = refusal.problems[0]
         field = first.field or ""
         name = _NAMES.get(refusal.why, refusal.why.value)
-        if refusal.why is Why.INVALID and field == "Idempotency-Key":
+        if refusal.why is Why.INVALID and refusal.status == _UNAUTHORIZED:  # at a path that nobody knows
+            name = _NAMES[Why.NO_KEY]
+        elif refusal.why is Why.INVALID and field == "Idempotency-Key":
             name = "invalid_idempotency_key"
         elif refusal.why is Why.INVALID and "attachments." in field:
             name = "invalid_attachment"

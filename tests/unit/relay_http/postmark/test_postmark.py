@@ -168,6 +168,7 @@ async def test_who_asks(relay: Relay) -> None:
     assert (await refused(relay, b"[]"))[:2] == (422, 403)
     assert (await refused(relay, MAIL, Content_Type="text/plain"))[:2] == (415, 409)
     assert (await refused(relay, MAIL, "/email/bulk"))[:2] == (404, 701)
+    assert (await refused(relay, MAIL, "/email/bulk", key=""))[:2] == (401, 10)
 
 
 @pytest.mark.parametrize("path", ["/email/withTemplate", "/email/withTemplate/", "/email/batchWithTemplates/"])
