@@ -32,8 +32,12 @@ from relay_http.mailgun import routes as mailgun
 from relay_http.mailgun.errors import MAILGUN
 from relay_http.own import routes as own
 from relay_http.own.errors import OWN
+from relay_http.postmark import routes as postmark
+from relay_http.postmark.errors import POSTMARK
 from relay_http.problem import Problem, Refusal, TooMuch, not_found
 from relay_http.proxies import Proxies
+from relay_http.resend import routes as resend
+from relay_http.resend.errors import RESEND
 from relay_http.sendarix import routes as sendarix
 from relay_http.sendarix.errors import SENDARIX
 from relay_http.sendgrid import routes as sendgrid
@@ -45,6 +49,8 @@ _PATHS: tuple[tuple[re.Pattern[str], Dialect], ...] = (
     (re.compile(r"/v3/([^/]*\.[^/]*|domains)(/|$)|/v4/domains(/|$)"), MAILGUN),
     (re.compile(r"/api/v1/emails(/|$)"), EMAILS),  # before SendGrid's mount of the same beginning
     (re.compile(r"/v1/messages(/|$)"), SENDARIX),
+    (re.compile(r"/email(/|$)|/messages/outbound(/|$)"), POSTMARK),
+    (re.compile(r"/emails(/|$)"), RESEND),
     (re.compile(r"/v3(/|$)|/api/v1(/|$)"), SENDGRID),
 )
 
@@ -83,12 +89,15 @@ def create_app(
     )
 
     app = App(request_type=Request)
+    app.req_options.strip_url_path_trailing_slash = True  # some of the vendors' clients write one
     app.add_route("/healthz", Live())
     app.add_route("/readyz", Ready(spool, delivery_status))
     mailgun.add_routes(app, door)
     sendgrid.add_routes(app, door)
     emails.add_routes(app, door)
     sendarix.add_routes(app, door)
+    postmark.add_routes(app, door)
+    resend.add_routes(app, door)
     openapi.add_routes(app)
     own.add_routes(app, door)
     admin_queue.add_routes(app, door)

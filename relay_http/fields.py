@@ -16,6 +16,11 @@ def without_empty(members: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in members.items() if value not in (None, "", [], {}) and value is not False}
 
 
+def without_null(members: dict[str, object]) -> dict[str, object]:
+    """Leave out what is null, where that means absent."""
+    return {name: value for name, value in members.items() if value is not None}
+
+
 class Problems:
     """What was found wrong so far."""
 

@@ -12,6 +12,7 @@ class Why(StrEnum):
     """The kinds of refusals: what a dialect goes by that has a code or a name for each."""
 
     INVALID = "invalid"  # what is asked; the problems say where
+    MISSING = "missing"  # is a field that is needed; for those who have a word of its own for it
     NO_KEY = "no_key"
     UNKNOWN_KEY = "unknown_key"  # expired and revoked ones too
     FORBIDDEN = "forbidden"  # to this key

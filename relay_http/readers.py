@@ -63,7 +63,7 @@ def read_file(fields: Fields, names: tuple[str, str, str]) -> Attachment | None:
     except ValueError as error:
         fields.problem(names[1], str(error))
         return None
-    return Attachment(encoded=encoded, media_type=described, filename=filename) if encoded else None
+    return Attachment(encoded=encoded, media_type=described, filename=filename) if encoded is not None else None
 
 
 def read_release(fields: Fields, name: str, now: float) -> float:

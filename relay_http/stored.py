@@ -1,18 +1,23 @@
 """A message read back as it is stored, while it lives; and sent once more."""
 
+import asyncio
+
 import msgspec
 
 from mta.content.compose import Mailbox
+from mta.content.texts import Texts, read_texts
 from mta.mail import headers
 from mta.mail.address import AddressError
 from mta.queue.views import MessageShown
 from mta.spool.interface import Spool, SpoolError
 from mta.spool.records import Message
-from relay_http.body import Held
+from relay_http.body import Budget, Held
+from relay_http.contents import LARGE
 from relay_http.outgoing import Outgoing
 from relay_http.problem import Problem, Refusal, Why
 from relay_http.values import mailbox
 
+TEXTS_LIMIT = 8 << 20  # octets of content: of more, no texts are shown
 _NEW = (b"date", b"message-id")  # receivers that saw the first would take the same for a copy of it
 
 
@@ -35,6 +40,19 @@ async def read_stored(spool: Spool, tenant: str, message_id: str, held: Held) ->
         if await spool.message(message_id) is None:  # it ended meanwhile, and its content went with it
             return None
         raise
+
+
+async def read_stored_texts(spool: Spool, budget: Budget, shown: MessageShown) -> Texts:
+    """Read the texts of a message that is stored, off the event loop when it is large; none of one over TEXTS_LIMIT."""
+    if shown.size > TEXTS_LIMIT:
+        return Texts()
+    with budget.hold() as held:
+        stored = await read_stored(spool, shown.tenant, shown.id, held)
+        if stored is None:
+            return Texts()
+        if shown.size > LARGE:
+            return await asyncio.to_thread(read_texts, stored.content)
+        return read_texts(stored.content)
 
 
 async def read_again(spool: Spool, shown: MessageShown, held: Held) -> Outgoing:

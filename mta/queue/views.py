@@ -136,7 +136,10 @@ class Views(Protocol):
     async def messages(
         self, tenant: str | None, search: Search, *, limit: int, cursor: str = "", offset: int = 0, oldest: bool = False
     ) -> Page:
-        """List messages, the last accepted first, or the oldest; WrongCursor."""
+        """List messages, the last accepted first, or the oldest; WrongCursor.
+
+        `cursor` is a page's `next`, or the ID of a message, behind which the page begins.
+        """
 
     async def count(self, tenant: str | None, search: Search, limit: int) -> int:
         """Count messages, up to `limit`."""

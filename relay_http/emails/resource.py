@@ -1,17 +1,14 @@
 """The resources: send, list, detail, cancel, resend."""
 
-import asyncio
 from collections.abc import Sequence
 
 import falcon.asgi
 import msgspec
 
 from mta.accounts.keys import ApiKey
-from mta.content.texts import Texts, read_texts
 from mta.queue.views import MessageShown, Search
 from relay_http.answer import JSON, Answer
 from relay_http.body import Held, Request
-from relay_http.contents import LARGE
 from relay_http.door import Door
 from relay_http.emails.errors import EMAILS
 from relay_http.emails.request import read_email
@@ -22,11 +19,10 @@ from relay_http.problem import Problem, Refusal, Why, busy, not_found
 from relay_http.readers import number_of
 from relay_http.scheduled import Cancelling, cancel_scheduled, is_message_id
 from relay_http.sending import Order
-from relay_http.stored import read_again, read_stored
+from relay_http.stored import read_again, read_stored_texts
 from relay_http.writing import Named
 
 LIMIT, LIMIT_MOST, OFFSET_MOST = 50, 100, 10_000
-TEXTS_LIMIT = 8 << 20  # octets of content: of more, a detail shows no texts
 _encode = msgspec.json.Encoder().encode
 
 
@@ -77,7 +73,8 @@ class Email:
         shown = await _found(door, key, id_)
         in_flight = [id_ for _, claim in await door.spool.entries(id_) if claim is not None]
         events = [event for _, event in await door.views.timeline(key.tenant, id_)]
-        _answer(resp, detailed(shown, status_word(shown, in_flight), events, await _texts(door, shown)))
+        texts = await read_stored_texts(door.spool, door.budget, shown)
+        _answer(resp, detailed(shown, status_word(shown, in_flight), events, texts))
 
 
 class Cancel:
@@ -158,18 +155,6 @@ async def _found(door: Door, key: ApiKey, id_: str) -> MessageShown:
     if shown is None:
         raise not_found()
     return shown
-
-
-async def _texts(door: Door, shown: MessageShown) -> Texts:
-    if shown.size > TEXTS_LIMIT:
-        return Texts()
-    with door.budget.hold() as held:
-        stored = await read_stored(door.spool, shown.tenant, shown.id, held)
-        if stored is None:
-            return Texts()
-        if shown.size > LARGE:
-            return await asyncio.to_thread(read_texts, stored.content)
-        return read_texts(stored.content)
 
 
 async def _in_flight(door: Door, key: ApiKey) -> tuple[str, ...]:

@@ -26,7 +26,8 @@ from mta.events.views.messages import message_numbers
 from mta.events.views.schema import Build
 from mta.events.views.shown import events_shown, messages_shown, timeline_of
 from mta.mail.event import Event
-from mta.queue.views import EventPage, EventSearch, MessageShown, Page, Search, ViewsUnavailable
+from mta.mail.ids import MESSAGE_ID_CHARS
+from mta.queue.views import EventPage, EventSearch, MessageShown, Page, Search, ViewsUnavailable, WrongCursor
 from mta.spool.interface import Spool
 
 log = logging.getLogger(__name__)
@@ -89,9 +90,16 @@ class SqliteViews:
         self, tenant: str | None, search: Search, *, limit: int, cursor: str = "", offset: int = 0, oldest: bool = False
     ) -> Page:
         """List messages, the last accepted first, or the oldest; WrongCursor."""
-        place = place_of("messages", cursor) if cursor else None
+        behind = cursor if len(cursor) == MESSAGE_ID_CHARS else ""
+        place = place_of("messages", cursor) if cursor and not behind else None
 
         def ask_for(db: sqlite3.Connection, _: int) -> Page:
+            nonlocal place
+            if behind:
+                seq = _number_of(db, tenant, behind)
+                if seq is None:
+                    raise WrongCursor("there is no message with this ID")
+                place = _behind(seq, oldest=oldest)
             wanted = _slice(db, search, place, oldest=oldest)._replace(limit=limit + 1, offset=offset)
             sql = message_numbers(db, whose(db, tenant), search, wanted)
             numbers = [] if sql is None else [seq for (seq,) in db.execute(*sql)]

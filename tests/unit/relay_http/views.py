@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from mta.mail.event import Event
+from mta.mail.ids import MESSAGE_ID_CHARS
 from mta.mail.summary import Summary
 from mta.queue.views import (
     EventPage,
@@ -64,7 +65,13 @@ class MemoryViews:
         self, tenant: str | None, search: Search, *, limit: int, cursor: str = "", offset: int = 0, oldest: bool = False
     ) -> Page:
         found = [each for each in self._of(tenant) if _meant(each, search)]
-        page, following = _page(found if oldest else found[::-1], limit, cursor, offset)
+        found = found if oldest else found[::-1]
+        if len(cursor) == MESSAGE_ID_CHARS:
+            behind = [number for number, each in enumerate(found) if each.id == cursor]
+            if not behind:
+                raise WrongCursor
+            cursor = str(behind[0] + 1)
+        page, following = _page(found, limit, cursor, offset)
         return Page(tuple(page), following)
 
     async def count(self, tenant: str | None, search: Search, limit: int) -> int:

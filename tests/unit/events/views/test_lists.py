@@ -214,6 +214,17 @@ async def test_a_cursor_leads_back_to_the_page_before(relay: Installation) -> No
     assert [each.event for each in back.events] == [events[4], events[5]]
 
 
+async def test_a_page_begins_behind_a_message(relay: Installation) -> None:
+    ids = [relay.log.accept().message for _ in range(5)]
+    await relay.follow()
+    older = await relay.views.messages("acme", Search(), limit=2, cursor=ids[3])
+    assert [each.id for each in older.messages] == [ids[2], ids[1]]
+    newer = await relay.views.messages("acme", Search(), limit=2, cursor=ids[3], oldest=True)
+    assert [each.id for each in newer.messages] == [ids[4]]
+    with pytest.raises(WrongCursor):
+        await relay.views.messages("zeta", Search(), limit=2, cursor=ids[3])
+
+
 async def test_pages_are_not_moved_by_what_comes(relay: Installation) -> None:
     old = [relay.log.accept().message for _ in range(5)]
     await relay.follow()
@@ -224,8 +235,9 @@ async def test_pages_are_not_moved_by_what_comes(relay: Installation) -> None:
     assert [each.id for each in (*first.messages, *rest.messages)] == old[::-1]
 
 
-@pytest.mark.parametrize("cursor", ["x", "AAAA", "ä", "A" * 16, "=" * 16, "A" * 5000])
+@pytest.mark.parametrize("cursor", ["x", "AAAA", "ä", "A" * 16, "=" * 16, "A" * 22, "ä" * 22, "A" * 5000])
 async def test_a_cursor_that_nobody_gave_out(relay: Installation, cursor: str) -> None:
+    await relay.follow()
     with pytest.raises(WrongCursor):
         await relay.views.messages("acme", Search(), limit=2, cursor=cursor)
 

@@ -11,7 +11,7 @@ import pytest
 from mta.accounts import domains, tenants
 from mta.mail.ids import new_message_id
 from mta.queue.views import Status, ViewsUnavailable
-from relay_http.emails import resource
+from relay_http import stored
 from relay_http.emails.shown import STATUSES, status_word
 from tests.unit.relay_http.following import LATER, NEVER, OK, Relay
 from tests.unit.relay_http.views import message_shown
@@ -83,7 +83,7 @@ async def test_attempts_are_told_and_texts_go_with_the_content(relay: Relay) -> 
 async def test_texts_of_what_is_large_are_not_shown(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     id_ = await send(relay, text="x" * 300_000)
     assert len((await relay.get(f"{PATH}/{id_}"))["text"]) >= 300_000
-    monkeypatch.setattr(resource, "TEXTS_LIMIT", 300_000)
+    monkeypatch.setattr(stored, "TEXTS_LIMIT", 300_000)
     assert (await relay.get(f"{PATH}/{id_}"))["text"] is None
 
 

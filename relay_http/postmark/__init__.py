@@ -1,0 +1,1 @@
+"""Postmark: `/email` and `/messages/outbound`."""

@@ -1,0 +1,1 @@
+"""Resend: `/emails`."""
