@@ -23,9 +23,10 @@ from mta.queue.drain import DrainRates, FairParts, Rates
 from mta.queue.explanation import HeldBy, LaneState
 from mta.queue.job import Job
 from mta.queue.lessons import Lessons
-from mta.queue.limits import NO_ADVICE, Advice, Limits, SiteRow, Start
+from mta.queue.limits import NO_ADVICE, Advice, Limits, Start
 from mta.queue.queue import Queue
 from mta.queue.scheduler import Scheduler
+from mta.queue.site_row import SiteRow
 from mta.queue.turns import Turns
 from mta.queue.weights import Weights
 from mta.spool.interface import Due, Spool, SpoolError, Unavailable, Uncertain

@@ -17,7 +17,8 @@ from mta.delivery.source_records import Parked
 from mta.delivery.sources import POOLS_INTERVAL, Sources
 from mta.mail.result import Outcome
 from mta.queue.explanation import HeldBy
-from mta.queue.limits import NO_ADVICE, About, Advice, Aim, Limits, SiteRow, Start, Why
+from mta.queue.limits import NO_ADVICE, About, Advice, Aim, Limits, Start, Why
+from mta.queue.site_row import SiteRow
 
 SHOWN = 1000  # sites
 _HERE = ""  # the source where none is configured

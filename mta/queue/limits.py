@@ -35,6 +35,7 @@ from mta.queue.explanation import HeldBy
 from mta.queue.learned import Learned, Paused
 from mta.queue.pace import REMEMBERED, Pace, in_short
 from mta.queue.shaping import Provider, Rule, Shaping, line_of
+from mta.queue.site_row import SiteRow
 from mta.queue.window import FIRST, Begun
 
 SAID_FOR_ALL = 600.0  # seconds for which one reply may stop all of a site's mail; the message waits as long as it says
@@ -90,30 +91,6 @@ class Why(NamedTuple):
     gate: HeldBy
     until: float
     reply: str = ""
-
-
-class SiteRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A site as operators see it: attempts in flight of the connections allowed, lanes with work due.
-
-    `oldest` is for how long the first of it has been due, of the lanes that have waited for longest; that, and lanes,
-    are not for limits to know. `rate` is messages a second, None: not limited. Durations are seconds: for how long it
-    is dead or paused yet (0: it is not), and since when it said its last `reply`. `probing`: it is dead, and one
-    attempt sees whether it still is. `tenants_paused`: those who are, there.
-    """
-
-    site: str
-    in_flight: int
-    connections: int
-    lanes: int = 0
-    oldest: float = 0.0
-    rate: float | None = None
-    dead_for: float = 0.0
-    probing: bool = False
-    paused_for: float = 0.0
-    paused_because: str = ""
-    tenants_paused: tuple[str, ...] = ()
-    reply: str = ""
-    silent_for: float = 0.0
 
 
 class _Pause(NamedTuple):

@@ -1,7 +1,7 @@
 """The management API in OpenAPI 3.1 (docs/api.md)."""
 
-from mta.queue.limits import SiteRow
 from mta.queue.shape import ROWS, By, Shape
+from mta.queue.site_row import SiteRow
 from relay_http.admin import openapi_accounts as accounts
 from relay_http.admin.queue import LONGEST_PAGE, PAGE, action_fields
 from relay_http.describing import READING, Body, Operation, described, in_path, in_query, schemas_of

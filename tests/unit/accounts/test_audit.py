@@ -85,6 +85,7 @@ async def test_what_fails_is_on_record_with_why_and_no_secret(log, error, result
     assert [each.result for each in await everything(log)] == [result]
 
 
+@pytest.mark.tampers
 async def test_nothing_is_done_that_cannot_be_recorded(spool, monkeypatch):
     async def fail(*_args, **_more):
         raise Unavailable("sick")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mta.control import ControlServer, socket_path
-from mta.queue.limits import SiteRow
+from mta.queue.site_row import SiteRow
 
 BUSY = SiteRow(site="mx.test:25", in_flight=3, connections=5, lanes=7, rate=0.25, reply="250 2.0.0 ok\x1b[2J")
 DEAD = SiteRow(site="gone.test:25", in_flight=0, connections=0, lanes=1, dead_for=29.6)

@@ -350,6 +350,7 @@ async def test_the_log_in_pages_and_since_a_time(house: House) -> None:
         assert (await house.refused("GET", f"/audit?{wrong}"))[0] == 400
 
 
+@pytest.mark.tampers
 async def test_the_record_is_there_before_the_answer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change whose record cannot be written is not made, and one whose result cannot be written is not answered."""
     put = house.spool.put_record
