@@ -50,3 +50,15 @@ async def test_members_in_another_order(relay: Relay) -> None:
         result = await relay.ask("POST", "/v1/mail", body, headers=KEY)
         assert result.status_code == 202, result.text
     assert await accepted(relay) == 1
+
+
+async def test_the_longest_answer_is_kept(relay: Relay) -> None:
+    """A thousand messages with Message-IDs of their own, as long as they may be, and escaped in JSON."""
+    quotes = '"' * 242
+    named = [f"<{number:04}{quotes}@a.test>" for number in range(1000)]
+    messages = [{"to": ["b@example.test"], "headers": {"Message-ID": each}} for each in named]
+    batch = {"messages": messages, "common": {name: MAIL[name] for name in ("from", "subject", "text")}}
+    first = await relay.ask("POST", "/v1/mail/batch", batch, headers=KEY)
+    assert first.status_code == 202, first.text
+    again = await relay.ask("POST", "/v1/mail/batch", batch, headers=KEY)
+    assert (again.headers["idempotent-replayed"], again.json["messages"]) == ("true", first.json["messages"])
