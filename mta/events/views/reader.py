@@ -76,6 +76,13 @@ class SqliteViews:
         self._waiting = 0
         self._reached = 0  # the greatest position that the views are known to have
 
+    async def caught_up(self) -> None:
+        """Wait until the views have the log as it is now; ViewsUnavailable if they do not in time."""
+        position = await self._spool.log_end()
+        await self._reach()
+        if self._reached < position:
+            raise ViewsUnavailable("the views are behind the log")
+
     async def message(self, tenant: str | None, message_id: str) -> MessageShown | None:
         """Show a message, all of its recipients included."""
 
