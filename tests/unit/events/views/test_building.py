@@ -154,6 +154,28 @@ async def test_scheduled_until_it_is_released(relay: Installation) -> None:
     assert (await shown(relay, accepted.message)).status is Status.CANCELLED
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_scheduled_until_another_time_that_it_was_given(relay: Installation, at_once: bool) -> None:
+    accepted = relay.log.accept(release_at=NOW + 100)
+    if not at_once:
+        await relay.follow()
+    relay.log.tell(accepted, EventType.CHANGED, release_at=NOW + 200)
+    found = await shown(relay, accepted.message)
+    assert (found.status, found.release_at) == (Status.SCHEDULED, NOW + 200)
+    await relay.clock.advance(150)
+    assert (await shown(relay, accepted.message)).status is Status.SCHEDULED
+    page = await relay.views.messages("acme", Search(statuses=(Status.SCHEDULED,)), limit=5)
+    assert [each.id for each in page.messages] == [accepted.message]
+    await relay.clock.advance(50)
+    assert (await shown(relay, accepted.message)).status is Status.QUEUED
+
+
+async def test_given_another_time_that_is_now_it_is_scheduled_no_more(relay: Installation) -> None:
+    accepted = relay.log.accept(release_at=NOW + 100)
+    relay.log.tell(accepted, EventType.CHANGED, release_at=relay.log.now)
+    assert (await shown(relay, accepted.message)).status is Status.QUEUED
+
+
 async def test_a_timeline_is_all_that_happened_to_a_message(relay: Installation) -> None:
     accepted = relay.log.accept()
     relay.log.accept()
