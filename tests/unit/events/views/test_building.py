@@ -1,7 +1,9 @@
 """Building: what messages look like, what a crash leaves, and when the views are begun anew."""
 
+import asyncio
 import os
 import sqlite3
+import threading
 from typing import Any
 
 import pytest
@@ -399,6 +401,23 @@ async def test_a_question_that_takes_too_long_is_broken_off(
         await relay.views.messages("acme", Search(), limit=100)
     monkeypatch.undo()
     assert (await relay.views.messages("acme", Search(), limit=100)).messages
+
+
+async def test_one_tenants_questions_leave_others_their_turn(relay: Installation) -> None:
+    relay.log.accept(tenant="zeta")
+    await relay.follow()
+    go_on = threading.Event()
+    slow = [asyncio.create_task(relay.views._ask("acme", lambda *_: go_on.wait(20))) for _ in range(33)]
+    try:
+        async with asyncio.timeout(5):
+            page = await relay.views.messages("zeta", Search(), limit=5)
+            assert len(page.messages) == 1
+            with pytest.raises(ViewsUnavailable, match="too many"):
+                await slow[-1]
+    finally:
+        go_on.set()
+    assert await asyncio.gather(*slow[:-1]) == [True] * 32
+    assert not relay.views._waiting
 
 
 def test_groups_are_bounded() -> None:
