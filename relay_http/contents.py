@@ -1,11 +1,12 @@
 """Where the octets of a request's messages go: with the call that accepts them, or into the spool before it."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
 from mta.queue.submission import Submission
-from mta.spool.interface import ContentWriter, Spool
+from mta.spool.interface import ContentWriter, Spool, SpoolError
 from mta.spool.records import Segment
 from relay_http.body import Held
 from relay_http.writing import Draft
@@ -28,44 +29,39 @@ class Contents:
 
     async def submissions(self, drafts: Sequence[Draft]) -> list[Submission]:
         """Give messages their content."""
-        if len(drafts) == 1:
-            return [await self._with_all(drafts[0])]
         uses: dict[tuple[int, ...], int] = {}
-        for each in drafts:
+        for each in drafts if len(drafts) > 1 else ():
             for key in (_whole(each), _end(each)):
                 uses[key] = uses.get(key, 0) + 1
         submissions: list[Submission] = []
         for each in drafts:
-            if (uses[_whole(each)] - 1) * (len(each.lead) + len(each.rest)) >= SHARED_FROM:
-                shared = await self._share(_whole(each), each.lead + each.rest)
-                submissions.append(self._with(each, each.head, (shared,)))
-            elif (uses[_end(each)] - 1) * len(each.rest) >= SHARED_FROM and len(each.head) + len(each.lead) <= LARGE:
-                shared = await self._share(_end(each), each.rest)
-                submissions.append(self._with(each, each.head + each.lead, (shared,)))
-            else:
-                submissions.append(await self._with_all(each))
+            own: tuple[bytes, ...] = each.head, each.lead, each.rest
+            shared: tuple[Segment, ...] = ()
+            if (uses.get(_whole(each), 1) - 1) * (len(each.lead) + len(each.rest)) >= SHARED_FROM:
+                own, shared = (each.head,), (await self._share(_whole(each), (each.lead, each.rest)),)
+            elif (uses.get(_end(each), 1) - 1) * len(each.rest) >= SHARED_FROM:
+                own, shared = (each.head, each.lead), (await self._share(_end(each), (each.rest,)),)
+            submissions.append(await self._with(each, own, shared))
         return submissions
 
     async def give_up(self) -> None:
-        """Let the collector have what was stored, but for what a message refers to."""
+        """Let the collector have what was stored, but for what a message refers to; what cannot be, in an hour."""
         for writer in self._written:
-            await writer.abort()
+            with suppress(SpoolError):
+                await writer.abort()
 
-    async def _with_all(self, draft: Draft) -> Submission:
-        if draft.size <= LARGE and self._carried + draft.size <= _INLINE_LIMIT:
-            self._carried += draft.size
-            return self._with(draft, draft.head + draft.lead + draft.rest, ())
-        stored = await self._store((draft.head, draft.lead, draft.rest))
-        return msgspec.structs.replace(draft.submission, stored=(stored,))
+    async def _with(self, draft: Draft, own: tuple[bytes, ...], shared: tuple[Segment, ...]) -> Submission:
+        size = sum([len(each) for each in own])
+        if size > LARGE or self._carried + size > _INLINE_LIMIT:
+            return msgspec.structs.replace(draft.submission, stored=(await self._store(own),), shared=shared)
+        self._carried += size
+        self._held.add(size)
+        return msgspec.structs.replace(draft.submission, content=b"".join(own), shared=shared)
 
-    def _with(self, draft: Draft, content: bytes, shared: tuple[Segment, ...]) -> Submission:
-        self._held.add(len(content))
-        return msgspec.structs.replace(draft.submission, content=content, shared=shared)
-
-    async def _share(self, key: tuple[int, ...], octets: bytes) -> Segment:
+    async def _share(self, key: tuple[int, ...], pieces: tuple[bytes, ...]) -> Segment:
         found = self._shared.get(key)
         if found is None:
-            found = self._shared[key] = await self._store((octets,))
+            found = self._shared[key] = await self._store(pieces)
         return found
 
     async def _store(self, pieces: Sequence[bytes]) -> Segment:

@@ -56,7 +56,9 @@ class Handshakes:
                     log.info("refused client=%s problem='too many handshakes'", client)
                     accepted.close()
                 else:
+                    self._under_way[client] += 1
                     group.create_task(self._introduce(accepted, client, protocol))
+                await asyncio.sleep(0)  # taking what waits already does not: connections would come before all else
 
     def _too_many(self, client: str) -> bool:
         if self._under_way.total() >= self._limits.connections:
@@ -64,7 +66,6 @@ class Handshakes:
         return self._under_way[client] >= self._limits.connections_per_client and not self._proxies.many(client)
 
     async def _introduce(self, accepted: socket.socket, client: str, protocol: Callable[[], asyncio.Protocol]) -> None:
-        self._under_way[client] += 1
         limit = min(HANDSHAKE, self._limits.idle)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(

@@ -100,8 +100,9 @@ async def say(spool: Spool, tenant: str, batch: str, word: Word, now: float) -> 
 
 
 async def forget(spool: Spool, tenant: str, batch: str) -> None:
-    """Say nothing of a batch any more. What was held while it was paused has to be released before."""
-    await spool.delete_record(_kind(tenant), batch)
+    """Say nothing of a batch any more that was let go, unless it has been paused or cancelled meanwhile."""
+    if await said(spool, tenant, batch) is Word.GO:
+        await spool.delete_record(_kind(tenant), batch)
 
 
 def _kind(tenant: str) -> str:

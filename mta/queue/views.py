@@ -130,6 +130,9 @@ class ViewsUnavailable(Exception):
 class Views(Protocol):
     """Reads. Each waits until the views have reached the log's end as of its call, a second at most."""
 
+    async def caught_up(self) -> None:
+        """Wait likewise, for what must miss nothing that was accepted before: ViewsUnavailable if they do not."""
+
     async def message(self, tenant: str | None, message_id: str) -> MessageShown | None:
         """Show a message."""
 

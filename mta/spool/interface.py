@@ -53,7 +53,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     shared: tuple[Segment, ...] = ()
 
 
-KEPT_LIMIT = 200_000  # octets of an answer; the ids of 1,000 messages are 40,000
+KEPT_LIMIT = 600_000  # octets of an answer: of 1,000 messages ids are 40,000 and Message-IDs 510,000 at most
 
 
 class Keep(msgspec.Struct, frozen=True, array_like=True):

@@ -80,30 +80,29 @@ class ScheduledSends:
         key = await door.enter(req, SENDGRID, "user.scheduled_sends.update")
         with door.budget.hold() as held:
             word = await door.json(req, held, _read_word)
-        before = await self._spoken_of(key, batch)
+        await self._check_spoken_of(key, batch)
         await self._say(req, key, batch, word)
-        if word is Word.CANCEL and before is not Word.CANCEL:
+        if word is Word.CANCEL:
             await self._let_go(key, batch)
         resp.status = 204
 
     async def on_delete_one(self, req: Request, resp: falcon.asgi.Response, batch: str) -> None:
         """Take back what was said of a batch, and release what was held for it."""
         key = await self._door.enter(req, SENDGRID, "user.scheduled_sends.delete")
-        if await self._spoken_of(key, batch) is not Word.CANCEL:
-            await self._say(req, key, batch, Word.GO)
-            await self._let_go(key, batch)
+        await self._check_spoken_of(key, batch)
+        await self._say(req, key, batch, Word.GO)
+        await self._let_go(key, batch)
         await batches.forget(self._door.spool, key.tenant, batch)
         resp.status = 204
 
-    async def _spoken_of(self, key: ApiKey, batch: str) -> Word:
-        """Return what is said of a batch; Refusal 404 if nothing is.
+    async def _check_spoken_of(self, key: ApiKey, batch: str) -> None:
+        """Refuse with 404 if nothing is said of a batch.
 
-        A batch that was let go in part, before a crash, is one to which it can be said again.
+        Of one that was let go in part, before a crash or while the views were behind, it can be said again: whether it
+        was paused before, nothing tells any more.
         """
-        word = await batches.said(self._door.spool, key.tenant, batch)
-        if word is None:
+        if await batches.said(self._door.spool, key.tenant, batch) is None:
             raise not_found()
-        return word
 
     async def _say(self, req: Request, key: ApiKey, batch: str, word: Word) -> None:
         try:
@@ -116,6 +115,7 @@ class ScheduledSends:
         """Release what came to its time while the batch was paused."""
         desk, cursor = self._door.desk, ""
         search = Search(batch=batch, statuses=_WAITING)
+        await self._door.views.caught_up()  # what is not found stays held
         while True:
             page = await self._door.views.messages(key.tenant, search, limit=_PAGE, cursor=cursor)
             found: list[Standing] = []

@@ -30,7 +30,6 @@ class _New(NamedTuple):
 
     standing: Standing
     at: float
-    release_at: float
 
 
 class _Rows:
@@ -132,9 +131,9 @@ class Builder:
             event = msgspec.structs.replace(event, summary=decoded(summary))
         scope = self._scope(event.tenant, summary.dialect if summary is not None else "")
         standing = Standing(event.message, seq, scope, event.recipients, scheduled=event.release_at > event.at)
-        standing.last_at = event.at
+        standing.last_at, standing.release_at = event.at, event.release_at
         self._know(standing)
-        rows.new[seq] = _New(standing, event.at, event.release_at)
+        rows.new[seq] = _New(standing, event.at)
         rows.terms.append((seq, terms.text_of(event, scope)))
         self._event(rows, seq, seq, scope, event)
 
@@ -144,6 +143,8 @@ class Builder:
             self._event(rows, seq, _UNKNOWN, self._scope(event.tenant, ""), event)
             return
         standing.tell(event.type, event.recipient, seq)
+        if event.type is EventType.CHANGED and event.release_at:
+            standing.release_at, standing.scheduled = event.release_at, event.release_at > event.at
         standing.last_at = event.at
         if standing.seq not in rows.new:
             rows.changed[standing.seq] = standing
@@ -164,13 +165,13 @@ class Builder:
         db.executemany(
             "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                (seq, each.id, each.scope, each.status, at, each.last_at, release_at, each.stored)
-                for seq, (each, at, release_at) in rows.new.items()
+                (seq, each.id, each.scope, each.status, at, each.last_at, each.release_at, each.stored)
+                for seq, (each, at) in rows.new.items()
             ],
         )
         db.executemany(
-            "UPDATE message SET status = ?, last_at = ?, standing = ? WHERE seq = ?",
-            [(each.status, each.last_at, each.stored, seq) for seq, each in rows.changed.items()],
+            "UPDATE message SET status = ?, last_at = ?, release_at = ?, standing = ? WHERE seq = ?",
+            [(each.status, each.last_at, each.release_at, each.stored, seq) for seq, each in rows.changed.items()],
         )
         db.executemany("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows.events)
         db.executemany("INSERT INTO term(rowid, text) VALUES (?, ?)", rows.terms)
@@ -194,15 +195,15 @@ class Builder:
         if standing is not None:
             return standing
         row = self._db.execute(
-            "SELECT m.seq, m.scope, m.status, m.standing, e.data FROM message m JOIN event e ON e.seq = m.seq"
-            " WHERE m.id = ?",
+            "SELECT m.seq, m.scope, m.status, m.release_at, m.standing, e.data FROM message m"
+            " JOIN event e ON e.seq = m.seq WHERE m.id = ?",
             (message_id,),
         ).fetchone()
         if row is None:
             return None
-        seq, scope, status, stored, data = row
+        seq, scope, status, release_at, stored, data = row
         standing = Standing(message_id, seq, scope, _decode(data).recipients, scheduled=status == SCHEDULED)
-        standing.told = decode_standing(stored)
+        standing.told, standing.release_at = decode_standing(stored), release_at
         self._know(standing)
         return standing
 

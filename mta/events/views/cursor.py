@@ -10,6 +10,7 @@ from hashlib import blake2b
 from mta.queue.views import WrongCursor
 
 _CHECK = 4  # octets
+_LAST = (1 << 63) - 1
 
 
 def cursor_at(kind: str, place: int) -> str:
@@ -25,9 +26,11 @@ def place_of(kind: str, cursor: str) -> int:
     except ValueError:
         octets = b""
     number, check = octets[:8], octets[8:]
-    if len(number) != 8 or check != _check(kind, number) or cursor_at(kind, int.from_bytes(number, "big")) != cursor:
+    place = int.from_bytes(number, "big")
+    # The check finds mistakes, and anybody can make one: SQLite's integers end before ours.
+    if len(number) != 8 or check != _check(kind, number) or cursor_at(kind, place) != cursor or place > _LAST:
         raise WrongCursor("no page was given out with this cursor")
-    return int.from_bytes(number, "big")
+    return place
 
 
 def _check(kind: str, number: bytes) -> bytes:

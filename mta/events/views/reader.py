@@ -7,12 +7,14 @@ import asyncio
 import logging
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _THREADS = 4
 _WAITING = 64  # questions at most, those that run included
+_EACH = _WAITING // 2  # of one tenant's, or of operators'
 _LONGEST = 1.0  # seconds that a question may take
 _STEPS = 20_000  # of SQLite's machine between looks at the clock
 type_answer = TypeVar("type_answer")
@@ -74,8 +77,16 @@ class SqliteViews:
         self._events = events
         self._pool = ThreadPoolExecutor(_THREADS, "views")
         self._idle: SimpleQueue[_Open] = SimpleQueue()
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()  # by tenant
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._reached = 0  # the greatest position that the views are known to have
+
+    async def caught_up(self) -> None:
+        """Wait until the views have the log as it is now; ViewsUnavailable if they do not in time."""
+        position = await self._spool.log_end()
+        await self._reach()
+        if self._reached < position:
+            raise ViewsUnavailable("the views are behind the log")
 
     async def message(self, tenant: str | None, message_id: str) -> MessageShown | None:
         """Show a message, all of its recipients included."""
@@ -84,7 +95,7 @@ class SqliteViews:
             seq = _number_of(db, tenant, message_id)
             return None if seq is None else messages_shown(db, [seq], told_of=1 << 30)[0]
 
-        return await self._ask(ask_for)
+        return await self._ask(tenant, ask_for)
 
     async def messages(
         self, tenant: str | None, search: Search, *, limit: int, cursor: str = "", offset: int = 0, oldest: bool = False
@@ -107,7 +118,7 @@ class SqliteViews:
             more = len(numbers) > limit
             return Page(shown, cursor_at("messages", _behind(numbers[limit - 1], oldest=oldest)) if more else "")
 
-        return await self._ask(ask_for)
+        return await self._ask(tenant, ask_for)
 
     async def count(self, tenant: str | None, search: Search, limit: int) -> int:
         """Count messages, up to `limit`."""
@@ -117,7 +128,7 @@ class SqliteViews:
             sql = message_numbers(db, whose(db, tenant), search, wanted)
             return 0 if sql is None else count_of(db, sql)
 
-        return await self._ask(ask_for)
+        return await self._ask(tenant, ask_for)
 
     async def timeline(self, tenant: str | None, message_id: str) -> Sequence[tuple[int, Event]]:
         """List the events of a message in order, with their sequence numbers; none if there is no such message."""
@@ -126,7 +137,7 @@ class SqliteViews:
             seq = _number_of(db, tenant, message_id)
             return [] if seq is None else timeline_of(db, seq)
 
-        return await self._ask(ask_for)
+        return await self._ask(tenant, ask_for)
 
     async def events(
         self, tenant: str | None, search: EventSearch, *, limit: int, cursor: str = "", oldest: bool = False
@@ -147,7 +158,7 @@ class SqliteViews:
                 behind = max(end, place or 0) if oldest else 0
             return EventPage(events_shown(db, numbers), cursor_at("events", behind))
 
-        return await self._ask(ask_for)
+        return await self._ask(tenant, ask_for)
 
     async def close(self) -> None:
         """Let go of the file, when the questions under way are answered."""
@@ -155,15 +166,26 @@ class SqliteViews:
         while (opened := self._take_idle()) is not None:
             opened.db.close()
 
-    async def _ask(self, ask_for: Callable[[sqlite3.Connection, int], type_answer]) -> type_answer:
-        if self._waiting >= _WAITING:
+    async def _ask(self, tenant: str | None, ask_for: Callable[[sqlite3.Connection, int], type_answer]) -> type_answer:
+        asker = tenant or ""
+        if self._waiting.total() >= _WAITING or self._waiting[asker] >= _EACH:
             raise ViewsUnavailable("too many questions at once")
-        self._waiting += 1
+        self._waiting[asker] += 1
         try:
             await self._reach()
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._answer, ask_for)
+            async with self._turn(asker):
+                return await asyncio.get_running_loop().run_in_executor(self._pool, self._answer, ask_for)
         finally:
-            self._waiting -= 1
+            self._waiting[asker] -= 1
+            if not self._waiting[asker]:
+                del self._waiting[asker]
+
+    def _turn(self, asker: str) -> asyncio.Semaphore:
+        """Leave a thread to others, however long the questions of one take."""
+        turn = self._turns.get(asker)
+        if turn is None:
+            turn = self._turns[asker] = asyncio.Semaphore(_THREADS - 1)
+        return turn
 
     async def _reach(self) -> None:
         """Wait until the views have the log as it is now; without the role that builds them they stay as they are."""

@@ -23,17 +23,18 @@ def messages_shown(
     db: sqlite3.Connection, numbers: Sequence[int], told_of: int = RECIPIENTS_IN_LISTS
 ) -> list[MessageShown]:
     """Show messages in the order of `numbers`; each event of recipients is read if a message has at most `told_of`."""
-    rows: dict[int, tuple[int, float, list[int], Event]] = {}
-    for seq, status, last_at, stored, data in _rows(
+    rows: dict[int, tuple[int, float, float, list[int], Event]] = {}
+    for seq, status, last_at, release_at, stored, data in _rows(
         db,
-        "SELECT m.seq, m.status, m.last_at, m.standing, e.data FROM message m JOIN event e ON e.seq = m.seq WHERE",
+        "SELECT m.seq, m.status, m.last_at, m.release_at, m.standing, e.data FROM message m"
+        " JOIN event e ON e.seq = m.seq WHERE",
         "m.seq",
         numbers,
     ):
-        rows[seq] = status, last_at, decode_standing(stored), _decode(data)
+        rows[seq] = status, last_at, release_at, decode_standing(stored), _decode(data)
     wanted = {
         number
-        for _, _, standing, _ in rows.values()
+        for *_, standing, _ in rows.values()
         if len(standing) <= 2 * told_of
         for number in standing[1::2]
         if number
@@ -73,7 +74,9 @@ def timeline_of(db: sqlite3.Connection, seq: int) -> list[tuple[int, Event]]:
     return list(found.values())
 
 
-def _message(status: int, last_at: float, standing: list[int], accepted: Event, told: dict[int, Event]) -> MessageShown:
+def _message(
+    status: int, last_at: float, release_at: float, standing: list[int], accepted: Event, told: dict[int, Event]
+) -> MessageShown:
     waits = SCHEDULED if status == SCHEDULED else QUEUED
     recipients = tuple(
         _recipient(address, waits if code == QUEUED else code, told.get(number), last_at if number else accepted.at)
@@ -88,7 +91,7 @@ def _message(status: int, last_at: float, standing: list[int], accepted: Event, 
         status=STATUSES[status],
         at=accepted.at,
         last_at=last_at,
-        release_at=accepted.release_at or accepted.at,
+        release_at=release_at or accepted.at,
         size=accepted.size,
         origin=accepted.origin,
         client=accepted.client,

@@ -39,6 +39,7 @@ class Standing:
         self.scope = scope
         self.scheduled = scheduled
         self.last_at = 0.0
+        self.release_at = 0.0  # 0 for one that was not scheduled
         self.told = [QUEUED, 0] * len(recipients)
         self._recipients = recipients
         self._places: dict[str, list[int]] | None = None

@@ -58,6 +58,8 @@ class Content:
 
     async def abort(self) -> None:
         self.spool.aborted += 1
+        if self.spool.abort_error is not None:
+            raise self.spool.abort_error
 
 
 class MemorySpool:
@@ -68,6 +70,7 @@ class MemorySpool:
         self.contents: dict[bytes, bytes] = {}
         self.keeps: dict[str, Keep] = {}
         self.aborted = 0
+        self.abort_error: SpoolError | None = None
         self.error: SpoolError | None = None
         self.well = True
         self.room = Space(free=2, reserve=1, used=0)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -117,6 +118,42 @@ async def test_it_looks_for_a_new_certificate_once_a_second(serve: Any, monkeypa
     for tick in range(1, 31):
         await server.on_tick(tick)
     assert len(looks) == 3
+
+
+async def test_connections_that_wait_together_are_counted_and_leave_others_their_turn(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await serve(limits={"connections": 3})
+    tls, loop = running.server._server._tls, asyncio.get_running_loop()
+    taken: list[socket.socket] = []
+    turns = [0]
+
+    def turn() -> None:
+        turns[0] += 1
+        loop.call_soon(turn)
+
+    async def at_once(_: socket.socket) -> tuple[socket.socket, tuple[str, int]]:
+        if len(taken) == 40:
+            await asyncio.Event().wait()
+        ours, theirs = socket.socketpair()
+        taken.append(theirs)
+        ours.setblocking(False)
+        return ours, ("192.0.2.7", 1)
+
+    monkeypatch.setattr(loop, "sock_accept", at_once, raising=False)
+    turn()
+    with socket.socket() as listening:
+        task = asyncio.create_task(tls._accept(listening, asyncio.Protocol))
+        async with asyncio.timeout(5):
+            while len(taken) < 40:
+                await asyncio.sleep(0)
+        assert turns[0] >= 40
+        assert tls._under_way.total() == 3
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    for each in taken:
+        each.close()
 
 
 async def test_handshakes_that_nobody_ends_are_bounded_in_number(serve: Any, mail: Any, caplog: Any) -> None:

@@ -18,6 +18,7 @@ from mta.queue.views import (
     RecipientShown,
     Search,
     Status,
+    ViewsUnavailable,
     WrongCursor,
 )
 
@@ -56,6 +57,12 @@ class MemoryViews:
         self.shown: list[MessageShown] = []  # the oldest first
         self.told: list[tuple[int, Event]] = []
         self.error: Exception | None = None
+        self.behind = False
+
+    async def caught_up(self) -> None:
+        self._raise()
+        if self.behind:
+            raise ViewsUnavailable
 
     async def message(self, tenant: str | None, message_id: str) -> MessageShown | None:
         found = [each for each in self._of(tenant) if each.id == message_id]

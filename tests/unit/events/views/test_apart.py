@@ -17,7 +17,7 @@ from mta.mail.envelope import Envelope, Recipient
 from mta.mail.ids import new_message_id
 from mta.queue.acceptance import Lifetimes, acceptance
 from mta.queue.submission import Submission
-from mta.queue.views import Search
+from mta.queue.views import Search, ViewsUnavailable
 from mta.spool.lmdb.environment import Place
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Origin
@@ -89,9 +89,13 @@ async def test_built_anew_on_demand(relay: Relay) -> None:
 async def test_without_the_role_they_are_read_as_they_are(relay: Relay) -> None:
     message_id = await relay.accept()
     assert await relay.newest() == message_id
+    await relay.views.caught_up()
     await relay.control.close()
+    await relay.views.caught_up()
     await relay.accept()
     assert await relay.newest() == message_id
+    with pytest.raises(ViewsUnavailable, match="behind"):
+        await relay.views.caught_up()
 
 
 async def test_a_position_that_nobody_has_is_waited_for_a_second_at_most(

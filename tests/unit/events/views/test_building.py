@@ -1,7 +1,9 @@
 """Building: what messages look like, what a crash leaves, and when the views are begun anew."""
 
+import asyncio
 import os
 import sqlite3
+import threading
 from typing import Any
 
 import pytest
@@ -152,6 +154,28 @@ async def test_scheduled_until_it_is_released(relay: Installation) -> None:
     ]  # fmt: skip
     relay.log.tell(accepted, EventType.DELIVERED, "a@x.test")
     assert (await shown(relay, accepted.message)).status is Status.CANCELLED
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_scheduled_until_another_time_that_it_was_given(relay: Installation, at_once: bool) -> None:
+    accepted = relay.log.accept(release_at=NOW + 100)
+    if not at_once:
+        await relay.follow()
+    relay.log.tell(accepted, EventType.CHANGED, release_at=NOW + 200)
+    found = await shown(relay, accepted.message)
+    assert (found.status, found.release_at) == (Status.SCHEDULED, NOW + 200)
+    await relay.clock.advance(150)
+    assert (await shown(relay, accepted.message)).status is Status.SCHEDULED
+    page = await relay.views.messages("acme", Search(statuses=(Status.SCHEDULED,)), limit=5)
+    assert [each.id for each in page.messages] == [accepted.message]
+    await relay.clock.advance(50)
+    assert (await shown(relay, accepted.message)).status is Status.QUEUED
+
+
+async def test_given_another_time_that_is_now_it_is_scheduled_no_more(relay: Installation) -> None:
+    accepted = relay.log.accept(release_at=NOW + 100)
+    relay.log.tell(accepted, EventType.CHANGED, release_at=relay.log.now)
+    assert (await shown(relay, accepted.message)).status is Status.QUEUED
 
 
 async def test_a_timeline_is_all_that_happened_to_a_message(relay: Installation) -> None:
@@ -377,6 +401,23 @@ async def test_a_question_that_takes_too_long_is_broken_off(
         await relay.views.messages("acme", Search(), limit=100)
     monkeypatch.undo()
     assert (await relay.views.messages("acme", Search(), limit=100)).messages
+
+
+async def test_one_tenants_questions_leave_others_their_turn(relay: Installation) -> None:
+    relay.log.accept(tenant="zeta")
+    await relay.follow()
+    go_on = threading.Event()
+    slow = [asyncio.create_task(relay.views._ask("acme", lambda *_: go_on.wait(20))) for _ in range(33)]
+    try:
+        async with asyncio.timeout(5):
+            page = await relay.views.messages("zeta", Search(), limit=5)
+            assert len(page.messages) == 1
+            with pytest.raises(ViewsUnavailable, match="too many"):
+                await slow[-1]
+    finally:
+        go_on.set()
+    assert await asyncio.gather(*slow[:-1]) == [True] * 32
+    assert not relay.views._waiting
 
 
 def test_groups_are_bounded() -> None:

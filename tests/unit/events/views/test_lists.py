@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from mta.events.views import terms
+from mta.events.views.cursor import cursor_at
 from mta.mail.event import ENDS, Event, EventType
 from mta.mail.ids import new_message_id
 from mta.queue.views import EventSearch, Search, Status, WrongCursor
@@ -235,11 +237,18 @@ async def test_pages_are_not_moved_by_what_comes(relay: Installation) -> None:
     assert [each.id for each in (*first.messages, *rest.messages)] == old[::-1]
 
 
-@pytest.mark.parametrize("cursor", ["x", "AAAA", "ä", "A" * 16, "=" * 16, "A" * 22, "ä" * 22, "A" * 5000])
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        *("x", "AAAA", "ä", "A" * 16, "=" * 16, "A" * 22, "ä" * 22, "A" * 5000),
+        cursor_at("messages", 1 << 63),
+    ],
+)
 async def test_a_cursor_that_nobody_gave_out(relay: Installation, cursor: str) -> None:
+    relay.log.accept()
     await relay.follow()
     with pytest.raises(WrongCursor):
-        await relay.views.messages("acme", Search(), limit=2, cursor=cursor)
+        await relay.views.messages("acme", Search(), limit=2, cursor=cursor, oldest=True)
 
 
 async def test_a_cursor_of_another_list(relay: Installation) -> None:
@@ -302,3 +311,10 @@ async def test_words(relay: Installation, words: str, found: bool) -> None:
     await relay.follow()
     page = await relay.views.messages("acme", Search(words=words), limit=10)
     assert bool(page.messages) is found
+
+
+@pytest.mark.parametrize("words", ["a." * 30_000, ". a" * 30_000])
+def test_a_question_is_no_longer_than_a_subject(words: str) -> None:
+    """SQLite keeps a cursor for each word that it is asked for, also within a phrase."""
+    asked = terms.query(terms.groups(Search(words=words), ["acme"], [1]))
+    assert 1 < asked.count("a") < 200

@@ -115,6 +115,52 @@ async def test_letting_go_that_was_cut_off_is_done_when_it_is_asked_again(site: 
     assert await site.attempted() == [message]
 
 
+async def test_views_that_are_behind_leave_nothing_held(site: Any) -> None:
+    batch = await made(site)
+    message = await site.send(batch_id=batch)
+    await said(site, batch, "pause")
+    assert await site.attempted() == []
+    shown, site.views.shown, site.views.behind = site.views.shown, [], True
+    path = f"/user/scheduled_sends/{batch}"
+    assert (await site.ask("DELETE", path)).status_code == 503
+    site.views.shown, site.views.behind = shown, False
+    assert (await site.ask("DELETE", path)).status_code == 204
+    assert await site.attempted() == [message]
+
+
+@pytest.mark.parametrize(("words", "ends"), [(["cancel"], True), (["cancel", "pause"], False), ([], False)])
+async def test_what_was_held_is_let_go_after_the_views_had_failed(site: Any, words: list[str], ends: bool) -> None:
+    batch = await made(site)
+    message = await site.send(batch_id=batch)
+    await said(site, batch, "pause")
+    assert await site.attempted() == []
+    site.views.error = ViewsUnavailable()
+    path = f"/user/scheduled_sends/{batch}"
+    assert (await site.ask("PATCH", path, {"status": "cancel"})).status_code == 503
+    site.views.error = None
+    for word in words:
+        assert (await site.ask("PATCH", path, {"status": word})).status_code == 204
+    assert await site.attempted() == []
+    if ends:
+        assert (await site.events(message))[-1].type is EventType.CANCELLED
+    assert (await site.ask("DELETE", path)).status_code == 204
+    assert await site.attempted() == ([] if ends else [message])
+
+
+async def test_a_pause_that_is_said_while_a_batch_is_let_go_counts(site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = await made(site)
+    await said(site, batch, "pause")
+    caught_up = site.views.caught_up
+
+    async def paused_again() -> None:
+        await caught_up()
+        await said(site, batch, "pause")
+
+    monkeypatch.setattr(site.views, "caught_up", paused_again)
+    assert (await site.ask("DELETE", f"/user/scheduled_sends/{batch}")).status_code == 204
+    assert (await site.ask("GET", f"/user/scheduled_sends/{batch}")).json == [{"batch_id": batch, "status": "pause"}]
+
+
 async def test_a_batch_let_go_while_a_message_of_it_is_being_held_keeps_nothing(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,7 +172,7 @@ async def test_a_batch_let_go_while_a_message_of_it_is_being_held_keeps_nothing(
     async def wish_of(spool: Any, tenant: str, name: str) -> Any:
         wish = await known(spool, tenant, name)
         if first.pop() if first else False:  # it is let go between the look and the hold
-            await batches.forget(spool, tenant, name)
+            await spool.delete_record(f"batch\0{tenant}", name)
         return wish
 
     monkeypatch.setattr(batches, "wish_of", wish_of)
