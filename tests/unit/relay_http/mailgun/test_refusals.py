@@ -235,3 +235,9 @@ async def test_what_a_batch_fills_in_is_measured_before(
     form[name] = "%recipient.x%" * 101
     form["recipient-variables"] = json.dumps({"ann@example.test": {"x": "x" * 100}})
     assert "25 MB" in await client.refused(form, 413)
+
+
+async def test_more_addresses_than_are_read(client: Client, form: dict[str, Any]) -> None:
+    assert (
+        await client.refused(form | {"to": "a@b.test," * 200_000}) == "'to' parameter is longer than 1000000 characters"
+    )
