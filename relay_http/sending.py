@@ -8,8 +8,9 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from hashlib import blake2b
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -37,6 +38,7 @@ FOREIGN = (
     " the domain belongs to another account."
 )
 
+_Read = TypeVar("_Read")
 type_respond = Callable[[Sequence[Named]], Answer]
 """Makes the answer to a request of the messages that come of it, before they are stored."""
 
@@ -58,7 +60,8 @@ class AcceptingQueue(Protocol):
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What one request asks for. `endpoint` is what an idempotency key is good for, beside the tenant.
 
-    With `one_message_id` all messages have the Message-ID of the first, but for those that were given another.
+    What is `too_late` is only answered if it was asked before. With `one_message_id` all messages have the Message-ID
+    of the first, but for those that were given another.
     """
 
     key: ApiKey
@@ -69,6 +72,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: bool = False
     idempotency_key: str = ""
     one_message_id: bool = False
+    too_late: Refusal | None = None
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +115,7 @@ class Sender:
         Refusal for what the order is refused for, SpoolError for a spool that does not take it.
         """
         if not order.idempotency_key:
+            _check_time(order)
             return await self._send(req, order, held, None, "")
         check_key(order.idempotency_key)
         name = _name(order.key.tenant, order.endpoint, order.idempotency_key)
@@ -122,6 +127,9 @@ class Sender:
         try:
             large = sum(map(size_of, order.messages)) > LARGE
             digest = await asyncio.to_thread(_digest, order) if large else _digest(order)
+            if order.too_late is not None and (kept := await self._spool.kept(name, self._clock.now())) is not None:
+                return _replayed(kept, digest)
+            _check_time(order)
             return await self._send(req, order, held, digest, name)
         finally:
             self._in_flight.discard(name)
@@ -171,6 +179,7 @@ class Sender:
 
     async def rendered(self, req: Request, order: Order) -> Submission:
         """Write the first message of an order as it would be sent, and store nothing; Refusal as `send`."""
+        _check_time(order)
         names = named(order.messages[:1], self._hostname, one_message_id=False)
         writing = self._writing(req, order, await self._standing(order), self._clock.now())
         (draft,) = await asyncio.to_thread(writing.drafts, names)
@@ -250,7 +259,25 @@ def check_key(text: str) -> None:
         raise invalid(f"an idempotency key is 1 to {KEY_CHARS} printable ASCII characters", "Idempotency-Key")
 
 
-_encode_asked = msgspec.msgpack.Encoder().encode
+def by_the_time(read: Callable[[float], _Read], now: float) -> tuple[_Read, Refusal | None]:
+    """Read a request, and say what refuses it for its times alone, that are over: as for who asks it first.
+
+    Who asks again is answered as before, and its times may be over by then. `read` takes the time that it is.
+    """
+    try:
+        return read(now), None
+    except Refusal as refusal:
+        with suppress(Refusal):
+            return read(0.0), refusal
+        raise
+
+
+def _check_time(order: Order) -> None:
+    if order.too_late is not None:
+        raise order.too_late
+
+
+_encode_asked = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 def _digest(order: Order) -> bytes:

@@ -18,7 +18,7 @@ from relay_http.outgoing import Outgoing
 from relay_http.problem import Problem, Refusal, Why, busy, not_found
 from relay_http.readers import number_of
 from relay_http.scheduled import Cancelling, cancel_scheduled, is_message_id
-from relay_http.sending import Order
+from relay_http.sending import Order, by_the_time
 from relay_http.stored import read_again, read_stored_texts
 from relay_http.writing import Named
 
@@ -37,8 +37,12 @@ class Emails:
         door = self._door
         key = await door.enter(req, EMAILS, "send")
         with door.budget.hold() as held:
-            outgoing = await door.json(req, held, lambda plain: read_email(plain, door.clock.now()))
-            await _send(door, req, resp, held, _order(req, key, outgoing, "emails", door.clock.now()))
+            now = door.clock.now()
+            outgoing, late = await door.json(
+                req, held, lambda plain: by_the_time(lambda at: read_email(plain, at), now)
+            )
+            order = _order(req, key, outgoing, "emails", now)
+            await _send(door, req, resp, held, msgspec.structs.replace(order, too_late=late))
 
     async def on_get(self, req: Request, resp: falcon.asgi.Response) -> None:
         """List emails, the last first."""

@@ -1,6 +1,7 @@
 """POST /v1/mail and /v1/mail/batch: mail in the field's own terms, and what would become of it."""
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import falcon.asgi
 import msgspec
@@ -20,9 +21,11 @@ from relay_http.own.errors import OWN
 from relay_http.own.letter import Batch, Mail
 from relay_http.own.reading import read
 from relay_http.own.translate import Times, translate_batch, translate_mail
-from relay_http.sending import Order, Sent, type_respond
+from relay_http.problem import Refusal
+from relay_http.sending import Order, Sent, by_the_time, type_respond
 from relay_http.writing import Named
 
+_Read = TypeVar("_Read")
 _SHOWN = 256 << 10  # octets of a dry run's message
 _encode = msgspec.json.Encoder().encode
 
@@ -38,18 +41,15 @@ class SendOne:
         door = self._door
         key = await door.enter(req, OWN, "send")
         with door.budget.hold() as held:
-            mail, messages = await door.json(req, held, self._read)
+            (mail, messages), late = await door.json(req, held, _by_the_time(door, _read_mail))
             respond = _sandboxed_one if mail.sandbox or key.sandbox else _one
             order = _order(req, key, "mail", messages, respond, sandbox=mail.sandbox)
+            order = msgspec.structs.replace(order, too_late=late)
             if mail.dry_run:
                 answer = await self._foreseen(req, order)
             else:
                 answer = receipted(await door.sender.send(req, order, held))
         answer.put(resp)
-
-    def _read(self, plain: object) -> tuple[Mail, list[Outgoing]]:
-        mail = read(plain, Mail)
-        return mail, translate_mail(mail, times_of(self._door))
 
     async def _foreseen(self, req: Request, order: Order) -> Answer:
         """Write the message, and have the delivery role asked, one question of a tenant's at a time."""
@@ -87,15 +87,29 @@ class SendMany:
         door = self._door
         key = await door.enter(req, OWN, "send")
         with door.budget.hold() as held:
-            batch, messages = await door.json(req, held, self._read)
+            (batch, messages), late = await door.json(req, held, _by_the_time(door, _read_batch))
             respond = _sandboxed_many if batch.sandbox or key.sandbox else _many
             order = _order(req, key, "mail/batch", messages, respond, sandbox=batch.sandbox)
+            order = msgspec.structs.replace(order, too_late=late)
             answer = receipted(await door.sender.send(req, order, held))
         answer.put(resp)
 
-    def _read(self, plain: object) -> tuple[Batch, list[Outgoing]]:
-        batch = read(plain, Batch)
-        return batch, translate_batch(batch, times_of(self._door))
+
+def _read_mail(plain: object, times: Times) -> tuple[Mail, list[Outgoing]]:
+    mail = read(plain, Mail)
+    return mail, translate_mail(mail, times)
+
+
+def _read_batch(plain: object, times: Times) -> tuple[Batch, list[Outgoing]]:
+    batch = read(plain, Batch)
+    return batch, translate_batch(batch, times)
+
+
+def _by_the_time(
+    door: Door, read_at: Callable[[object, Times], _Read]
+) -> Callable[[object], tuple[_Read, Refusal | None]]:
+    now = door.clock.now()
+    return lambda plain: by_the_time(lambda at: read_at(plain, Times(at, now - at + door.hold)), now)
 
 
 async def send(door: Door, req: Request, key: ApiKey, endpoint: str, message: Outgoing, held: Held) -> Answer:

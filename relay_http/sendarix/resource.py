@@ -18,7 +18,7 @@ from relay_http.scheduled import Cancelling, cancel_scheduled, is_message_id
 from relay_http.sendarix.errors import SENDARIX
 from relay_http.sendarix.request import Send, read_send
 from relay_http.sendarix.shown import PREFIX, STATUSES, detailed, listed
-from relay_http.sending import Order, type_respond
+from relay_http.sending import Order, by_the_time, type_respond
 from relay_http.values import address
 from relay_http.writing import Named
 
@@ -38,14 +38,18 @@ class Messages:
         door = self._door
         key = await door.enter(req, SENDARIX, "send")
         with door.budget.hold() as held:
-            send = await door.json(req, held, lambda plain: read_send(plain, door.clock.now()), BODY_LIMIT)
+            now = door.clock.now()
+            send, late = await door.json(
+                req, held, lambda plain: by_the_time(lambda at: read_send(plain, at), now), BODY_LIMIT
+            )
             order = Order(
                 key=key,
                 endpoint="messages",
                 dialect=SENDARIX.name,
                 messages=[send.outgoing],
-                respond=_responding(send, door.clock.now()),
+                respond=_responding(send, now),
                 idempotency_key=_idempotency_key(req, send),
+                too_late=late,
             )
             sent = await door.sender.send(req, order, held)
         sent.answer.put(resp)

@@ -1,0 +1,52 @@
+"""Who asks again with an idempotency key: the same answer, whatever the time is by then, and nothing sent twice."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from mta.lab.clock import FakeClock
+from relay_http.iso import write_time
+from tests.unit.relay_http.following import Relay
+
+NOW = FakeClock().now()
+KEY = {"Idempotency-Key": "once"}
+EMAIL = {"from_": "a@shop.test", "to": ["b@example.test"], "subject": "Hello", "text": "Hi"}
+SEND = {"from": "a@shop.test", "recipient": "b@example.test", "subject": "Hello", "text": "Hi"}
+MAIL = {"from": "a@shop.test", "to": ["b@example.test"], "subject": "Hello", "text": "Hi"}
+TIMED = [
+    ("/api/v1/emails", {**EMAIL, "scheduled_at": write_time(NOW + 60)}, "text"),
+    ("/v1/messages", {**SEND, "scheduled_time": write_time(NOW + 60)}, "text"),
+    ("/v1/mail", {**MAIL, "deliver_by": NOW + 60}, "text"),
+    ("/v1/mail/batch", {"messages": [{**MAIL, "deliver_by": NOW + 60}]}, "sandbox"),
+]
+
+
+async def accepted(relay: Relay) -> int:
+    return sum([event.type == "accepted" for _, event in await relay.spool.events_after(0, 100)])
+
+
+@pytest.mark.parametrize(("path", "asked", "other"), TIMED)
+async def test_times_that_are_over_meanwhile(relay: Relay, path: str, asked: dict[str, Any], other: str) -> None:
+    first = await relay.ask("POST", path, asked, headers=KEY)
+    assert first.status_code in (200, 202), first.text
+    await relay.wait(120)
+    again = await relay.ask("POST", path, asked, headers=KEY)
+    assert (again.status_code, again.headers.get("idempotent-replayed")) == (first.status_code, "true"), again.text
+    changed = await relay.ask("POST", path, {**asked, other: "x" if other == "text" else True}, headers=KEY)
+    assert changed.status_code == 409
+    for headers in ({}, {"Idempotency-Key": "another"}):  # who asks first comes too late
+        late = await relay.ask("POST", path, asked, headers=headers)
+        assert late.status_code in (400, 422), late.text
+    dry = await relay.ask("POST", "/v1/mail", {**MAIL, "deliver_by": NOW + 60, "dry_run": True})
+    assert dry.status_code == 400
+    assert await accepted(relay) == 1
+
+
+async def test_members_in_another_order(relay: Relay) -> None:
+    names = ["X-A", "X-B", "X-C"]
+    for order in (names, names[::-1]):
+        body = msgspec.json.encode({**MAIL, "headers": dict.fromkeys(order, "x")})
+        result = await relay.ask("POST", "/v1/mail", body, headers=KEY)
+        assert result.status_code == 202, result.text
+    assert await accepted(relay) == 1
