@@ -5,6 +5,7 @@ What is wrong is a ValueError whose text is fit for an answer. CR, LF and NUL re
 
 import re
 from binascii import a2b_base64
+from collections.abc import Iterator
 from functools import lru_cache
 
 from mta.content.compose import Mailbox
@@ -30,8 +31,8 @@ _CONTENT_ID = re.compile(r"[!-;=?-~]{1,255}")
 _WORD = r"[A-Za-z0-9!#$%&'*+\-.^_`{|}~]+"  # token of RFC 2045 5.1
 _PARAMETER = re.compile(rf'\s*;\s*({_WORD})=({_WORD}|"[ !#-\[\]-~]*")', re.ASCII)
 _MEDIA_TYPE = re.compile(rf"({_WORD}/{_WORD})((?:{_PARAMETER.pattern})*)\s*;?\s*", re.ASCII)
-_LISTED = re.compile(r'(?:"(?:[^"\\]|\\.)*"|<[^<>]*>|[^",<>])+', re.DOTALL)
-_ANGLE = re.compile(r'\s*(?P<name>"(?:[^"\\]|\\.)*"|[^"<>]*?)\s*<(?P<address>[^<>]*)>\s*', re.DOTALL)
+_LISTED = re.compile(r'"(?:[^"\\]|\\.)*"|<[^<>]*>|[^",<>]+|,', re.DOTALL)
+_NAME = re.compile(r'"(?:[^"\\]|\\.)*"|[^"<>]*', re.DOTALL)
 _QUOTED = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -59,30 +60,49 @@ def wrong_name(name: str) -> str:
 
 def mailbox(text: str) -> Mailbox:
     """Read `a@b`, `<a@b>`, `Name <a@b>` or `"Name" <a@b>`, names in any characters; AddressError."""
-    found = _ANGLE.fullmatch(text)
-    if found is None:
-        return Mailbox(address(text.strip()))
-    name = found["name"]
+    text = text.strip()
+    before, angle, inside = text.removesuffix(">").rpartition("<")
+    name = before.strip()
+    if not angle or not text.endswith(">") or ">" in inside or not _NAME.fullmatch(name):
+        return Mailbox(address(text))
     if name.startswith('"'):
         name = _QUOTED.sub(r"\1", name[1:-1])
     wrong = wrong_name(name)
     if wrong:
         raise AddressError(wrong)
-    return Mailbox(address(found["address"].strip()), name)
+    return Mailbox(address(inside.strip()), name)
 
 
 def mailboxes(text: str) -> list[Mailbox]:
     """Read mailboxes with commas between them; AddressError, whose text ends with the one that is wrong."""
     found: list[Mailbox] = []
-    for each in _LISTED.findall(text):
+    for each in _listed(text):
         if each.strip():
             try:
                 found.append(mailbox(each))
             except AddressError as error:
                 raise AddressError(f"{error}: {each.strip()[:ADDRESS_CHARS]}") from None
-    if not found or _LISTED.sub("", text).strip(", \t\r\n"):
-        raise AddressError(f"not an address: {text.strip()[:ADDRESS_CHARS]}")
+    if not found:
+        raise _no_address(text)
     return found
+
+
+def _listed(text: str) -> Iterator[str]:
+    """Cut at the commas that are in no name and no address, in one pass whatever stands there."""
+    begun = at = 0
+    while at < len(text):
+        token = _LISTED.match(text, at)
+        if token is None:
+            raise _no_address(text)
+        if token[0] == ",":
+            yield text[begun:at]
+            begun = token.end()
+        at = token.end()
+    yield text[begun:]
+
+
+def _no_address(text: str) -> AddressError:
+    return AddressError(f"not an address: {text.strip()[:ADDRESS_CHARS]}")
 
 
 def breaks(text: str) -> bool:

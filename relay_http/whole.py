@@ -16,6 +16,7 @@ from relay_http.values import VALUE_CHARS, mailbox
 
 LINE_OCTETS = 998  # RFC 5322 2.1.1
 HEADER_OCTETS = 256 << 10
+_DECODED_CHARS = 10_000
 _BLIND = (b"bcc", b"resent-bcc")
 
 
@@ -77,9 +78,10 @@ def _sender(header: bytes) -> Mailbox:
 def _decoded(value: bytes) -> str:
     """Read encoded words (RFC 2047), for those who look at lists."""
     text = value.decode("utf-8", "replace")
-    if "=?" not in text:
+    if "=?" not in text or len(text) > _DECODED_CHARS:  # which takes quadratic time
         return text
     try:
-        return str(make_header(decode_header(text)))
+        # some charsets can say halves of characters, which nobody can write
+        return str(make_header(decode_header(text))).encode("utf-8", "replace").decode()
     except (HeaderParseError, LookupError, ValueError):
         return text

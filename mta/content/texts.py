@@ -100,7 +100,8 @@ def _text(octets: bytes, encoding: bytes, charset: str) -> str:
             octets = b""
     try:
         known = codecs.lookup(charset).name not in _NO_CHARSETS
-        text = octets.decode(charset if known else "latin-1", "replace")
+        # UTF-7 can say halves of characters, which nobody can write
+        text = octets.decode(charset if known else "latin-1", "replace").encode("utf-8", "replace").decode()
     except (LookupError, ValueError):
         text = octets.decode("latin-1")
     return text.replace("\r\n", "\n")

@@ -19,6 +19,7 @@ from relay_http.mailgun.own import require_domain
 from relay_http.mailgun.shown import PERMANENT, SHOWN, TEMPORARY, event_item
 from relay_http.mailgun.values import date, flag
 from relay_http.problem import Refusal, invalid
+from relay_http.readers import number_of
 
 LIMIT = 300
 _USUAL = 100
@@ -92,7 +93,8 @@ def read_place(req: Request, domain: str) -> Place:
             raise invalid(f"'{name}' filter is not supported yet", name)
     since, until, oldest = _times(asked)
     limit = asked.get("limit", str(_USUAL))
-    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= LIMIT:
+    number = number_of(limit, 1, LIMIT)
+    if number is None:
         raise invalid(f"'limit' parameter must be from 1 to {LIMIT}", "limit")
     search = EventSearch(
         types=_types(asked),
@@ -104,7 +106,7 @@ def read_place(req: Request, domain: str) -> Place:
         since=since,
         until=until,
     )
-    return Place(limit=int(limit), oldest=oldest, search=search)
+    return Place(limit=number, oldest=oldest, search=search)
 
 
 def _value(req: Request, name: str) -> str:

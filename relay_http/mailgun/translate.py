@@ -78,9 +78,10 @@ class _Batch:
         self._variables = {name: Template(value) for name, value in options.variables.items()}
         self._texts = [(part, Template(part.text)) for part in letter.parts]
         self._same_texts = all(template.fixed for _, template in self._texts)
-        templates = (*self._headers.values(), *self._variables.values())
-        self._same_fields = all(each.fixed for each in templates)
-        self._measured = [each for each in (*templates, *[each for _, each in self._texts]) if not each.fixed]
+        fields = (*self._headers.values(), *self._variables.values())
+        self._same_fields = all(each.fixed for each in fields)
+        templates = (self._subject, self._reply_to, *fields, *[each for _, each in self._texts])
+        self._measured = [each for each in templates if not each.fixed]
 
     def messages(self) -> Iterator[Outgoing]:
         """Make the message of each recipient."""

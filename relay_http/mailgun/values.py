@@ -12,6 +12,7 @@ from relay_http.problem import Refusal, invalid
 from relay_http.values import RESERVED_HEADERS, address, mailboxes, wrong_header
 
 DATE_CHARS = 64
+_ADDRESSES_CHARS = 1_000_000  # of a thousand recipients with names
 _HEADERS = RESERVED_HEADERS - {"sender", "date"}  # which the vendor's clients may give
 _FLAGS = {"yes": True, "true": True, "no": False, "false": False}
 _EPOCH = re.compile(r"[0-9]{1,11}(?:\.[0-9]{1,9})?")
@@ -22,6 +23,8 @@ _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 def addresses(name: str, texts: list[str]) -> tuple[Mailbox, ...]:
     """Read mailboxes, several in a text with commas between; who is given twice counts once."""
+    if sum(map(len, texts)) > _ADDRESSES_CHARS:  # before they are read: a body has room for millions
+        raise invalid(f"'{name}' parameter is longer than {_ADDRESSES_CHARS} characters", name)
     found: dict[str, Mailbox] = {}
     for text in texts:
         try:

@@ -152,16 +152,39 @@ class Headers:
             if wrong:
                 raise WrongAt(name, wrong)
 
+    def over(self, below: "Headers") -> "Headers":
+        """Merge with others, of which these win, whatever the case of their names."""
+        fields = {name.lower(): (name, text) for each in (below, self) for name, text in each.fields.items()}
+        return Headers(dict(fields.values()))
+
 
 class Metadata:
     """What a caller wants to find in the events of a message again."""
 
-    __slots__ = ("texts",)
+    __slots__ = ("octets", "texts")
 
     def __init__(self, given: object) -> None:
         self.texts = _texts(given)
-        if sum(len(name.encode()) + len(text.encode()) for name, text in self.texts.items()) > METADATA_OCTETS:
-            raise ValueError(f"At most {METADATA_OCTETS} octets of names and texts.")
+        self.octets = _octets(self.texts)
+        _check(self.octets)
+
+    def over(self, below: "Metadata") -> "Metadata":
+        """Merge with others, of which these win, without counting all again: a thousand may be over the same."""
+        found = Metadata({})
+        found.texts = {**below.texts, **self.texts}
+        hidden = {name: below.texts[name] for name in self.texts if name in below.texts}
+        found.octets = self.octets + below.octets - _octets(hidden)
+        _check(found.octets)
+        return found
+
+
+def _octets(texts: dict[str, str]) -> int:
+    return sum([len(name.encode()) + len(text.encode()) for name, text in texts.items()])
+
+
+def _check(octets: int) -> None:
+    if octets > METADATA_OCTETS:
+        raise ValueError(f"At most {METADATA_OCTETS} octets of names and texts.")
 
 
 def _text(given: object) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 import msgspec
 from msgspec import Meta, UnsetType
 
-from relay_http.fields import Problems
+from relay_http.fields import PROBLEMS_LIMIT, Problems
 from relay_http.own.kinds import WrongAt, read_kind
 from relay_http.problem import Refusal
 
@@ -31,7 +31,9 @@ def read(plain: object, type_: type[_Read]) -> _Read:
 
 
 def _look(plain: object, type_: Any, path: str, problems: Problems) -> None:
-    """Note what is wrong with a value: in its parts as far as it has any, else with itself."""
+    """Note what is wrong with a value: in its parts as far as it has any, else with itself. Not more than is told."""
+    if len(problems.found) >= PROBLEMS_LIMIT:
+        return
     try:
         msgspec.convert(plain, type_, dec_hook=read_kind)
     except msgspec.ValidationError as error:

@@ -10,7 +10,7 @@ from mta.content.compose import Attachment, Mailbox, Part
 from mta.spool.records import MessageClass
 from relay_http.fields import Problems
 from relay_http.outgoing import NO_HEADERS, Outgoing
-from relay_http.own.kinds import Box, Metadata
+from relay_http.own.kinds import Box, Headers, Metadata
 from relay_http.own.letter import RECIPIENTS_LIMIT, Batch, Letter, Mail, given
 from relay_http.problem import Refusal, invalid
 from relay_http.whole import Whole, read_whole
@@ -46,7 +46,7 @@ def _translated(letters: Sequence[Letter], common: Letter | None, times: Times, 
     sent: list[Outgoing] = []
     recipients = 0
     for letter, path in zip(letters, paths, strict=True):
-        merged = letter if common is None else _merged(letter, common)
+        merged = letter if common is None else _merged(letter, common, path, problems)
         _look(merged, path, problems, times)
         recipients += sum(len(given(each, _NOTHING)) for each in (merged.to, merged.cc, merged.bcc))
         outgoing = made.outgoing(merged, path)
@@ -59,8 +59,11 @@ def _translated(letters: Sequence[Letter], common: Letter | None, times: Times, 
     return sent
 
 
-def _merged(letter: Letter, common: Letter) -> Letter:
-    """Give a message what it does not say itself. What a message is made of comes whole from one of the two."""
+def _merged(letter: Letter, common: Letter, path: str, problems: Problems) -> Letter:
+    """Give a message what it does not say itself. What a message is made of comes whole from one of the two.
+
+    What both together have too much of is noted.
+    """
     changes: dict[str, object] = {}
     own = {name: getattr(letter, name) for name in Letter.__struct_fields__}
     says_content = any(own[name] is not UNSET for name in _CONTENT)
@@ -70,11 +73,11 @@ def _merged(letter: Letter, common: Letter) -> Letter:
             continue
         if value is UNSET:
             changes[name] = below
-        elif name == "headers":
-            fields = {field.lower(): (field, text) for each in (below, value) for field, text in each.fields.items()}
-            changes[name] = type(value)(dict(fields.values()))
-        elif name == "metadata":
-            changes[name] = Metadata({**below.texts, **value.texts})
+        elif isinstance(value, Headers | Metadata):
+            try:
+                changes[name] = value.over(below)
+            except ValueError as error:
+                problems.add(f"{path}.{name}", str(error))
     return msgspec.structs.replace(letter, **changes) if changes else letter
 
 

@@ -25,6 +25,7 @@ from relay_http.sendgrid.values import (
     read_part,
     read_replacements,
     read_send_at,
+    text_octets,
 )
 
 PERSONALIZATIONS_LIMIT = 1000
@@ -112,7 +113,9 @@ def read_mail_send(plain: object, now: float) -> MailSend:
 def _mail_send(root: Fields, now: float) -> MailSend | None:
     sender = _sender(root)
     custom_args = read_custom_args(root, {})
-    personalizations = _personalizations(root, _Above(sender, custom_args, now, _is_dynamic(root)))
+    personalizations = _personalizations(
+        root, _Above(sender, custom_args, text_octets(custom_args), now, _is_dynamic(root))
+    )
     subject = _subject(root)
     parts = _content(root)
     reply_to = _reply_to(root)
@@ -156,6 +159,7 @@ class _Above(msgspec.Struct, frozen=True):
 
     sender: Mailbox | None
     custom_args: dict[str, str]
+    custom_args_octets: int
     now: float
     dynamic: bool
 
@@ -196,7 +200,7 @@ def _personalization(fields: Fields, above: _Above) -> Personalization:
         sender=sender,
         subject=subject or "",
         headers=read_headers(fields),
-        custom_args=read_custom_args(fields, above.custom_args),
+        custom_args=read_custom_args(fields, above.custom_args, above.custom_args_octets),
         substitutions=substitutions,
         send_at=read_send_at(fields, above.now),
     )

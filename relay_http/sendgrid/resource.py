@@ -64,7 +64,8 @@ class MailSend:
 async def _substituted(request: MailSendRequest, held: Held) -> list[Outgoing]:
     """Translate a request with substitutions, off the event loop when there is much to replace."""
     texts = sum([len(each.text) for each in request.parts])
-    large = texts * len(request.personalizations) + sum(map(len, request.sections.values())) > LARGE
+    keys = sum([len(each.substitutions) + len(request.sections) for each in request.personalizations])
+    large = texts * len(request.personalizations) + sum(map(len, request.sections.values())) + keys > LARGE
     messages = await asyncio.to_thread(translate, request) if large else translate(request)
     held.add(sum([len(part.text) for each in messages for part in each.parts if each.parts is not request.parts]))
     return messages

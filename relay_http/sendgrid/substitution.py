@@ -17,20 +17,25 @@ _CACHED_CHARS = 64  # shorter texts are split faster than found
 
 
 class Work:
-    """What a request may still cost; and the texts of it that are split already."""
+    """What a request may still cost; and the texts of it that are split already at the keys that were the last."""
 
     def __init__(self) -> None:
         self._steps = _STEPS_LIMIT
         self._chars = TEXTS_LIMIT
-        self._split: dict[tuple[str, frozenset[str]], list[str]] = {}
+        self._keys = frozenset[str]()
+        self._split: dict[str, list[str]] = {}
 
     def split(self, text: str, keys: frozenset[str]) -> list[str]:
         """Split a text at the keys, which are the odd pieces."""
         if len(text) < _CACHED_CHARS:
             return self._pieces(text, keys)
-        found = self._split.get((text, keys))
+        if keys is not self._keys:
+            if keys != self._keys:  # of each of a thousand sets to keep all would be half a gigabyte
+                self._split.clear()
+            self._keys = keys
+        found = self._split.get(text)
         if found is None:
-            found = self._split[text, keys] = self._pieces(text, keys)
+            found = self._split[text] = self._pieces(text, keys)
         return found
 
     def _pieces(self, text: str, keys: frozenset[str]) -> list[str]:

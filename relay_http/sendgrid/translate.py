@@ -15,7 +15,8 @@ from relay_http.values import BREAKS, address, breaks, wrong_name
 
 def translate(request: MailSend) -> list[Outgoing]:
     """Say what is to be sent; Refusal 400 or 413 for what substitutions make of it."""
-    found = [_outgoing(request, each) for each in request.personalizations]
+    headers = _by_lower_name(request.headers)
+    found = [_outgoing(request, headers, each) for each in request.personalizations]
     if request.bcc is not None:
         found[0] = msgspec.structs.replace(found[0], bcc=(*found[0].bcc, request.bcc))
     if request.substitutes:
@@ -26,7 +27,7 @@ def translate(request: MailSend) -> list[Outgoing]:
     return found
 
 
-def _outgoing(request: MailSend, each: Personalization) -> Outgoing:
+def _outgoing(request: MailSend, headers: dict[str, tuple[str, str]], each: Personalization) -> Outgoing:
     return Outgoing(
         sender=each.sender or request.sender,
         to=each.to,
@@ -34,7 +35,7 @@ def _outgoing(request: MailSend, each: Personalization) -> Outgoing:
         bcc=each.bcc,
         reply_to=request.reply_to,
         subject=each.subject or request.subject,
-        headers=_headers(request.headers, each.headers) if each.headers else request.headers,
+        headers=dict({**headers, **_by_lower_name(each.headers)}.values()) if each.headers else request.headers,
         parts=request.parts,
         attachments=request.attachments,
         categories=request.categories,
@@ -44,9 +45,9 @@ def _outgoing(request: MailSend, each: Personalization) -> Outgoing:
     )
 
 
-def _headers(below: dict[str, str], own: dict[str, str]) -> dict[str, str]:
-    """Merge header fields by their names in any case; the personalization's win."""
-    return dict({name.lower(): (name, value) for name, value in (*below.items(), *own.items())}.values())
+def _by_lower_name(headers: dict[str, str]) -> dict[str, tuple[str, str]]:
+    """Have header fields by their names in any case: a personalization's win over the request's."""
+    return {name.lower(): (name, value) for name, value in headers.items()}
 
 
 def _substituted(outgoing: Outgoing, put: Substitution, path: str) -> Outgoing:

@@ -147,14 +147,22 @@ def read_categories(root: Fields) -> tuple[str, ...]:
     return tuple(categories.values())
 
 
-def read_custom_args(fields: Fields, below: dict[str, str]) -> dict[str, str]:
-    """Read custom_args; over those of the request (`below`) they have at most 10,000 bytes."""
+def read_custom_args(fields: Fields, below: dict[str, str], octets: int = 0) -> dict[str, str]:
+    """Read custom_args; over those of the request (`below`, `octets` long) they have at most 10,000 bytes."""
     own = fields.text_map("custom_args", CUSTOM_ARGS_OCTETS)
-    merged = {**below, **own} if own else own
-    if sum(len(key.encode()) + len(value.encode()) for key, value in merged.items()) > CUSTOM_ARGS_OCTETS:
+    if not own:
+        return own
+    # not all of them merged: a thousand personalizations may be over the same
+    hidden = {key: below[key] for key in own if key in below}
+    if octets + text_octets(own) - text_octets(hidden) > CUSTOM_ARGS_OCTETS:
         fields.problem("custom_args", f"The custom_args of a message are at most {CUSTOM_ARGS_OCTETS} bytes.")
         return {}
     return own
+
+
+def text_octets(texts: dict[str, str]) -> int:
+    """Count the octets of names and texts."""
+    return sum([len(key.encode()) + len(value.encode()) for key, value in texts.items()])
 
 
 def read_replacements(fields: Fields, name: str, octets: int = 0) -> dict[str, str]:
@@ -162,7 +170,7 @@ def read_replacements(fields: Fields, name: str, octets: int = 0) -> dict[str, s
     found = fields.text_map(name, REPLACEMENTS_LIMIT)
     if "" in found:
         fields.problem(name, "A key is at least one character in length.")
-    if octets and sum(len(key.encode()) + len(value.encode()) for key, value in found.items()) > octets:
+    if octets and text_octets(found) > octets:
         fields.problem(name, f"The {name} of a message are at most {octets} bytes.")
         return {}
     return found

@@ -52,6 +52,7 @@ def test_what_others_wrote(encoding: str, charset: str) -> None:
         (b"Content-Type: image/png\r\n\r\nx", Texts()),
         (b"Content-Type: text/html; charset=nothing\r\n\r\n\xfc", Texts(None, "ü")),
         (b"Content-Type: text/html; charset=punycode\r\n\r\nx-\xfc", Texts(None, "x-ü")),
+        (b"Content-Type: text/html; charset=utf-7\r\n\r\n+2AA-", Texts(None, "?")),
         (b"Content-Type: text/html; charset=zlib\r\n\r\nx", Texts(None, "x")),
         (b"Content-Transfer-Encoding: base64\r\n\r\nx", Texts("")),
         (b"Content-Disposition: attachment\r\n\r\nx", Texts()),

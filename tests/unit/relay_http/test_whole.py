@@ -1,5 +1,7 @@
 """Whole messages that are handed over as they are."""
 
+import time
+
 import pytest
 
 from mta.content.compose import Mailbox
@@ -50,3 +52,19 @@ def test_encoded_words_that_cannot_be_read(word: str) -> None:
     found = read_whole(f"From: {word} <ann@shop.test>\r\nSubject: {word}\r\n\r\n".encode())
     assert found.sender.address == "ann@shop.test"
     assert found.subject
+
+
+@pytest.mark.parametrize(
+    "word", ["=?utf-7?q?+2AA-?=", r"=?raw_unicode_escape?q?\ud800?=", r"=?unicode_escape?q?\ud800?="]
+)
+def test_halves_of_characters_become_writable(word: str) -> None:
+    found = read_whole(f"From: {word} <ann@shop.test>\r\nSubject: {word}\r\n\r\n".encode())
+    assert "?" in found.subject.encode().decode()
+    assert "?" in found.sender.name.encode().decode()
+
+
+def test_many_beginnings_of_encoded_words_take_no_more_than_their_octets() -> None:
+    subject = b"\r\n".join([b" " + b"=?a?q?b " * 100] * 320)
+    began = time.process_time()
+    assert read_whole(b"From: ann@shop.test\r\nSubject:" + subject + b"\r\n\r\n").subject.startswith("=?a?q?b ")
+    assert time.process_time() - began < 2

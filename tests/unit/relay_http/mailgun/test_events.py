@@ -151,6 +151,7 @@ async def test_a_range_that_ascends_is_read_so(told: Client) -> None:
         "limit=301",
         "limit=x",
         "limit=" + "9" * 5000,
+        "limit=00000000099999",
         "begin=yesterday",
         "event=nonsense",
         "severity=high",

@@ -225,3 +225,19 @@ async def test_what_has_no_dot_is_no_domain(client: Client, path: str) -> None:
 async def test_a_path_below_a_domain_that_nobody_knows(client: Client) -> None:
     result = await client.get("/v3/shop.test/nonsense")
     assert (result.status_code, result.json) == (404, {"message": "not found"})
+
+
+@pytest.mark.parametrize("name", ["subject", "h:Reply-To"])
+async def test_what_a_batch_fills_in_is_measured_before(
+    client: Client, form: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("relay_http.mailgun.translate.TEXTS_LIMIT", 10_000)
+    form[name] = "%recipient.x%" * 101
+    form["recipient-variables"] = json.dumps({"ann@example.test": {"x": "x" * 100}})
+    assert "25 MB" in await client.refused(form, 413)
+
+
+async def test_more_addresses_than_are_read(client: Client, form: dict[str, Any]) -> None:
+    assert (
+        await client.refused(form | {"to": "a@b.test," * 200_000}) == "'to' parameter is longer than 1000000 characters"
+    )

@@ -1,5 +1,6 @@
 """POST /v1/mail and /v1/mail/batch: everything that can be said, and all that is wrong at once."""
 
+import time
 from base64 import b64encode
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -248,6 +249,25 @@ async def test_all_that_is_wrong_with_a_batch(api: Any) -> None:
     assert (
         await wrong(api, {"common": common, "messages": [{"to": ["a@example.test"]}]}, "/v1/mail/batch")
     ).keys() == {"common.raw"}
+
+
+async def test_too_much_in_common_and_of_its_own_together(api: Any) -> None:
+    common = {"from": "billing@shop.test", "text": "x", "headers": {f"X-{n}": "a" for n in range(100)}}
+    common["metadata"] = {"a": "x" * 6000}
+    one = {"to": ["a@example.test"], "headers": {"x-1": "b"}, "metadata": {"a": "x" * 9999}}
+    two = {"to": ["a@example.test"], "headers": {"Y": "b"}, "metadata": {"b": "x" * 6000}}
+    found = await wrong(api, {"common": common, "messages": [one, two]}, "/v1/mail/batch")
+    assert found.keys() == {"messages.1.headers", "messages.1.metadata"}
+    result = await post(api, {"common": common, "messages": [one]}, "/v1/mail/batch")
+    assert result.status_code == 202
+    assert api.queue.only.custom_args == {"a": "x" * 9999}
+
+
+async def test_a_large_request_that_is_all_wrong_is_not_all_told(api: Any) -> None:
+    batch = {"messages": [{"to": ["x"] * 1000}] * 100}
+    began = time.process_time()
+    assert len(await wrong(api, batch, "/v1/mail/batch")) == 1000
+    assert time.process_time() - began < 1
 
 
 async def test_too_many_recipients_in_all(api: Any) -> None:

@@ -79,3 +79,12 @@ def test_pieces_make_the_text_again(text: str, substitutions: dict[str, str]) ->
     assert "".join(pieces) == text
     assert all(each in substitutions for each in pieces[1::2])
     assert not any(key in each for key in substitutions for each in pieces[::2])
+
+
+def test_texts_that_were_split_are_kept_for_one_set_of_keys() -> None:
+    work, text = Work(), "-a-" * 100
+    pieces = Substitution({"-a-": "1"}, {}, work)(text) and work.split(text, frozenset({"-a-"}))
+    for n in range(3):
+        Substitution({f"{n}": ""}, {}, work)(text)
+    assert work.split(text, frozenset({"-a-"})) is not pieces
+    assert work.split(text, frozenset({"-a-"})) == pieces
