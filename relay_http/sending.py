@@ -20,7 +20,7 @@ from mta.clock import Clock
 from mta.mail.address import domain_of
 from mta.queue.gate import type_refusal
 from mta.queue.submission import Receipt, Submission
-from mta.spool.interface import Keep, Kept, Spool, Taken, Terms, Throttled, Toll
+from mta.spool.interface import KEPT_LIMIT, Keep, Kept, Spool, Taken, Terms, Throttled, Toll
 from relay_http.answer import Answer, decode, encode
 from relay_http.body import Held, Request
 from relay_http.contents import LARGE, Contents
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 KEPT_FOR = 86_400.0  # seconds that an answer is kept for whoever asks the same again (features C2)
 KEY_CHARS = 256  # of an idempotency key
+_LONG_ANSWER = "the answer is too long to be kept for this idempotency key: send fewer messages in one request"
 _MANY = 50  # messages of one request that are written on the event loop
 FOREIGN = (
     "The from address does not match a verified Sender Identity. Mail cannot be sent until this error is resolved:"
@@ -155,6 +156,8 @@ class Sender:
         if digest is not None or tolls:
             until = max([now, *[each.release_at for each in order.messages]]) + KEPT_FOR
             keep = None if digest is None else Keep(name, digest, encode(answer), until)
+            if keep is not None and len(keep.value) > KEPT_LIMIT:
+                raise Refusal(413, Problem(_LONG_ANSWER, "Idempotency-Key"), why=Why.TOO_LARGE)
             terms = Terms(now=now, keep=keep, tolls=tolls)
         found = await self._accept(drafts, terms, held)
         if isinstance(found, Kept):

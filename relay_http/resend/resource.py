@@ -21,7 +21,7 @@ from relay_http.resend.errors import RESEND, said
 from relay_http.resend.request import EMAILS_LIMIT, read_email, read_update
 from relay_http.resend.shown import detailed, listed
 from relay_http.scheduled import Cancelling, cancel_scheduled
-from relay_http.sending import Order, type_respond
+from relay_http.sending import Order, by_the_time, type_respond
 from relay_http.stored import read_stored_texts
 from relay_http.uuids import id_of, uuid_of
 from relay_http.writing import Named
@@ -43,8 +43,12 @@ class Emails:
         door = self._door
         key = await door.enter(req, RESEND, "send")
         with door.budget.hold() as held:
-            email = await door.json(req, held, lambda plain: read_email(plain, door.clock.now(), door.hold), BODY_LIMIT)
-            sent = await door.sender.send(req, _order(req, key, "emails", [email], _accepted), held)
+            now = door.clock.now()
+            email, late = await door.json(
+                req, held, lambda plain: by_the_time(lambda at: read_email(plain, at, now - at + door.hold), now)
+            )
+            order = msgspec.structs.replace(_order(req, key, "emails", [email], _accepted), too_late=late)
+            sent = await door.sender.send(req, order, held)
         sent.answer.put(resp)
 
     async def on_get(self, req: Request, resp: falcon.asgi.Response) -> None:

@@ -17,6 +17,7 @@ MAIL = {"from": "a@shop.test", "to": ["b@example.test"], "subject": "Hello", "te
 TIMED = [
     ("/api/v1/emails", {**EMAIL, "scheduled_at": write_time(NOW + 60)}, "text"),
     ("/v1/messages", {**SEND, "scheduled_time": write_time(NOW + 60)}, "text"),
+    ("/emails", {**MAIL, "scheduled_at": write_time(NOW + 60)}, "text"),
     ("/v1/mail", {**MAIL, "deliver_by": NOW + 60}, "text"),
     ("/v1/mail/batch", {"messages": [{**MAIL, "deliver_by": NOW + 60}]}, "sandbox"),
 ]
@@ -62,3 +63,12 @@ async def test_the_longest_answer_is_kept(relay: Relay) -> None:
     assert first.status_code == 202, first.text
     again = await relay.ask("POST", "/v1/mail/batch", batch, headers=KEY)
     assert (again.headers["idempotent-replayed"], again.json["messages"]) == ("true", first.json["messages"])
+
+
+async def test_an_answer_that_is_too_long_to_be_kept_is_refused_before_anything_is_stored(relay: Relay) -> None:
+    to = ",".join([f"{'a' * 60}@{'b' * 60}.{number}.test" for number in range(50)])
+    batch = [{"From": "a@shop.test", "To": to, "Subject": "Hello", "TextBody": "Hi"}] * 200
+    headers = {**KEY, "X-Postmark-Server-Token": relay.keys["shop"]}
+    result = await relay.ask("POST", "/email/batch", batch, headers=headers)
+    assert result.status_code == 413, result.text
+    assert await accepted(relay) == 0
