@@ -21,7 +21,7 @@ from relay_http.resend.errors import RESEND, said
 from relay_http.resend.request import EMAILS_LIMIT, read_email, read_update
 from relay_http.resend.shown import detailed, listed
 from relay_http.scheduled import Cancelling, cancel_scheduled
-from relay_http.sending import Order, type_respond
+from relay_http.sending import Order, by_the_time, type_respond
 from relay_http.stored import read_stored_texts
 from relay_http.uuids import id_of, uuid_of
 from relay_http.writing import Named
@@ -43,8 +43,13 @@ class Emails:
         door = self._door
         key = await door.enter(req, RESEND, "send")
         with door.budget.hold() as held:
-            email = await door.json(req, held, lambda plain: read_email(plain, door.clock.now(), door.hold), BODY_LIMIT)
-            sent = await door.sender.send(req, _order(req, key, "emails", [email], _accepted), held)
+            now = door.clock.now()
+            until = now + door.hold
+            email, late = await door.json(
+                req, held, lambda plain: by_the_time(lambda at: read_email(plain, at, until - at), now), BODY_LIMIT
+            )
+            order = msgspec.structs.replace(_order(req, key, "emails", [email], _accepted), too_late=late)
+            sent = await door.sender.send(req, order, held)
         sent.answer.put(resp)
 
     async def on_get(self, req: Request, resp: falcon.asgi.Response) -> None:
@@ -85,23 +90,27 @@ class Batch:
             raise _wrong("x-batch-validation", f"This is neither {STRICT} nor {PERMISSIVE}.")
         wrong: list[dict[str, object]] | None = [] if mode == PERMISSIVE else None
         with door.budget.hold() as held:
-            emails = await door.json(req, held, lambda plain: self._read(plain, wrong), BODY_LIMIT)
+            now = door.clock.now()
+            emails, late = await door.json(
+                req, held, lambda plain: by_the_time(lambda at: self._read(plain, wrong, at, now), now), BODY_LIMIT
+            )
             respond = _accepting(wrong)
             if emails:
-                answer = (await door.sender.send(req, _order(req, key, "emails/batch", emails, respond), held)).answer
+                order = msgspec.structs.replace(_order(req, key, "emails/batch", emails, respond), too_late=late)
+                answer = (await door.sender.send(req, order, held)).answer
             else:
                 answer = respond(())
         answer.put(resp)
 
-    def _read(self, plain: object, wrong: list[dict[str, object]] | None) -> list[Outgoing]:
+    def _read(self, plain: object, wrong: list[dict[str, object]] | None, at: float, now: float) -> list[Outgoing]:
         """Read the emails; what is wrong goes to `wrong` if that is a list, else Refusal 422."""
         if not isinstance(plain, list) or not 0 < len(plain) <= EMAILS_LIMIT:
             raise Refusal(422, Problem(f"A batch is an array of 1 to {EMAILS_LIMIT} emails."))
-        door, found = self._door, []
+        until, found = now + self._door.hold, []
         for number, each in enumerate(plain):
             try:
                 path = "" if wrong is not None else str(number)
-                found.append(read_email(each, door.clock.now(), door.hold, path))
+                found.append(read_email(each, at, until - at, path))
             except Refusal as refusal:
                 if wrong is None:
                     raise

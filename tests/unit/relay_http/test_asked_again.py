@@ -17,6 +17,7 @@ MAIL = {"from": "a@shop.test", "to": ["b@example.test"], "subject": "Hello", "te
 TIMED = [
     ("/api/v1/emails", {**EMAIL, "scheduled_at": write_time(NOW + 60)}, "text"),
     ("/v1/messages", {**SEND, "scheduled_time": write_time(NOW + 60)}, "text"),
+    ("/emails", {**MAIL, "scheduled_at": write_time(NOW + 60)}, "text"),
     ("/v1/mail", {**MAIL, "deliver_by": NOW + 60}, "text"),
     ("/v1/mail/batch", {"messages": [{**MAIL, "deliver_by": NOW + 60}]}, "sandbox"),
 ]
@@ -62,3 +63,14 @@ async def test_the_longest_answer_is_kept(relay: Relay) -> None:
     assert first.status_code == 202, first.text
     again = await relay.ask("POST", "/v1/mail/batch", batch, headers=KEY)
     assert (again.headers["idempotent-replayed"], again.json["messages"]) == ("true", first.json["messages"])
+
+
+async def test_the_time_of_a_batch_that_is_over_meanwhile(relay: Relay) -> None:
+    batch = [{**MAIL, "scheduled_at": write_time(NOW + 60)}]
+    first = await relay.ask("POST", "/emails/batch", batch, headers=KEY)
+    assert first.status_code == 200, first.text
+    await relay.wait(120)
+    again = await relay.ask("POST", "/emails/batch", batch, headers=KEY)
+    assert (again.status_code, again.headers.get("idempotent-replayed")) == (200, "true"), again.text
+    assert (await relay.ask("POST", "/emails/batch", batch)).status_code == 422
+    assert await accepted(relay) == 1
