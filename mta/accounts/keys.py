@@ -109,8 +109,7 @@ async def create(
         once=particulars.once,
         grants=tuple(dict.fromkeys(names)),
     )
-    if maker is not None:
-        _raise(beyond(maker, key), Beyond)
+    await _check(spool, maker, key, now)
     await _store(spool, key, now)
     return key, text
 
@@ -150,6 +149,7 @@ async def list_of(spool: Spool, tenant: str) -> list[ApiKey]:
 
 async def change(spool: Spool, key: ApiKey, names: Sequence[str], now: float, maker: ApiKey, name: str = "") -> ApiKey:
     """Give a key other scopes and another name, and return it; AccountError as for one that is made so."""
+    await _check_good(spool, maker, now)
     _, faults = checked(Particulars(name=name), now)
     _raise([*faults, *scope_faults(names, operator=key.operator)])
 
@@ -179,8 +179,8 @@ async def rotate(
     """
     if not 0 <= overlap <= LONGEST_OVERLAP:
         _raise([Fault("overlap", f"0 to {LONGEST_OVERLAP:.0f} seconds")])
-    if maker is not None:
-        _raise(beyond(maker, key), Beyond)
+    key = await find(spool, key.id) or key  # which may have ended since it was looked up
+    await _check(spool, maker, key, now)
     if not key.good(now):
         raise AccountError(f"key {key.id} has ended: create one")
     made, text = _made(None if key.operator else key.tenant, key.scopes, now)
@@ -217,6 +217,19 @@ def beyond(maker: ApiKey, made: ApiKey) -> list[Fault]:
     if maker.sandbox and not made.sandbox:
         faults.append(Fault("sandbox", "your key is one for the sandbox itself"))
     return faults
+
+
+async def _check(spool: Spool, maker: ApiKey | None, made: ApiKey, now: float) -> None:
+    if maker is not None:
+        await _check_good(spool, maker, now)
+        _raise(beyond(maker, made), Beyond)
+
+
+async def _check_good(spool: Spool, maker: ApiKey, now: float) -> None:
+    """Refuse a maker that has ended since it was let in: a request's body may come long after its head."""
+    stored = await find(spool, maker.id)
+    if stored is None or not stored.good(now):
+        raise Beyond("your key has ended")
 
 
 def stored_rate(key: ApiKey) -> Rate | None:

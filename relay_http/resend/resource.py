@@ -44,8 +44,9 @@ class Emails:
         key = await door.enter(req, RESEND, "send")
         with door.budget.hold() as held:
             now = door.clock.now()
+            until = now + door.hold
             email, late = await door.json(
-                req, held, lambda plain: by_the_time(lambda at: read_email(plain, at, now - at + door.hold), now)
+                req, held, lambda plain: by_the_time(lambda at: read_email(plain, at, until - at), now), BODY_LIMIT
             )
             order = msgspec.structs.replace(_order(req, key, "emails", [email], _accepted), too_late=late)
             sent = await door.sender.send(req, order, held)
@@ -89,23 +90,27 @@ class Batch:
             raise _wrong("x-batch-validation", f"This is neither {STRICT} nor {PERMISSIVE}.")
         wrong: list[dict[str, object]] | None = [] if mode == PERMISSIVE else None
         with door.budget.hold() as held:
-            emails = await door.json(req, held, lambda plain: self._read(plain, wrong), BODY_LIMIT)
+            now = door.clock.now()
+            emails, late = await door.json(
+                req, held, lambda plain: by_the_time(lambda at: self._read(plain, wrong, at, now), now), BODY_LIMIT
+            )
             respond = _accepting(wrong)
             if emails:
-                answer = (await door.sender.send(req, _order(req, key, "emails/batch", emails, respond), held)).answer
+                order = msgspec.structs.replace(_order(req, key, "emails/batch", emails, respond), too_late=late)
+                answer = (await door.sender.send(req, order, held)).answer
             else:
                 answer = respond(())
         answer.put(resp)
 
-    def _read(self, plain: object, wrong: list[dict[str, object]] | None) -> list[Outgoing]:
+    def _read(self, plain: object, wrong: list[dict[str, object]] | None, at: float, now: float) -> list[Outgoing]:
         """Read the emails; what is wrong goes to `wrong` if that is a list, else Refusal 422."""
         if not isinstance(plain, list) or not 0 < len(plain) <= EMAILS_LIMIT:
             raise Refusal(422, Problem(f"A batch is an array of 1 to {EMAILS_LIMIT} emails."))
-        door, found = self._door, []
+        until, found = now + self._door.hold, []
         for number, each in enumerate(plain):
             try:
                 path = "" if wrong is not None else str(number)
-                found.append(read_email(each, door.clock.now(), door.hold, path))
+                found.append(read_email(each, at, until - at, path))
             except Refusal as refusal:
                 if wrong is None:
                     raise

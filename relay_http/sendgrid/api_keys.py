@@ -164,6 +164,6 @@ def _shown(key: ApiKey) -> dict[str, object]:
 def _refused(error: AccountError) -> Refusal:
     """Say what is wrong: 400 with the fields, 403 for more than the maker's own, or than there may be."""
     problems = [Problem(each.message, each.field) for each in error.faults]
-    if isinstance(error, keys.Beyond):
-        return Refusal(403, *problems, why=Why.CONFLICT)
-    return Refusal(400, *problems) if problems else Refusal(403, Problem(str(error)), why=Why.CONFLICT)
+    if problems and not isinstance(error, keys.Beyond):
+        return Refusal(400, *problems)
+    return Refusal(403, *(problems or [Problem(str(error))]), why=Why.CONFLICT)

@@ -332,3 +332,24 @@ async def test_who_asks_for_more_gets_nothing(spool):
     with pytest.raises(AccountError):
         await keys.rotate(spool, stronger, 0.0, 100.0, maker)
     assert [each.id for each in await keys.list_all(spool)] == [maker.id, stronger.id]
+
+
+async def test_a_key_that_was_revoked_after_it_was_let_in_makes_none(spool):
+    maker, _ = await keys.create(spool, "acme", ["send", "manage"], 100.0)
+    key, _ = await keys.create(spool, "acme", ["send"], 100.0)
+    assert await keys.revoke(spool, maker.id, 101.0)
+    before = await keys.list_of(spool, "acme")
+    with pytest.raises(keys.Beyond, match="ended"):
+        await keys.create(spool, "acme", ["send"], 102.0, maker=maker)
+    with pytest.raises(keys.Beyond, match="ended"):
+        await keys.rotate(spool, key, 0.0, 102.0, maker)
+    with pytest.raises(keys.Beyond, match="ended"):
+        await keys.change(spool, key, ["send"], 102.0, maker)
+    assert await keys.list_of(spool, "acme") == before
+
+
+async def test_a_key_that_was_revoked_meanwhile_is_not_rotated(spool):
+    key, _ = await keys.create(spool, "acme", ["send"], 100.0)
+    assert await keys.revoke(spool, key.id, 101.0)
+    with pytest.raises(AccountError, match="ended"):
+        await keys.rotate(spool, key, 0.0, 102.0)

@@ -72,3 +72,14 @@ async def test_an_answer_that_is_too_long_to_be_kept_is_refused_before_anything_
     result = await relay.ask("POST", "/email/batch", batch, headers=headers)
     assert result.status_code == 413, result.text
     assert await accepted(relay) == 0
+
+
+async def test_the_time_of_a_batch_that_is_over_meanwhile(relay: Relay) -> None:
+    batch = [{**MAIL, "scheduled_at": write_time(NOW + 60)}]
+    first = await relay.ask("POST", "/emails/batch", batch, headers=KEY)
+    assert first.status_code == 200, first.text
+    await relay.wait(120)
+    again = await relay.ask("POST", "/emails/batch", batch, headers=KEY)
+    assert (again.status_code, again.headers.get("idempotent-replayed")) == (200, "true"), again.text
+    assert (await relay.ask("POST", "/emails/batch", batch)).status_code == 422
+    assert await accepted(relay) == 1

@@ -112,3 +112,18 @@ async def test_where_the_vendors_clients_look(site: Any, mount: str) -> None:
     assert (await site.ask("GET", f"{mount}/api_keys")).status_code == 200
     assert (await site.ask("GET", f"{mount}/scopes")).status_code == 200
     assert (await site.ask("GET", f"{mount}/user/scheduled_sends")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/api_keys", "/admin/v1/keys"])
+async def test_a_key_that_is_revoked_while_its_request_comes_makes_none(
+    site: Any, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    create, maker = keys.create, await made(site)
+
+    async def late(*asked: Any, **more: Any) -> Any:
+        await keys.revoke(site.spool, maker["api_key_id"], site.clock.now())
+        return await create(*asked, **more)
+
+    monkeypatch.setattr(keys, "create", late)
+    result = await site.ask("POST", path, {"name": "mine", "scopes": ["send"]}, key=maker["api_key"])
+    assert (result.status_code, "ended" in result.text) == (403, True), result.text
