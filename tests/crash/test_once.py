@@ -24,6 +24,7 @@ from tests.crash.sabotage import ROOT, Sabotage
 EACH = 100
 KEYS = size("KEYS", 20)
 _A_KILL = 5  # posts whose answers are withheld
+_PATIENCE = 60.0  # seconds for all answers
 
 
 def rush(place: Path, key_file: Path, names: Sequence[str]) -> list[list[str]]:
@@ -121,7 +122,8 @@ async def connected(address: Address, count: int) -> AsyncIterator[list[HttpClie
 
 async def post_each(clients: Sequence[HttpClient], bodies: Iterable[bytes], keys: Iterable[str]) -> list[HttpAnswer]:
     """Have all clients post at once, each its body under its key."""
-    return await asyncio.gather(*map(HttpClient.post, clients, bodies, keys))
+    async with asyncio.timeout(_PATIENCE):
+        return await asyncio.gather(*map(HttpClient.post, clients, bodies, keys))
 
 
 def ids_of(answers: Sequence[HttpAnswer]) -> set[str]:

@@ -25,6 +25,7 @@ RATE = Rate(size("RATE", 3_000), 60)
 SECONDS = size("RATE_SECONDS", 5)
 _HTTP = 8  # clients
 _SMTP = 4
+_PATIENCE = 30.0  # seconds for the last answers
 _SLOW = Rate(30, 60)  # of which one comes each two seconds
 
 type_send = Callable[[str], Awaitable[Answer]]
@@ -83,7 +84,7 @@ async def _ask(address: Address, spread: Callable[[], list[int]]) -> tuple[Seen,
         begin = time.monotonic()
         asking = Asking(begin + SECONDS)
         h_tags, s_tags = ((f"{kind}{number}" for number in itertools.count()) for kind in "hs")
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.timeout(SECONDS + _PATIENCE), asyncio.TaskGroup() as group:
             for http in by_http:
                 group.create_task(asking.ask(http.send, h_tags, smtp=False))
             for smtp in by_smtp:
