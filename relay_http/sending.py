@@ -120,14 +120,16 @@ class Sender:
             return await self._send(req, order, held, None, "")
         check_key(order.idempotency_key)
         name = _name(order.key.tenant, order.endpoint, order.idempotency_key)
-        if name in self._in_flight:
+        if name in self._in_flight:  # it may be one that asks again, as others do at this moment
+            kept = await self._spool.kept(name, self._clock.now())
+            if kept is not None:
+                return _replayed(kept, await _digest(order))
             raise Refusal(
                 409, Problem("the first request with this idempotency key is still being worked on"), why=Why.IN_FLIGHT
             )
         self._in_flight.add(name)
         try:
-            large = sum(map(size_of, order.messages)) > LARGE
-            digest = await asyncio.to_thread(_digest, order) if large else _digest(order)
+            digest = await _digest(order)
             if order.too_late is not None and (kept := await self._spool.kept(name, self._clock.now())) is not None:
                 return _replayed(kept, digest)
             _check_time(order)
@@ -283,7 +285,13 @@ def _check_time(order: Order) -> None:
 _encode_asked = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
-def _digest(order: Order) -> bytes:
+async def _digest(order: Order) -> bytes:
+    """Hash what is asked for, off the event loop when that is much."""
+    large = sum(map(size_of, order.messages)) > LARGE
+    return await asyncio.to_thread(_hashed, order) if large else _hashed(order)
+
+
+def _hashed(order: Order) -> bytes:
     """Hash what is asked for, as it was translated: framing, compression and the order of JSON members differ."""
     digest = blake2b(digest_size=16)
     seen: dict[int, bytes] = {}

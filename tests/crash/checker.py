@@ -39,6 +39,7 @@ class Remains:
     """What is there: who waits, whose end was told and how, and what cannot be as it is."""
 
     accepted: Counter[str] = field(default_factory=Counter)  # tag -> events `accepted`
+    ids: dict[str, set[str]] = field(default_factory=partial(defaultdict, set))  # tag -> its messages
     waiting: dict[str, set[str]] = field(default_factory=partial(defaultdict, set))  # tag -> recipients
     ends: dict[str, list[EventType]] = field(default_factory=partial(defaultdict, list))  # recipient -> final events
     told: Counter[str] = field(default_factory=Counter)  # recipient -> events `dsn_sent`
@@ -48,7 +49,9 @@ class Remains:
         """Take an event into account."""
         if event.type is EventType.ACCEPTED:
             if not is_sender(event.recipients[0]):
-                self.accepted[tag_of(event.recipients[0])] += 1
+                tag = tag_of(event.recipients[0])
+                self.accepted[tag] += 1
+                self.ids[tag].add(event.message)
         elif event.type is EventType.DSN_SENT:
             self.told[event.recipient] += 1
         elif event.type in ENDS and not is_sender(event.recipient):

@@ -8,25 +8,13 @@ import asyncio
 import itertools
 import random
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
 
+from tests.crash.clients import Address, Answer, HttpClient, SmtpClient
 from tests.crash.ledger import Ledger, Outcome
-from tests.crash.letters import letter, recipients_of, request, sender_of
+from tests.crash.letters import recipients_of
 
 _PATIENCE = 30.0  # seconds for one answer
 _AGAIN = 0.05  # seconds before a client that found nobody tries again
-# "Try again" leaves open whether it was stored: the commit may have failed half-way.
-_SMTP_OUTCOMES = {"2": Outcome.ACKED, "5": Outcome.REFUSED}
-_HTTP_OUTCOMES = {"2": Outcome.ACKED, "4": Outcome.REFUSED}
-
-
-class Address(NamedTuple):
-    """Where the relay listens."""
-
-    host: str
-    smtp: int
-    http: int
-    key: str
 
 
 class Load:
@@ -92,7 +80,7 @@ class Load:
         await self._by_smtp(1)
 
     async def _by_smtp(self, letters: int) -> None:
-        client = await _Smtp.connect(self._address)
+        client = await SmtpClient.connect(self._address)
         try:
             for _ in range(letters):
                 await self._may_go_on()
@@ -102,7 +90,7 @@ class Load:
             client.abort()
 
     async def _by_http(self) -> None:
-        client = await _Http.connect(self._address)
+        client = await HttpClient.connect(self._address)
         try:
             for _ in range(self._rng.choice((1, 20, 100))):
                 await self._may_go_on()
@@ -111,7 +99,7 @@ class Load:
         finally:
             client.abort()
 
-    async def _offer(self, tag: str, send: "Callable[[str], Awaitable[Answer]]") -> None:
+    async def _offer(self, tag: str, send: Callable[[str], Awaitable[Answer]]) -> None:
         self._at_work += 1
         self._quiet.clear()
         self._ledger.note(tag, Outcome.OFFERED)
@@ -125,95 +113,3 @@ class Load:
                 self._quiet.set()
         if not answer.goes_on:
             raise ConnectionResetError
-
-
-class Answer(NamedTuple):
-    """What became of a letter, and whether its connection can be used on."""
-
-    outcome: Outcome
-    said: str
-    goes_on: bool = True
-
-
-class _Client:
-    """A connection to the relay."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: Address) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._address = address
-
-    def abort(self) -> None:
-        self._writer.transport.abort()
-
-
-class _Smtp(_Client):
-    """SMTP with PIPELINING."""
-
-    @classmethod
-    async def connect(cls, address: Address) -> "_Smtp":
-        client = cls(*await asyncio.open_connection(address.host, address.smtp), address)
-        try:
-            await client._reply()
-            client._writer.write(b"EHLO client.test\r\n")
-            await client._reply()
-        except BaseException:
-            client.abort()
-            raise
-        return client
-
-    async def _reply(self) -> str:
-        lines = [await self._reader.readuntil(b"\r\n")]
-        while lines[-1][3:4] == b"-":
-            lines.append(await self._reader.readuntil(b"\r\n"))
-        return b"".join(lines).decode("ascii").rstrip()
-
-    async def send(self, tag: str) -> Answer:
-        """Hand a letter over. Before the final dot the relay cannot have it; after it only the reply tells."""
-        recipients = recipients_of(tag)
-        commands = [f"MAIL FROM:<{sender_of(tag)}>", *(f"RCPT TO:<{each}>" for each in recipients), "DATA"]
-        try:
-            self._writer.write("".join(f"{each}\r\n" for each in commands).encode("ascii"))
-            replies = [await self._reply() for _ in commands]
-            if not all(each.startswith("2") for each in replies[:-1]) or not replies[-1].startswith("354"):
-                return Answer(Outcome.REFUSED, " / ".join(replies), goes_on=False)
-            self._writer.write(letter(tag).replace(b"\r\n.", b"\r\n.."))
-            await self._writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError) as error:
-            return Answer(Outcome.REFUSED, repr(error), goes_on=False)
-        try:
-            self._writer.write(b".\r\n")
-            reply = await self._reply()
-        except (ConnectionError, asyncio.IncompleteReadError) as error:
-            return Answer(Outcome.UNKNOWN, repr(error), goes_on=False)
-        return Answer(_SMTP_OUTCOMES.get(reply[:1], Outcome.UNKNOWN), reply)
-
-
-class _Http(_Client):
-    """HTTP/1.1 with keep-alive."""
-
-    @classmethod
-    async def connect(cls, address: Address) -> "_Http":
-        return cls(*await asyncio.open_connection(address.host, address.http), address)
-
-    async def send(self, tag: str) -> Answer:
-        """Hand a letter over; the relay may have it as soon as the request is on its way."""
-        body = request(tag)
-        head = (
-            f"POST /v3/mail/send HTTP/1.1\r\nHost: {self._address.host}\r\n"
-            f"Authorization: Bearer {self._address.key}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        try:
-            self._writer.write(head.encode("ascii") + body)
-            answer = (await self._reader.readuntil(b"\r\n\r\n")).decode("ascii")
-            fields = dict(line.lower().split(": ", 1) for line in answer.split("\r\n")[1:] if line)
-            said = await self._reader.readexactly(int(fields.get("content-length", "0")))
-        except (ConnectionError, asyncio.IncompleteReadError) as error:
-            return Answer(Outcome.UNKNOWN, repr(error), goes_on=False)
-        status = answer.split(" ", 2)[1]
-        return Answer(
-            _HTTP_OUTCOMES.get(status[:1], Outcome.UNKNOWN),
-            f"{status} {fields.get('x-message-id', '')} {said.decode()}".strip(),
-            goes_on=fields.get("connection") != "close",
-        )

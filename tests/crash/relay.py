@@ -14,19 +14,22 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from tests.crash.checker import Place
-from tests.crash.load import Address
+from tests.crash.checker import Place, Remains, survey
+from tests.crash.clients import Address
 from tests.crash.sabotage import ROOT, Sabotage, environ
+from tests.crash.sink import Sink
 
-ROLES = ("ingress", "http", "delivery", "events")
 _READY = re.compile(rb"ready role=(\w+)")
 _STARTS = 30.0  # seconds
+_STORES = 30.0
 _DIES = 5.0
 _ENDS = 45.0
 _LOOK = 0.01
+_ESTABLISHED = "01"  # proc(5): /proc/net/tcp
 
 _CONFIG = """
 hostname: relay.test
@@ -39,44 +42,69 @@ retry: {{intervals: [1, 2], lifetime: 86400}}
 routes: [{{domains: ["*"], relay: "127.0.0.1:{sink}", tls: none}}]
 delivery: {{connections: 24, connections_per_site: 12}}
 spool: {{reserve: 1MiB, map_size: 4GiB}}
+roles: {{http: {processes}}}
+limits: {{connections_per_client: 1000}}
 """
 
 
 class Relay:
     """One installation. Its ports are those of an address of its own, so that no client's port can be one of them."""
 
-    def __init__(self, folder: Path, state: Path, sink_port: int, sabotage: Sabotage = Sabotage.NONE) -> None:
-        """`state` is the state directory; configuration and log are in `folder`."""
+    def __init__(
+        self, folder: Path, state: Path, sink_port: int, sabotage: Sabotage = Sabotage.NONE, *, http: int = 1
+    ) -> None:
+        """`state` is the state directory; configuration and log are in `folder`. HTTP has `http` processes."""
         self._cwd = folder.resolve() / "relay"
         self._cwd.mkdir(parents=True)
         self._state = state
         self._config = self._cwd / "fairlead.yaml"
         self._log = self._cwd / "log"
         self._log.touch()
+        self._roles = ("ingress", *("http",) * http, "delivery", "events")
         self._sabotage = sabotage
         self._door = ("mta",) if sabotage is Sabotage.NONE else ("tests.crash.planted", sabotage.value)
         self._host = f"127.{os.getpid() >> 16 & 127 | 64}.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}"
         self._smtp, self._http, self._submission = ports = _free_ports(self._host, 3)
         names = zip(("smtp", "http", "submission"), ports, strict=True)
-        self._config.write_text(_CONFIG.format(state=self._state, host=self._host, sink=sink_port, **dict(names)))
+        self._config.write_text(
+            _CONFIG.format(state=self._state, host=self._host, sink=sink_port, processes=http, **dict(names))
+        )
         self._process: subprocess.Popen[bytes] | None = None
         self._ready_before: Counter[str] = Counter()
         self.place = Place(self._state / "spool", self._state / "keys" / "spool.key", self._state / "events")
 
-    def prepare(self) -> Address:
-        """Make the tenant and its key, by the command line."""
+    def prepare(self, *options: str) -> Address:
+        """Make the tenant and its key, with these options, by the command line."""
         self._fairlead("tenants", "create", "acme")
-        made = json.loads(self._fairlead("keys", "create", "--tenant", "acme", "--scope", "send", "--json"))
-        return Address(self._host, self._smtp, self._http, made["key"])
+        command = ("keys", "create", "--tenant", "acme", "--scope", "send", "--json", *options)
+        made = json.loads(self._fairlead(*command))
+        return Address(self._host, self._smtp, self._http, self._submission, made["key"])
 
-    def login(self, user: str, *options: str) -> tuple[str, int, str]:
-        """Make a credential of the tenant; return where to submit, and its password."""
+    def login(self, user: str, *options: str) -> tuple[str, int, str, str]:
+        """Make a credential of the tenant; return where to submit, the user and its password."""
         command = ("credentials", "create", "--tenant", "acme", "--user", user, "--json", *options)
-        return self._host, self._submission, json.loads(self._fairlead(*command))["password"]
+        return self._host, self._submission, user, json.loads(self._fairlead(*command))["password"]
 
     def mute(self) -> None:
-        """Have a relay that is to die mute do so at its next answer by SMTP."""
-        (self._cwd / "mute").touch()
+        """Have a relay whose answers can be withheld withhold them from now on."""
+        (self._cwd / Sabotage.MUTE).touch()
+
+    async def withheld(self, count: int) -> None:
+        """Return when so many answers have been withheld, whose messages are stored; others get theirs again."""
+        mute = self._cwd / Sabotage.MUTE
+        async with asyncio.timeout(_STORES):
+            while mute.stat().st_size < count:
+                await asyncio.sleep(_LOOK)
+        mute.unlink()
+
+    def clients_of_http(self) -> list[int]:
+        """Count the connections that each process has which listens for HTTP."""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        ours = {
+            f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{self._http:04X}") and row[3] == _ESTABLISHED
+        }
+        listening = [pid for pid, name in self.processes().items() if name == "http"]
+        return [sum(str(each.readlink()) in ours for each in Path(f"/proc/{pid}/fd").iterdir()) for pid in listening]
 
     def _fairlead(self, *arguments: str) -> str:
         command = [sys.executable, "-m", "mta", "-c", str(self._config), *arguments]
@@ -94,13 +122,14 @@ class Relay:
             )  # fmt: skip
 
     async def ready(self, *roles: str) -> float:
-        """Wait until these roles (all of them) say once more that they are ready; return the seconds it took."""
+        """Wait until these roles (all of them) say once more that they are ready; return the seconds it took.
+
+        A role of several processes is named as often.
+        """
         began = time.monotonic()
-        missing = set(roles or ROLES)
+        awaited = self._ready_before + Counter(roles or self._roles)
         async with asyncio.timeout(_STARTS):
-            while missing:
-                now = self._ready_lines()
-                missing = {role for role in missing if now[role] <= self._ready_before[role]}
+            while not awaited <= self._ready_lines():
                 assert self._process is not None
                 assert self._process.poll() is None, f"it ended by itself, see {self._log}"
                 await asyncio.sleep(_LOOK)
@@ -163,6 +192,11 @@ class Relay:
         await self._nothing_lives()
         return code
 
+    async def remains(self) -> Remains:
+        """End it as an operator does, and read what is there."""
+        assert await self.stop() == 0
+        return await survey(self.place)
+
     def close(self) -> None:
         """Leave nothing behind, whatever has happened."""
         for pid in self.processes():
@@ -170,6 +204,24 @@ class Relay:
                 os.kill(pid, signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
+
+
+@asynccontextmanager
+async def started(
+    folder: Path, *options: str, sabotage: Sabotage = Sabotage.NONE, http: int = 1
+) -> AsyncIterator[tuple[Relay, Address]]:
+    """A relay that is ready and has a next hop, and the tenant's key, made with these options."""
+    sink = Sink()
+    await sink.start()
+    relay = Relay(folder, folder / "state", sink.port, sabotage, http=http)
+    try:
+        address = relay.prepare(*options)
+        relay.start()
+        await relay.ready()
+        yield relay, address
+    finally:
+        relay.close()
+        await sink.close()
 
 
 def _free_ports(host: str, count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""What the harness must be able to see: four ways to break the promises and one to die, planted from without.
+"""What the harness must be able to see: ways to break the promises, and one to say nothing, planted from without.
 
 Each is a context in which the product's own classes misbehave; a process that is to be sabotaged enters it
 before it builds anything. Nothing here can be reached by a setting of the product.
@@ -6,24 +6,26 @@ before it builds anything. Nothing here can be reached by a setting of the produ
 
 import asyncio
 import os
-import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
+from mta.accounts import tolls
+from mta.accounts.tolls import Rate
 from mta.mail.result import Outcome
 from mta.queue.job import Job
 from mta.queue.queue import Queue
 from mta.queue.submission import Receipt, Submission
-from mta.spool.interface import Kept, SpoolError, Terms, Throttled
+from mta.spool.interface import Toll
 from mta.spool.lmdb import steps
 from mta.spool.lmdb.spool import LmdbSpool
 from mta.spool.records import Wish
 
 ROOT = Path(__file__).parents[2]
+_Result = TypeVar("_Result")
 _AFTERWARDS = 0.05  # seconds from the answer to the commit: as long as a disk under load may take
 
 
@@ -34,8 +36,9 @@ class Sabotage(StrEnum):
     NO_SYNC = "no-sync"  # commits are not fsynced
     ANSWER_FIRST = "answer-first"  # the answer leaves before the commit
     FORGET_OUTCOME = "forget-outcome"  # outcomes are not stored
-    DIE_MUTE = "die-mute"  # killed between commit and answer, once for each file `mute` in its working directory
+    MUTE = "mute"  # while there is a file of that name where it runs, answers are withheld after the commit
     END_SHARED = "end-shared"  # shared content goes with the first message that ends
+    RATE_EACH = "rate-each"  # each process has all of a rate for itself
 
 
 def environ(sabotage: Sabotage) -> dict[str, str]:
@@ -88,19 +91,23 @@ def _forget_outcome() -> Iterator[None]:
 
 
 @contextmanager
-def _die_mute() -> Iterator[None]:
-    accept_each = Queue.accept_each
+def _mute() -> Iterator[None]:
+    """Write an octet into the file for each answer that is withheld."""
 
-    async def accept(
-        self: Queue, submissions: Sequence[Submission], terms: Sequence[Terms | None] = ()
-    ) -> list[Receipt | Kept | Throttled | SpoolError]:
-        results = await accept_each(self, submissions, terms)
-        if Path("mute").exists():
-            Path("mute").unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return results
+    def muted(store: Callable[..., Awaitable[_Result]]) -> Callable[..., Awaitable[_Result]]:
+        async def accept(self: Queue, *args: Any) -> _Result:
+            result = await store(self, *args)
+            mute = Path(Sabotage.MUTE)
+            if mute.exists():
+                with mute.open("ab") as file:
+                    file.write(b".")
+                await asyncio.Event().wait()
+            return result
 
-    with mock.patch.object(Queue, "accept_each", accept):
+        return accept
+
+    doors = {name: muted(getattr(Queue, name)) for name in ("accept", "accept_on", "accept_each")}
+    with mock.patch.multiple(Queue, **doors):
         yield
 
 
@@ -110,13 +117,25 @@ def _end_shared() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _rate_each() -> Iterator[None]:
+    made = tolls._toll
+
+    def own(name: str, rate: Rate, units: int) -> Toll:
+        return made(f"{name} of {os.getpid()}", rate, units)
+
+    with mock.patch.object(tolls, "_toll", own):
+        yield
+
+
 _PLANTS: dict[Sabotage, Callable[[], AbstractContextManager[None]]] = {
     Sabotage.NONE: nullcontext,
     Sabotage.NO_SYNC: _no_sync,
     Sabotage.ANSWER_FIRST: _answer_first,
     Sabotage.FORGET_OUTCOME: _forget_outcome,
-    Sabotage.DIE_MUTE: _die_mute,
+    Sabotage.MUTE: _mute,
     Sabotage.END_SHARED: _end_shared,
+    Sabotage.RATE_EACH: _rate_each,
 }
 
 

@@ -128,6 +128,8 @@ class MemoryQueue:
 
     async def accept_on(self, submissions: Sequence[Submission], terms: Terms) -> Taken | Kept | Throttled:
         self.terms.append(terms)
+        self.waiting.set()
+        await self.gate.wait()
         if terms.keep is not None and (kept := await self.spool.kept(terms.keep.name, terms.now)) is not None:
             return kept
         if self.throttled is not None:

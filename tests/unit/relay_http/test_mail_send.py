@@ -409,6 +409,29 @@ async def test_a_cancelled_request_does_not_cancel_its_commit(api: Any, mail: Js
     assert len(api.queue.calls) == 1
 
 
+async def test_many_who_ask_the_same_at_once(api: Any, mail: Json) -> None:
+    body, key, queue = msgspec.json.encode(mail), {"Idempotency-Key": "k"}, api.queue
+    queue.gate.clear()
+    first = asyncio.create_task(api.post(body, key))
+    await queue.waiting.wait()
+    early = await api.post(body, key)
+    assert early.status_code == 409
+    assert "still being worked on" in early.text
+    queue.gate.set()
+    id_ = (await first).headers["x-message-id"]
+    queue.gate.clear()
+    queue.waiting.clear()
+    again = asyncio.create_task(api.post(body, key))
+    await queue.waiting.wait()
+    others = [await api.post(body, key) for _ in range(2)]
+    assert (await api.post(body.replace(b"Your order", b"Other"), key)).status_code == 409
+    queue.gate.set()
+    for each in (await again, *others):
+        assert (each.status_code, each.headers["idempotent-replayed"]) == (202, "true")
+        assert each.headers["x-message-id"] == id_
+    assert len(queue.calls) == 1
+
+
 @pytest.mark.parametrize("item", [b"[]", b"{}", b'"":{}'])
 async def test_json_that_would_become_many_objects_is_too_large(make_api: Any, item: bytes) -> None:
     api = await make_api(limits={"buffered": 4 << 20})
