@@ -6,7 +6,7 @@ before it builds anything. Nothing here can be reached by a setting of the produ
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
@@ -77,7 +77,10 @@ def _answer_first() -> Iterator[None]:
         task.add_done_callback(afterwards.discard)
         return [Receipt(each.id, 0) for each in submissions]
 
-    with mock.patch.object(Queue, "accept", answer):
+    async def answer_each(self: Queue, submissions: Sequence[Submission], _: object = ()) -> list[Receipt]:
+        return await answer(self, *submissions)
+
+    with mock.patch.multiple(Queue, accept=answer, accept_each=answer_each):
         yield
 
 
