@@ -39,18 +39,18 @@ class Handshakes:
         await asyncio.gather(*self._accepting, return_exceptions=True)
 
     async def _accept(self, listening: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
-        loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
             while True:
-                taken = None
+                await _readable(listening)
                 try:
-                    taken = await loop.sock_accept(listening)
+                    accepted, address = listening.accept()
+                except BlockingIOError:  # another process was faster
+                    continue
                 except OSError as error:  # out of file descriptors, or the client has gone already
                     log.warning("cannot accept: %s", error.strerror)
-                if taken is None:
                     await asyncio.sleep(_PAUSE)
                     continue
-                accepted, address = taken
+                accepted.settimeout(0)  # non-blocking
                 client = address[0] if isinstance(address, tuple) else ""
                 if self._too_many(client):  # closed without a word: none can be said before the handshake
                     log.info("refused client=%s problem='too many handshakes'", client)
@@ -79,3 +79,19 @@ class Handshakes:
             self._under_way[client] -= 1
             if not self._under_way[client]:
                 del self._under_way[client]
+
+
+async def _readable(listening: socket.socket) -> None:
+    """Wait for a connection. `loop.sock_accept` would lose one that it has taken when it is cancelled."""
+    loop, descriptor = asyncio.get_running_loop(), listening.fileno()
+    came: asyncio.Future[None] = loop.create_future()
+
+    def come() -> None:
+        if not came.done():
+            came.set_result(None)
+
+    loop.add_reader(descriptor, come)
+    try:
+        await came
+    finally:
+        loop.remove_reader(descriptor)

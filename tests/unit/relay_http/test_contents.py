@@ -2,6 +2,8 @@
 
 from typing import SupportsIndex
 
+import pytest
+
 from mta.mail.envelope import Envelope
 from mta.queue.submission import Submission
 from mta.spool.interface import Unavailable
@@ -32,6 +34,7 @@ def held() -> Held:
     return Budget(256 << 20).hold()
 
 
+@pytest.mark.tampers  # counts what Python adds and slices
 async def test_what_messages_share_is_not_copied_for_each_of_them() -> None:
     Counted.copies = 0
     lead, rest = Counted(b"lead"), Counted(b"rest" * 50_000)

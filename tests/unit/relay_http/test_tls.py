@@ -132,26 +132,27 @@ async def test_connections_that_wait_together_are_counted_and_leave_others_their
         turns[0] += 1
         loop.call_soon(turn)
 
-    async def at_once(_: socket.socket) -> tuple[socket.socket, tuple[str, int]]:
+    async def at_once(_: object) -> None:
         if len(taken) == 40:
             await asyncio.Event().wait()
-        ours, theirs = socket.socketpair()
-        taken.append(theirs)
-        ours.setblocking(False)
-        return ours, ("192.0.2.7", 1)
 
-    monkeypatch.setattr(loop, "sock_accept", at_once, raising=False)
+    class Listening:
+        def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+            ours, theirs = socket.socketpair()
+            taken.append(theirs)
+            return ours, ("192.0.2.7", 1)
+
+    monkeypatch.setattr(handshakes, "_readable", at_once)
     turn()
-    with socket.socket() as listening:
-        task = asyncio.create_task(tls._accept(listening, asyncio.Protocol))
-        async with asyncio.timeout(5):
-            while len(taken) < 40:
-                await asyncio.sleep(0)
-        assert turns[0] >= 40
-        assert tls._under_way.total() == 3
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    task = asyncio.create_task(tls._accept(Listening(), asyncio.Protocol))
+    async with asyncio.timeout(5):
+        while len(taken) < 40:
+            await asyncio.sleep(0)
+    assert turns[0] >= 40
+    assert tls._under_way.total() == 3
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
     for each in taken:
         each.close()
 
