@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 
 from mta import config as configuration
-from mta.accounts import tenants
+from mta.accounts import tenants, uses
 from mta.app import DeliveryRole, EventsRole, IngressRole
 from mta.config import Config
 from mta.events.reader import LogReader
@@ -175,6 +175,7 @@ def at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let days pass at once: whoever wakes in between lets all others wake too, the mover each few seconds."""
     monkeypatch.setattr(gate, "REST", 30 * DAY)
     monkeypatch.setattr(gate, "COUNT_INTERVAL", 30 * DAY)
+    monkeypatch.setattr(uses, "PAUSE", 30 * DAY)
 
 
 @pytest.fixture
