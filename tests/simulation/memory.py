@@ -63,6 +63,7 @@ class Stored:
         self.loose: dict[bytes, float] = {}  # content that nothing refers to yet, and from when on it may be collected
         self.records: dict[tuple[str, str], bytes] = {}
         self.kept: dict[str, tuple[Keep, int]] = {}  # and the position that it was stored at
+        self.ended: dict[str, tuple[Message, float]] = {}  # whose content is kept, and until when
         self.spent: dict[str, Spent] = {}
         self.log: list[tuple[int, Event]] = []
         self.position = 0
@@ -148,7 +149,7 @@ class Stored:
         del self.claims[entry.id]
         scheduled = self.messages[entry.message].scheduled
         self.gone[entry.tenant]["tried"] += not (self.entries[entry.id].attempts or scheduled)
-        self._step(entry, settlement.events, settlement.acceptances)
+        self._step(entry, settlement.events, settlement.acceptances, settlement.keep_until)
         return True
 
     def change(self, change: Change) -> bool:
@@ -156,10 +157,12 @@ class Stored:
         if not self.as_read(before) or before.id in self.claims:
             return False
         self._out_of_lane(before)
-        self._step(change.after, change.events, change.acceptances)
+        self._step(change.after, change.events, change.acceptances, change.keep_until)
         return True
 
-    def _step(self, after: Entry, events: Sequence[Event], acceptances: Sequence[Acceptance]) -> None:
+    def _step(
+        self, after: Entry, events: Sequence[Event], acceptances: Sequence[Acceptance], keep_until: float
+    ) -> None:
         _remove(self.timers, (self.entries.pop(after.id).timer_at, after.id))
         self.accept(acceptances)
         self.tell(events)
@@ -174,10 +177,17 @@ class Stored:
             gone = self.gone[message.tenant]
             gone["left"] += 1
             gone["left_octets"] += message.size
-            for segment in message.segments:
-                self.users[segment.content] -= segment.shared
-                if not self.users[segment.content]:
-                    del self.contents[segment.content], self.users[segment.content]
+            if keep_until:
+                self.ended[message.id] = message, keep_until
+            else:
+                self.drop(message)
+
+    def drop(self, message: Message) -> None:
+        """Let go of a message's content, if it is the last that has it."""
+        for segment in message.segments:
+            self.users[segment.content] -= segment.shared
+            if not self.users[segment.content]:
+                del self.contents[segment.content], self.users[segment.content]
 
     def _put(self, entry: Entry) -> None:
         self.entries[entry.id] = entry
@@ -377,7 +387,8 @@ class MemorySpool:
         return b"".join(filter(None, found))[:limit]
 
     async def message(self, message_id: str) -> Message | None:
-        return self._stored.messages.get(message_id)
+        ended = self._stored.ended.get(message_id)
+        return self._stored.messages.get(message_id) if ended is None else ended[0]
 
     async def entry(self, entry_id: str) -> Entry | None:
         return self._stored.entries.get(entry_id)
@@ -431,7 +442,10 @@ class MemorySpool:
         pages = sum(-(-len(stored.contents.pop(name)) // PAGE) for name in gone)
         for name in gone:
             del stored.loose[name]
-        return pages + stored.forget_past(now)
+        past = [name for name, (_, until) in stored.ended.items() if until < now]
+        for name in past:
+            stored.drop(stored.ended.pop(name)[0])
+        return pages + len(past) + stored.forget_past(now)
 
     def space(self) -> Space:
         return Space(free=1 << 40, reserve=0, used=0)
