@@ -115,36 +115,34 @@ class Sender:
 
         Refusal for what the order is refused for, SpoolError for a spool that does not take it.
         """
+        heavy = len(order.messages) > _MANY or sum(map(size_of, order.messages)) > LARGE
         if not order.idempotency_key:
             _check_time(order)
-            return await self._send(req, order, held, None, "")
+            return await self._send(req, order, held, heavy=heavy)
         check_key(order.idempotency_key)
         name = _name(order.key.tenant, order.endpoint, order.idempotency_key)
-        if name in self._in_flight:  # it may be one that asks again, as others do at this moment
-            kept = await self._spool.kept(name, self._clock.now())
-            if kept is not None:
-                return _replayed(kept, await _digest(order))
-            raise Refusal(
-                409, Problem("the first request with this idempotency key is still being worked on"), why=Why.IN_FLIGHT
-            )
+        first = name not in self._in_flight
         self._in_flight.add(name)
         try:
-            digest = await _digest(order)
-            if order.too_late is not None and (kept := await self._spool.kept(name, self._clock.now())) is not None:
-                return _replayed(kept, digest)
+            digest = await asyncio.to_thread(_digest, order) if heavy else _digest(order)
+            if heavy or not first or order.too_late is not None:  # else the commit looks, which has to anyway
+                kept = await self._spool.kept(name, self._clock.now())
+                if kept is not None:
+                    return _replayed(kept, digest)
+            if not first:
+                said = "the first request with this idempotency key is still being worked on"
+                raise Refusal(409, Problem(said), why=Why.IN_FLIGHT)
             _check_time(order)
-            return await self._send(req, order, held, digest, name)
+            return await self._send(req, order, held, digest, name, heavy=heavy)
         finally:
-            self._in_flight.discard(name)
+            if first:
+                self._in_flight.discard(name)
 
-    async def _send(self, req: Request, order: Order, held: Held, digest: bytes | None, name: str) -> Sent:
+    async def _send(
+        self, req: Request, order: Order, held: Held, digest: bytes | None = None, name: str = "", *, heavy: bool
+    ) -> Sent:
         now, began = self._clock.now(), self._clock.monotonic()
         key = order.key
-        heavy = len(order.messages) > _MANY or sum(map(size_of, order.messages)) > LARGE
-        if heavy and digest is not None:  # the commit looks, too: this spares the work before
-            kept = await self._spool.kept(name, now)
-            if kept is not None:
-                return _replayed(kept, digest)
         signing = await self._standing(order)
         names = named(order.messages, self._hostname, one_message_id=order.one_message_id)
         answer = order.respond(names)
@@ -285,13 +283,7 @@ def _check_time(order: Order) -> None:
 _encode_asked = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
-async def _digest(order: Order) -> bytes:
-    """Hash what is asked for, off the event loop when that is much."""
-    large = sum(map(size_of, order.messages)) > LARGE
-    return await asyncio.to_thread(_hashed, order) if large else _hashed(order)
-
-
-def _hashed(order: Order) -> bytes:
+def _digest(order: Order) -> bytes:
     """Hash what is asked for, as it was translated: framing, compression and the order of JSON members differ."""
     digest = blake2b(digest_size=16)
     seen: dict[int, bytes] = {}
