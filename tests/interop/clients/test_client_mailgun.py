@@ -1,13 +1,8 @@
 """Mailgun's clients, unmodified: the mailgun package, django-anymail, mailgun.js, nodemailer-mailgun-transport."""
 
 import json
-import subprocess
 import time
-import uuid
-from email import policy
 from email.message import EmailMessage
-from email.parser import BytesParser
-from pathlib import Path
 from typing import Any
 
 import anymail.backends.mailgun as anymail_mailgun
@@ -20,39 +15,16 @@ from django.core.mail import EmailMultiAlternatives
 from mailgun.client import Client
 
 from mta.lab.mailbox import Captured
-from tests.interop.installation import DOMAIN, TENANT, Installation
+from tests.interop.clients.whole import SENDER, captured_for, key_of, node, parsed, url
+from tests.interop.installation import DOMAIN, Installation
 
-NODE = Path(__file__).parent / "node"
-SENDER = f"app@{DOMAIN}"
-PNG = "\x89PNG".encode()
-
-
-@pytest.fixture
-def token() -> str:
-    """What the messages of a test are found by."""
-    return uuid.uuid4().hex
+PNG = "\x89PNG".encode()  # as JavaScript makes octets of the text
 
 
 @pytest.fixture(scope="session")
 def key(site: Installation) -> str:
     """A key that may send and read."""
-    scopes = ("--scope", "send", "--scope", "read")
-    return str(site.relay.tell("keys", "create", "--tenant", TENANT, *scopes)["key"])
-
-
-def url(site: Installation) -> str:
-    return f"http://127.0.0.1:{site.ports.http}"
-
-
-def parsed(captured: Captured) -> EmailMessage:
-    message = BytesParser(policy=policy.default).parsebytes(captured.content)
-    assert isinstance(message, EmailMessage)
-    return message
-
-
-def arrived(site: Installation, recipient: str) -> Captured:
-    """Wait for the message to somebody, whoever else has it."""
-    return site.lab.wait_for(lambda each: recipient in [to.address for to in each.envelope.recipients])
+    return key_of(site)
 
 
 def assert_whole(captured: Captured, token: str, files: dict[str, bytes], inline: str = "logo.png") -> EmailMessage:
@@ -96,7 +68,7 @@ def test_the_mailgun_package(site: Installation, key: str, token: str) -> None:
         files = [("attachment", ("größe.txt", "größe".encode())), ("inline", ("logo.png", PNG))]
         sent = client.messages.create(data=data, files=files, domain=DOMAIN)
         assert (sent.status_code, sent.json()["message"]) == (200, "Queued. Thank you.")
-        captured = arrived(site, f"to-{token}@away.test")
+        captured = captured_for(site, f"to-{token}@away.test")
         message = assert_whole(captured, token, {"größe.txt": "größe".encode(), "logo.png": PNG})
         assert message["Message-ID"] == sent.json()["id"]
 
@@ -110,7 +82,7 @@ def test_the_mailgun_package(site: Installation, key: str, token: str) -> None:
         to = {"to": f"mime-{token}@away.test"}
         mime = client.mimemessage.create(data=to, files={"message": whole}, domain=DOMAIN)
         assert mime.status_code == 200, mime.text
-        assert parsed(arrived(site, to["to"]))["Subject"] == f"mime {token}"
+        assert parsed(captured_for(site, to["to"]))["Subject"] == f"mime {token}"
 
         later = data | {"to": f"later-{token}@away.test", "o:deliverytime": "Fri, 01 Jan 2100 00:00:00 +0000"}
         assert "7 days" in client.messages.create(data=later, domain=DOMAIN).json()["message"]
@@ -156,7 +128,7 @@ def test_anymail(site: Installation, backend: anymail_mailgun.EmailBackend, toke
     assert mail.send() == 1
     assert {each.status for each in mail.anymail_status.recipients.values()} == {"queued"}
     files = {"größe.txt": "größe".encode(), cid: PNG}
-    message = assert_whole(arrived(site, f"to-{token}@away.test"), token, files, inline=cid)
+    message = assert_whole(captured_for(site, f"to-{token}@away.test"), token, files, inline=cid)
     assert message["Message-ID"] == mail.anymail_status.message_id
 
 
@@ -170,7 +142,7 @@ def test_anymail_merges(site: Installation, backend: anymail_mailgun.EmailBacken
     mail.merge_metadata = {ann: {"order": 1}, bob: {"order": 2}}
     mail.merge_headers = {ann: {"List-Unsubscribe": "<https://away.test/ann>"}, bob: {}}
     mail.send()
-    for_ann, for_bob = (parsed(arrived(site, each)) for each in (ann, bob))
+    for_ann, for_bob = (parsed(captured_for(site, each)) for each in (ann, bob))
     assert (for_ann["To"], for_ann["Subject"], for_ann.get_content().strip()) == (ann, "For Ann", "for all")
     assert (for_bob["To"], for_bob["Subject"], for_bob.get_content().strip()) == (bob, "For Bob ü", "own")
     assert [json.loads(each["X-Mailgun-Variables"]) for each in (for_ann, for_bob)] == [{"order": "1"}, {"order": "2"}]
@@ -184,22 +156,14 @@ def test_anymail_is_told_of_a_domain_that_is_not_the_tenants(backend: anymail_ma
         mail.send()
 
 
-def node(script: str, *arguments: str) -> dict[str, Any]:
-    done = subprocess.run(["node", NODE / script, *arguments], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert isinstance(found, dict)
-    return found
-
-
 @pytest.mark.parametrize("how", ["form-data", "native", "fetch"])
 def test_mailgun_js(site: Installation, key: str, token: str, how: str) -> None:
     said = node("mailgun.mjs", url(site), key, DOMAIN, token, how)
     assert said["message"] | {"id": ""} == {"id": "", "status": 200, "message": "Queued. Thank you."}
-    captured = arrived(site, f"to-{token}@away.test")
+    captured = captured_for(site, f"to-{token}@away.test")
     files = {'größe, "x".txt': "größe".encode(), "logo.png": PNG}
     assert assert_whole(captured, token, files)["Message-ID"] == said["message"]["id"]
-    subjects = [parsed(arrived(site, f"{name}-{token}@away.test"))["Subject"] for name in ("ann", "bob")]
+    subjects = [parsed(captured_for(site, f"{name}-{token}@away.test"))["Subject"] for name in ("ann", "bob")]
     assert subjects == [f"For Ann {token}", f"For Bob ü {token}"]
     assert {each["status"] for each in said["mime"]} == {200}
     assert (said["wrong"]["status"], said["wrong"]["details"]) == (404, "Domain not found: unknown.test")
@@ -213,5 +177,5 @@ def test_nodemailer(site: Installation, key: str, token: str) -> None:
     said = node("nodemailer_mailgun.cjs", str(site.ports.http), key, DOMAIN, token)
     assert said["message"] == "Queued. Thank you."
     files = {"größe.txt": "größe".encode(), "logo.png": PNG}
-    captured = arrived(site, f"to-{token}@away.test")
+    captured = captured_for(site, f"to-{token}@away.test")
     assert assert_whole(captured, token, files)["Message-ID"] == said["messageId"] == said["id"]

@@ -1,7 +1,6 @@
 """Postmark's clients, unmodified: postmarker, django-anymail, postmark of Node."""
 
 import time
-import uuid
 from base64 import b64encode
 from typing import Any
 
@@ -15,12 +14,6 @@ from tests.interop.clients.whole import PNG, SENDER, arrived, assert_whole, djan
 from tests.interop.installation import DOMAIN, Installation
 
 LARGEST_WAIT = 10.0  # seconds
-
-
-@pytest.fixture
-def token() -> str:
-    """What the messages of a test are found by."""
-    return uuid.uuid4().hex
 
 
 @pytest.fixture(scope="session")

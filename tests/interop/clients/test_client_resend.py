@@ -1,7 +1,6 @@
 """Resend's clients, unmodified: the resend package, django-anymail, resend of Node."""
 
 import json
-import uuid
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,12 +13,6 @@ from resend.exceptions import ResendError, ValidationError
 
 from tests.interop.clients.whole import PNG, SENDER, arrived, assert_whole, django_mail, key_of, node, url
 from tests.interop.installation import DOMAIN, Installation
-
-
-@pytest.fixture
-def token() -> str:
-    """What the messages of a test are found by."""
-    return uuid.uuid4().hex
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,11 @@
 """SendGrid's clients, unmodified: sendgrid, django-sendgrid-v5, django-anymail, @sendgrid/mail, nodemailer-sendgrid."""
 
 import json
-import subprocess
 import time
-import uuid
 import warnings
 from base64 import b64encode
 from collections.abc import Iterator
-from email import policy
 from email.message import EmailMessage
-from email.parser import BytesParser
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,46 +36,21 @@ from sendgrid.helpers.mail import (
     To,
 )
 
-from mta.lab.mailbox import Captured
-from tests.interop.installation import DOMAIN, TENANT, Installation
+from tests.interop.clients.whole import PNG, SENDER, captured_for, key_of, node, parsed, url
+from tests.interop.installation import DOMAIN, Installation
 
-NODE = Path(__file__).parent / "node"
-SENDER = f"app@{DOMAIN}"
-PNG = b"\x89PNG"
 LARGEST_WAIT = 10.0  # seconds
-
-
-@pytest.fixture
-def token() -> str:
-    """What the messages of a test are found by."""
-    return uuid.uuid4().hex
 
 
 @pytest.fixture(scope="session")
 def key(site: Installation) -> str:
     """A key that may do everything."""
-    scopes = ("--scope", "send", "--scope", "read", "--scope", "manage")
-    return str(site.relay.tell("keys", "create", "--tenant", TENANT, *scopes)["key"])
-
-
-def url(site: Installation) -> str:
-    return f"http://127.0.0.1:{site.ports.http}"
+    return key_of(site, "manage")
 
 
 @pytest.fixture
 def client(site: Installation, key: str) -> Any:
     return sendgrid.SendGridAPIClient(key, host=url(site))
-
-
-def parsed(captured: Captured) -> EmailMessage:
-    message = BytesParser(policy=policy.default).parsebytes(captured.content)
-    assert isinstance(message, EmailMessage)
-    return message
-
-
-def arrived(site: Installation, recipient: str) -> Captured:
-    """Wait for the message to somebody, whoever else has it."""
-    return site.lab.wait_for(lambda each: recipient in [to.address for to in each.envelope.recipients])
 
 
 def texts(message: EmailMessage) -> list[str]:
@@ -90,7 +60,7 @@ def texts(message: EmailMessage) -> list[str]:
 
 def assert_whole(site: Installation, token: str, sent_id: str, *, names: str = "Änne, die Erste") -> EmailMessage:
     """See that a message has arrived with everything that all of these clients can say."""
-    captured = arrived(site, f"to-{token}@away.test")
+    captured = captured_for(site, f"to-{token}@away.test")
     assert sorted(each.address for each in captured.envelope.recipients) == [
         f"{name}-{token}@away.test" for name in ("bcc", "cc", "second", "to")
     ]
@@ -156,7 +126,7 @@ def test_the_sendgrid_package_substitutes(site: Installation, client: Any, token
         mail.add_personalization(personalization)
     assert client.send(mail).status_code == 202
     for name in ("Ann", "Bob ü"):
-        message = parsed(arrived(site, f"{name[:3].lower()}-{token}@away.test"))
+        message = parsed(captured_for(site, f"{name[:3].lower()}-{token}@away.test"))
         assert message["Subject"] == f"For {name} {token}"
         assert message.get_content().strip() == f"Hello {name}"
 
@@ -188,7 +158,7 @@ def test_the_sendgrid_package_pauses_a_batch(site: Installation, client: Any, to
         assert time.monotonic() < until, told
     assert "delivered" not in told
     assert api.user.scheduled_sends._(batch).delete().status_code == 204
-    arrived(site, f"to-{token}@away.test")
+    captured_for(site, f"to-{token}@away.test")
 
 
 def events_of(site: Installation, sent: Any) -> list[dict[str, Any]]:
@@ -278,7 +248,7 @@ def test_anymail_merges(site: Installation, anymail: Any, token: str) -> None:
     mail.merge_metadata = {ann: {"order": 1}, bob: {"order": 2}}
     mail.merge_headers = {ann: {"List-Unsubscribe": "<https://away.test/ann>"}, bob: {}}
     mail.send()
-    for_ann, for_bob = (parsed(arrived(site, each)) for each in (ann, bob))
+    for_ann, for_bob = (parsed(captured_for(site, each)) for each in (ann, bob))
     assert (for_ann["To"], for_ann["Subject"], for_ann.get_content().strip()) == (ann, "For Ann", "for all")
     assert (for_bob["To"], for_bob["Subject"], for_bob.get_content().strip()) == (bob, "For Bob ü", "own")
     assert (for_ann["List-Unsubscribe"], for_bob["List-Unsubscribe"]) == ("<https://away.test/ann>", None)
@@ -295,14 +265,6 @@ def test_anymail_is_told_that_its_key_is_wrong(site: Installation) -> None:
         mail.send()
 
 
-def node(script: str, *arguments: str) -> dict[str, Any]:
-    done = subprocess.run(["node", NODE / script, *arguments], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert isinstance(found, dict)
-    return found
-
-
 @pytest.mark.parametrize("mount", ["", "/api/v1"])
 def test_sendgrid_mail_of_node(site: Installation, key: str, token: str, mount: str) -> None:
     said = node("sendgrid_mail.cjs", url(site) + mount, key, DOMAIN, token)
@@ -310,7 +272,7 @@ def test_sendgrid_mail_of_node(site: Installation, key: str, token: str, mount: 
     assert (status, said["several"]) == (202, 202)
     assert_whole(site, token, sent_id)
     for name in ("ann", "bob"):
-        message = parsed(arrived(site, f"{name}-{token}@away.test"))
+        message = parsed(captured_for(site, f"{name}-{token}@away.test"))
         assert (message["To"], message["Subject"]) == (f"{name}-{token}@away.test", f"For ü {token}")
     assert said["refused"]["code"] == 400
     assert said["refused"]["errors"][0]["field"] == "personalizations.0.to.0.email"

@@ -22,9 +22,9 @@ if not settings.configured:
     settings.configure()
 
 
-def key_of(site: Installation) -> str:
-    """Make a key that may send and read."""
-    scopes = ("--scope", "send", "--scope", "read")
+def key_of(site: Installation, *more: str) -> str:
+    """Make a key that may send and read, and what more there is."""
+    scopes = [option for scope in ("send", "read", *more) for option in ("--scope", scope)]
     return str(site.relay.tell("keys", "create", "--tenant", TENANT, *scopes)["key"])
 
 
@@ -33,12 +33,22 @@ def url(site: Installation) -> str:
     return f"http://127.0.0.1:{site.ports.http}"
 
 
-def arrived(site: Installation, recipient: str) -> tuple[Captured, EmailMessage]:
-    """Wait for the message to somebody."""
-    captured = site.lab.wait_for(lambda each: recipient in [to.address for to in each.envelope.recipients])
+def captured_for(site: Installation, recipient: str) -> Captured:
+    """Wait for the message to somebody, whoever else has it."""
+    return site.lab.wait_for(lambda each: recipient in [to.address for to in each.envelope.recipients])
+
+
+def parsed(captured: Captured) -> EmailMessage:
+    """Read what has arrived."""
     message = BytesParser(policy=policy.default).parsebytes(captured.content)
     assert isinstance(message, EmailMessage)
-    return captured, message
+    return message
+
+
+def arrived(site: Installation, recipient: str) -> tuple[Captured, EmailMessage]:
+    """Wait for the message to somebody, and read it."""
+    captured = captured_for(site, recipient)
+    return captured, parsed(captured)
 
 
 def assert_whole(site: Installation, token: str) -> None:
