@@ -86,6 +86,7 @@ def create_app(
         hostname=config.hostname,
         smtp_port=config.delivery.port,
         hold=config.limits.hold,
+        lifetime=config.retry.lifetime,
     )
 
     app = App(request_type=Request)

@@ -27,7 +27,7 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
     """What resources work with.
 
     `pools` are those of the configuration, `hostname` is our own, `smtp_port` that of relays named without one. `hold`
-    is how many seconds a message may wait for its release.
+    is how many seconds a message may wait for its release, `lifetime` how long it may live from there on.
     """
 
     access: Access
@@ -42,6 +42,7 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str
     smtp_port: int
     hold: float
+    lifetime: float
 
     async def enter(self, req: Request, dialect: Dialect, scope: str) -> ApiKey:
         """Return the key of a request, which has the scope; Refusal 401, 403, or 429 for one who sends too much."""

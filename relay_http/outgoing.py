@@ -17,7 +17,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     lacks of Date and Message-ID, instead of all that a header is made of; `files` are what lists show of those in it.
     `release_at` and `deliver_by` are absolute seconds, 0 for none; a `release_at` that has passed means now.
     `envelope_sender` is MAIL FROM where it is not the sender's address. `deliver_within` is in seconds from the release
-    on, for those who ask for it so: asked again later it is the same. `tls_required` is as the envelope has it.
+    on, for those who ask for it so: asked again later it is the same. `retry_intervals` and `lifetime` are as a
+    Submission has them, and `tls_required` as the envelope.
     """
 
     sender: Mailbox
@@ -37,6 +38,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     release_at: float = 0.0
     deliver_by: float = 0.0
     deliver_within: float = 0.0
+    retry_intervals: tuple[float, ...] = ()
+    lifetime: float = 0.0
     batch: str = ""
     tls_required: str = ""
     envelope_sender: str | None = None

@@ -98,6 +98,8 @@ class Writing:
             custom_args=outgoing.custom_args,
             note=note,
             batch=outgoing.batch,
+            retry_intervals=outgoing.retry_intervals,
+            lifetime=outgoing.lifetime,
             summary=summary_of(outgoing, sending.dialect, sending.key),
         )
         if outgoing.raw:

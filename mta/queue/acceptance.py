@@ -30,7 +30,7 @@ def acceptance(submission: Submission, now: float, lifetimes: Lifetimes) -> Acce
     envelope = submission.envelope
     groups = _groups(envelope.recipients)
     release_at = max(now, envelope.release_at)
-    expires_at = release_at + lifetimes.expiry
+    expires_at = release_at + (submission.lifetime or lifetimes.expiry)
     if envelope.deliver_by and not envelope.by_mode.startswith("N"):
         expires_at = min(expires_at, envelope.deliver_by)  # RFC 2852 4: never later than without it
     message = Message(
@@ -59,6 +59,7 @@ def acceptance(submission: Submission, now: float, lifetimes: Lifetimes) -> Acce
         priority=envelope.priority,
         tls_required=envelope.tls_required,
         batch=submission.batch,
+        retry_intervals=submission.retry_intervals,
     )
     entries = tuple(
         _entry(message, number, domain, recipients, lifetimes)

@@ -145,7 +145,9 @@ class Queue:
             return None
         if due.message.batch and await self._kept_back(due):
             return None
-        retry_at = self._clock.now() + retry_interval(self._retry, entry.steps + 1, self._random)
+        retry_at = self._clock.now() + retry_interval(
+            self._retry, entry.steps + 1, self._random, own=due.message.retry_intervals
+        )
         claim = Claim(epoch=self._epoch, attempt=entry.attempts + 1, retry_at=retry_at)
         if not await self._spool.claim(entry, claim):
             return None

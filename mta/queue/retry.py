@@ -3,7 +3,7 @@
 The schedule is features A4: intervals in turn, the last one over and over, each ± jitter.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -15,13 +15,17 @@ SETTLED = 600.0  # seconds after which a clock that was set wrong when we starte
 CONFIRM = 60.0  # seconds after which an expiry that lacked evidence is looked at again
 
 
-def retry_interval(retry: Retry, step: int, random: Callable[[], float], hint: float | None = None) -> float:
+def retry_interval(
+    retry: Retry, step: int, random: Callable[[], float], hint: float | None = None, own: Sequence[float] = ()
+) -> float:
     """Return the seconds to wait after the `step`-th counted attempt (from 1).
 
+    `own` intervals, a message's, stand in place of those of the schedule.
     `random` gives numbers in [0, 1). A peer's `hint` is honoured where it is longer than a tenth of the
     interval and within reason; it is never shortened by jitter.
     """
-    interval = retry.intervals[min(max(step, 1), len(retry.intervals)) - 1]
+    intervals = own or retry.intervals
+    interval = intervals[min(max(step, 1), len(intervals)) - 1]
     if hint is not None and 0 < hint <= HINT_LIMIT:
         return hint * (1 + retry.jitter * random())
     return interval * (1 + retry.jitter * (2 * random() - 1))

@@ -14,7 +14,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     segments, then `content`, then the `shared` segments, which several submissions of one call may have in common;
     every line of it ends with CRLF. `sign_domain` is the sender domain to sign
     for, "" with the reason in `note` when it goes unsigned. `request` groups messages of one HTTP request;
-    `batch` those that their sender may pause and cancel together.
+    `batch` those that their sender may pause and cancel together. `retry_intervals` and `lifetime` (from the release
+    on) are seconds in place of the configured ones, where given.
     """
 
     id: str
@@ -33,6 +34,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     custom_args: dict[str, str] = msgspec.field(default_factory=dict)
     note: str = ""
     batch: str = ""
+    retry_intervals: tuple[float, ...] = ()
+    lifetime: float = 0.0
     summary: Summary | None = None
 
 

@@ -92,7 +92,7 @@ def attempted(job: Job, outcome: Outcome, now: float, retry: Retry, random: Call
     entry = job.entry
     results = dict(zip(_waiting(entry), outcome.results, strict=True))
     steps = entry.steps + outcome.counted
-    retry_at = now + retry_interval(retry, steps, random, outcome.retry_after)
+    retry_at = now + retry_interval(retry, steps, random, outcome.retry_after, job.message.retry_intervals)
     telling = _Telling(job.message, entry, now)
     recipients: list[RecipientState] = []
     failed: list[Reported] = []

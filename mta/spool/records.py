@@ -57,7 +57,8 @@ class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """What is known of a message beside its recipients. Lives until its last entry has ended.
 
     `entries` is how many it began with. `release_at` is when its lifetime starts (acceptance or send time). What
-    `deliver_by`, `by_mode`, `hold`, `priority` and `tls_required` mean, the envelope says.
+    `deliver_by`, `by_mode`, `hold`, `priority` and `tls_required` mean, the envelope says. `retry_intervals`
+    (seconds) are its own, in place of the configured ones.
     """
 
     version: int = 1
@@ -86,6 +87,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     priority: int = 0
     tls_required: str = ""
     batch: str = ""
+    retry_intervals: tuple[float, ...] = ()
 
     @property
     def scheduled(self) -> bool:

@@ -51,6 +51,18 @@ class File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     inline: bool = False
 
 
+class Retrying(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When to try again, in seconds after each failure (the last over and over), and for how long from the release on.
+
+    What is not given is as the relay has it.
+    """
+
+    intervals: (
+        Annotated[tuple[Annotated[float, Meta(ge=5, le=86_400)], ...], Meta(min_length=1, max_length=50)] | UnsetType
+    ) = UNSET
+    lifetime: Annotated[float, Meta(ge=60)] | UnsetType = UNSET
+
+
 class Letter(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from", "class_": "class"}
 ):
@@ -78,6 +90,7 @@ class Letter(
     send_at: Moment | UnsetType = UNSET
     deliver_by: Moment | UnsetType = UNSET
     batch: Annotated[str, Meta(min_length=1, max_length=64)] | UnsetType = UNSET
+    retry: Retrying | UnsetType = UNSET
     tls: Literal["opportunistic", "require"] | UnsetType = UNSET
     return_path: ReturnPath | UnsetType = UNSET
 

@@ -109,7 +109,7 @@ def _by_the_time(
     door: Door, read_at: Callable[[object, Times], _Read]
 ) -> Callable[[object], tuple[_Read, Refusal | None]]:
     now = door.clock.now()
-    return lambda plain: by_the_time(lambda at: read_at(plain, Times(at, now - at + door.hold)), now)
+    return lambda plain: by_the_time(lambda at: read_at(plain, Times(at, now - at + door.hold, door.lifetime)), now)
 
 
 async def send(door: Door, req: Request, key: ApiKey, endpoint: str, message: Outgoing, held: Held) -> Answer:
@@ -120,7 +120,7 @@ async def send(door: Door, req: Request, key: ApiKey, endpoint: str, message: Ou
 
 def times_of(door: Door) -> Times:
     """Say when it is, and how far ahead a message may be sent."""
-    return Times(door.clock.now(), door.hold)
+    return Times(door.clock.now(), door.hold, door.lifetime)
 
 
 def _order(

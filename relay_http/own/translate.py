@@ -11,20 +11,22 @@ from mta.spool.records import MessageClass
 from relay_http.fields import Problems
 from relay_http.outgoing import NO_HEADERS, Outgoing
 from relay_http.own.kinds import Box, Headers, Metadata
-from relay_http.own.letter import RECIPIENTS_LIMIT, Batch, Letter, Mail, given
+from relay_http.own.letter import RECIPIENTS_LIMIT, Batch, Letter, Mail, Retrying, given
 from relay_http.problem import Refusal, invalid
 from relay_http.whole import Whole, read_whole
 
 _CONTENT = ("text", "html", "parts")
 _WITHOUT_RAW = ("from_", "reply_to", "subject", *_CONTENT, "attachments", "headers")
 _NOTHING: tuple[Box, ...] = ()
+_AS_CONFIGURED = Retrying()
 
 
 class Times(msgspec.Struct, frozen=True):
-    """When a request comes, and how many seconds a message may wait for its release."""
+    """When a request comes, and how many seconds a message may wait for its release and may live from there on."""
 
     now: float
     hold: float
+    lifetime: float
 
 
 def translate_mail(mail: Mail, times: Times) -> list[Outgoing]:
@@ -103,6 +105,12 @@ def _look(letter: Letter, path: str, problems: Problems, times: Times) -> None:
         note("send_at", f"At most {times.hold:.0f} seconds ahead.")
     if letter.deliver_by is not UNSET and letter.deliver_by.at <= max(send_at, times.now):
         note("deliver_by", "It is over before the message can be sent.")
+    if given(_retrying(letter).lifetime, 0.0) > times.lifetime:
+        note("retry.lifetime", f"At most {times.lifetime:.0f} seconds.")
+
+
+def _retrying(letter: Letter) -> Retrying:
+    return given(letter.retry, _AS_CONFIGURED)
 
 
 class _Made:
@@ -144,6 +152,8 @@ class _Made:
             release_at=letter.send_at.at if letter.send_at is not UNSET else 0.0,
             deliver_by=letter.deliver_by.at if letter.deliver_by is not UNSET else 0.0,
             batch=given(letter.batch, ""),
+            retry_intervals=given(_retrying(letter).intervals, ()),
+            lifetime=given(_retrying(letter).lifetime, 0.0),
             tls_required="yes" if letter.tls == "require" else "",
             envelope_sender=return_path.text if return_path is not None else None,
         )

@@ -162,6 +162,28 @@ async def test_not_passed_on_to_who_keeps_no_deadlines(story: Story) -> None:
     assert [each.notify for each in message.envelope.recipients] == [12]  # failure and delay
 
 
+async def test_tried_again_after_its_own_intervals_and_given_up_after_its_own_lifetime(story: Story) -> None:
+    envelope = Envelope(sender="s@origin.test", recipients=(Recipient("tempfail-99@rcpt.test"),))
+    submission = Submission(
+        id=new_message_id(),
+        tenant="lab",
+        envelope=envelope,
+        origin=Origin.HTTP,
+        content=b"Subject: s\r\n\r\n",
+        retry_intervals=(10.0, 60.0),
+        lifetime=180.0,
+    )
+    await story.parts.queue.accept(submission)
+    await story.count("deferred", 1)
+    await story.clock.advance(12)
+    await story.count("deferred", 2)
+    await story.clock.advance(70)
+    await story.count("deferred", 3)
+    await story.clock.advance(110)
+    expired = await story.last("expired")
+    assert 180 <= expired.delay <= 195
+
+
 async def test_held_for_an_hour(story: Story) -> None:
     now = story.clock.now()
     envelope = Envelope(

@@ -15,6 +15,13 @@ def test_the_schedule_is_that_of_a4() -> None:
     assert steady == [30, 300, 1800, 7200, 18000, 18000, 18000, 18000]
 
 
+def test_a_message_can_have_intervals_of_its_own() -> None:
+    own = (10.0, 60.0)
+    steady = [retry_interval(RETRY, step, lambda: 0.5, own=own) for step in range(1, 5)]
+    assert steady == [10, 60, 60, 60]
+    assert retry_interval(RETRY, 1, lambda: 0.5, 900.0, own) == 945  # what the other side asks for counts with it, too
+
+
 @given(st.integers(0, 100), st.floats(0, 1, exclude_max=True))
 def test_jitter_is_a_tenth(step: int, random: float) -> None:
     plain = retry_interval(RETRY, step, lambda: 0.5)

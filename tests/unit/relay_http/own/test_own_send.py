@@ -84,6 +84,7 @@ async def test_everything_that_can_be_said(api: Any, letter: Json) -> None:
         "send_at": "2027-01-16T08:00:00Z",
         "deliver_by": NOW + 200_000,
         "batch": "b1",
+        "retry": {"intervals": [10, 60.5], "lifetime": 3600},
         "tls": "require",
         "return_path": "bounces@shop.test",
     }
@@ -98,6 +99,7 @@ async def test_everything_that_can_be_said(api: Any, letter: Json) -> None:
     )
     assert (sent.categories, sent.custom_args, sent.batch) == (("order", "größe"), {"order": "4711"}, "b1")
     assert sent.message_class is MessageClass.BULK
+    assert (sent.retry_intervals, sent.lifetime) == ((10, 60.5), 3600)
     assert b"hidden" not in sent.content
     message = parsed(sent.content)
     assert (message["Cc"], message["Reply-To"], message["X-Shop"]) == ("cc@example.test", "answers@shop.test", "yes")
@@ -123,6 +125,7 @@ async def test_all_that_is_wrong_at_once(api: Any) -> None:
             "send_at": "tomorrow",
             "deliver_by": True,
             "colour": "red",
+            "retry": {"intervals": [60, 1], "lifetime": 1, "attempts": 3},
             "parts": [{"type": "multipart/mixed", "content": ""}],
             "raw": None,
         },
@@ -131,6 +134,7 @@ async def test_all_that_is_wrong_at_once(api: Any) -> None:
         *("from", "to.1", "to.2.name", "to.3", "cc", "subject", "text", "attachments.0.content"),
         *("attachments.1.content", "attachments.2.type", "attachments.2.size", "headers.Received", "tags.0"),
         *("metadata.order", "class", "send_at", "deliver_by", "colour", "parts.0.type", "raw"),
+        *("retry.intervals.1", "retry.lifetime", "retry.attempts"),
     }
     assert found["attachments.1.content"] == "It is required."
     assert found["colour"] == "There is no such field."
@@ -155,6 +159,8 @@ async def test_all_that_is_wrong_at_once(api: Any) -> None:
         ({"headers": {"X": "a\0b"}}, "headers.X"),
         ({"return_path": "x"}, "return_path"),
         ({"batch": ""}, "batch"),
+        ({"retry": {"intervals": []}}, "retry.intervals"),
+        ({"retry": {"lifetime": 259_201}}, "retry.lifetime"),
         ({"dry_run": "yes"}, "dry_run"),
     ],
 )
