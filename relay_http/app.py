@@ -30,6 +30,7 @@ from relay_http.errors import Refusing
 from relay_http.health import DeliveryStatus, Live, Ready
 from relay_http.mailgun import routes as mailgun
 from relay_http.mailgun.errors import MAILGUN
+from relay_http.once import Once
 from relay_http.own import routes as own
 from relay_http.own.errors import OWN
 from relay_http.postmark import routes as postmark
@@ -89,7 +90,8 @@ def create_app(
         lifetime=config.retry.lifetime,
     )
 
-    app = App(request_type=Request)
+    once = Once(access, spool, clock, door.budget, dialect_of)
+    app = App(request_type=Request, middleware=[once])
     app.req_options.strip_url_path_trailing_slash = True  # some of the vendors' clients write one
     app.add_route("/healthz", Live())
     app.add_route("/readyz", Ready(spool, delivery_status))
@@ -99,7 +101,7 @@ def create_app(
     sendarix.add_routes(app, door)
     postmark.add_routes(app, door)
     resend.add_routes(app, door)
-    openapi.add_routes(app)
+    openapi.add_routes(app, dialect_of)
     own.add_routes(app, door)
     admin_queue.add_routes(app, door)
     admin_keys.add_routes(app, door)

@@ -27,6 +27,11 @@ class Request(falcon.asgi.Request):
         self._next = first_event
         self._ended = False
 
+    def put_back(self, octets: bytes) -> None:
+        """Have a body that was read whole read once more."""
+        self._next = {"type": "http.request", "body": octets}
+        self._ended = False
+
     async def read_on(self) -> bytes:
         """Read the next octets of the body; nothing at its end, or when the client has hung up."""
         while not self._ended:

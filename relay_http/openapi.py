@@ -4,10 +4,12 @@ import pkgutil
 from collections.abc import Iterator
 from functools import cached_property
 from hashlib import blake2b
+from http import HTTPStatus
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 import falcon.asgi
 import msgspec
@@ -16,9 +18,27 @@ import relay_http
 from relay_http import describing
 from relay_http.answer import JSON
 from relay_http.body import Request
+from relay_http.dialect import Dialect
+from relay_http.errors import type_of_path
+from relay_http.kept import KEY, KEY_CHARS, under_way
+from relay_http.problem import Problem, Refusal, Why, invalid
 from relay_http.reference import HTML, page
 
 _STATUS = {"type": "object", "additionalProperties": True}
+_KEY = {
+    "name": KEY,
+    "in": "header",
+    "description": "Whoever asks the same again with it is answered as the first time, and nothing more is done: for 24"
+    " hours, and for 24 hours after the send time.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_CHARS, "pattern": "^[!-~]+$"},
+}
+_REPLAYED = {"Idempotent-Replayed": {"description": "true: this is the first answer.", "schema": {"type": "string"}}}
+_WRITES = ("post", "put", "patch", "delete")
+_REFUSALS = (
+    invalid(f"an idempotency key is 1 to {KEY_CHARS} printable ASCII characters", KEY),
+    under_way(),
+    Refusal(413, Problem("content too large"), why=Why.TOO_LARGE),
+)
 _HEALTH = {
     "/healthz": {
         "get": describing.described(
@@ -59,9 +79,9 @@ def fragments() -> Iterator[ModuleType]:
             yield import_module(f"relay_http.{found.name}.openapi")
 
 
-def document() -> dict[str, object]:
+def document(dialect_of: type_of_path) -> dict[str, object]:
     """Join what the dialects say of themselves."""
-    paths, schemas = dict[str, object](_HEALTH), dict[str, object](Problem=describing.PROBLEM, Status=_STATUS)
+    paths, schemas = dict[str, Any](_HEALTH), dict[str, object](Problem=describing.PROBLEM, Status=_STATUS)
     for fragment in fragments():
         paths |= fragment.PATHS
         schemas |= fragment.SCHEMAS
@@ -72,8 +92,9 @@ def document() -> dict[str, object]:
             "version": version("fairlead"),
             "description": "A self-hosted SMTP relay and MTA. What is accepted is durable when it is answered.",
         },
-        "paths": dict(sorted(paths.items())),
+        "paths": {path: _with_idempotency(paths[path], dialect_of(path)) for path in sorted(paths)},
         "components": {
+            "parameters": {"IdempotencyKey": _KEY},
             "schemas": dict(sorted(schemas.items())),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -83,6 +104,25 @@ def document() -> dict[str, object]:
         },
         "security": [{"bearer": []}],
     }
+
+
+def _with_idempotency(operations: dict[str, Any], dialect: Dialect) -> dict[str, object]:
+    """Say of every write that it takes an idempotency key, and what that may be answered in the dialect's words."""
+    return {verb: _once(each, dialect) if verb in _WRITES else each for verb, each in operations.items()}
+
+
+def _once(operation: dict[str, Any], dialect: Dialect) -> dict[str, object]:
+    responses: dict[str, Any] = {
+        status: each | {"headers": _REPLAYED | each.get("headers", {})} if status.startswith("2") else each
+        for status, each in operation["responses"].items()
+    }
+    ((_, as_others),) = responses["401"]["content"].items()
+    for refusal in _REFUSALS:
+        status, body, media_type = dialect.refused(refusal)
+        content = {media_type: {"schema": as_others["schema"], "example": msgspec.json.decode(body)}}
+        responses.setdefault(str(status), {"description": HTTPStatus(status).phrase, "content": content})
+    parameters = [*operation.get("parameters", ()), {"$ref": "#/components/parameters/IdempotencyKey"}]
+    return operation | {"parameters": parameters, "responses": responses}
 
 
 class _Page(msgspec.Struct, frozen=True):
@@ -97,13 +137,16 @@ def _paged(body: bytes) -> _Page:
 class _Pages:
     """Both pages, made once."""
 
+    def __init__(self, dialect_of: type_of_path) -> None:
+        self._dialect_of = dialect_of
+
     @cached_property
     def json(self) -> _Page:
-        return _paged(msgspec.json.encode(document()))
+        return _paged(msgspec.json.encode(document(self._dialect_of)))
 
     @cached_property
     def html(self) -> _Page:
-        return _paged(page(document()))
+        return _paged(page(document(self._dialect_of)))
 
 
 class _Json:
@@ -135,8 +178,8 @@ def _put(req: Request, resp: falcon.asgi.Response, page: _Page, media_type: str)
     resp.content_type = media_type
 
 
-def add_routes(app: falcon.asgi.App[Request, falcon.asgi.Response]) -> None:
+def add_routes(app: falcon.asgi.App[Request, falcon.asgi.Response], dialect_of: type_of_path) -> None:
     """Add the pages; they are for everybody."""
-    pages = _Pages()
+    pages = _Pages(dialect_of)
     app.add_route("/openapi.json", _Json(pages))
     app.add_route("/docs", _Docs(pages))

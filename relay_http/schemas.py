@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from relay_http.sending import KEY_CHARS
-
 Schema = Mapping[str, object]
 
 TEXT: Schema = {"type": "string"}
@@ -14,12 +12,6 @@ FLAG: Schema = {"type": "boolean"}
 EMAIL: Schema = {"type": "string", "description": "`a@b` or `Name <a@b>`.", "minLength": 1}
 BASE64: Schema = {"type": "string", "contentEncoding": "base64"}
 NOTHING: Schema = {"enum": [None, False, "", [], {}]}
-IDEMPOTENCY_KEY: Schema = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "description": "Asked again with it within 24 hours, the answer is the same, and nothing is sent.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_CHARS, "pattern": "^[ -~]+$"},
-}
 
 
 def one_of(words: Sequence[str]) -> Schema:

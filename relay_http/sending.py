@@ -21,17 +21,16 @@ from mta.mail.address import domain_of
 from mta.queue.gate import type_refusal
 from mta.queue.submission import Receipt, Submission
 from mta.spool.interface import KEPT_LIMIT, Keep, Kept, Spool, Taken, Terms, Throttled, Toll
-from relay_http.answer import Answer, decode, encode
+from relay_http.answer import Answer, encode
 from relay_http.body import Held, Request
 from relay_http.contents import LARGE, Contents
+from relay_http.kept import KEPT_FOR, KEY, check_key, kept_name, replay, under_way
 from relay_http.outgoing import Outgoing
-from relay_http.problem import Problem, Refusal, Why, invalid, too_much
+from relay_http.problem import Problem, Refusal, Why, too_much
 from relay_http.writing import Draft, Named, Sending, Writing, named, size_of
 
 log = logging.getLogger(__name__)
 
-KEPT_FOR = 86_400.0  # seconds that an answer is kept for whoever asks the same again (features C2)
-KEY_CHARS = 256  # of an idempotency key
 _LONG_ANSWER = "the answer is too long to be kept for this idempotency key: send fewer messages in one request"
 _MANY = 50  # messages of one request that are written on the event loop
 FOREIGN = (
@@ -107,7 +106,7 @@ class Sender:
         if not idempotency_key:
             return None
         check_key(idempotency_key)
-        kept = await self._spool.kept(_name(tenant, endpoint, idempotency_key), self._clock.now())
+        kept = await self._spool.kept(kept_name(tenant, endpoint, idempotency_key), self._clock.now())
         return _replayed(kept, kept.digest) if kept is not None else None
 
     async def send(self, req: Request, order: Order, held: Held) -> Sent:
@@ -120,7 +119,7 @@ class Sender:
             _check_time(order)
             return await self._send(req, order, held, heavy=heavy)
         check_key(order.idempotency_key)
-        name = _name(order.key.tenant, order.endpoint, order.idempotency_key)
+        name = kept_name(order.key.tenant, order.endpoint, order.idempotency_key)
         first = name not in self._in_flight
         self._in_flight.add(name)
         try:
@@ -130,8 +129,7 @@ class Sender:
                 if kept is not None:
                     return _replayed(kept, digest)
             if not first:
-                said = "the first request with this idempotency key is still being worked on"
-                raise Refusal(409, Problem(said), why=Why.IN_FLIGHT)
+                raise under_way()
             _check_time(order)
             return await self._send(req, order, held, digest, name, heavy=heavy)
         finally:
@@ -157,7 +155,7 @@ class Sender:
             until = max([now, *[each.release_at for each in order.messages]]) + KEPT_FOR
             keep = None if digest is None else Keep(name, digest, encode(answer), until)
             if keep is not None and len(keep.value) > KEPT_LIMIT:
-                raise Refusal(413, Problem(_LONG_ANSWER, "Idempotency-Key"), why=Why.TOO_LARGE)
+                raise Refusal(413, Problem(_LONG_ANSWER, KEY), why=Why.TOO_LARGE)
             terms = Terms(now=now, keep=keep, tolls=tolls)
         found = await self._accept(drafts, terms, held)
         if isinstance(found, Kept):
@@ -247,21 +245,6 @@ class Rates(Protocol):
         """Return what is to be taken for so many messages."""
 
 
-def _name(tenant: str, endpoint: str, idempotency_key: str) -> str:
-    return f"{tenant}\0{endpoint}\0{idempotency_key}"
-
-
-def is_key(text: str) -> bool:
-    """Tell whether a text can be an idempotency key: 1 to 256 printable ASCII characters."""
-    return 0 < len(text) <= KEY_CHARS and text.isascii() and text.isprintable()
-
-
-def check_key(text: str) -> None:
-    """Refuse what is no idempotency key."""
-    if not is_key(text):
-        raise invalid(f"an idempotency key is 1 to {KEY_CHARS} printable ASCII characters", "Idempotency-Key")
-
-
 def by_the_time(read: Callable[[float], _Read], now: float) -> tuple[_Read, Refusal | None]:
     """Read a request, and say what refuses it for its times alone, that are over: as for who asks it first.
 
@@ -300,13 +283,7 @@ def _digest(order: Order) -> bytes:
 
 
 def _replayed(kept: Kept, digest: bytes) -> Sent:
-    if kept.digest != digest:
-        raise Refusal(
-            409, Problem("this idempotency key was used for another request", "Idempotency-Key"), why=Why.OTHER_REQUEST
-        )
-    answer = decode(kept.value)
-    headers = {**answer.headers, "Idempotent-Replayed": "true"}
-    return Sent(answer=msgspec.structs.replace(answer, headers=headers), position=kept.position, replayed=True)
+    return Sent(answer=replay(kept, digest), position=kept.position, replayed=True)
 
 
 def _with_rate(answer: Answer, tolls: Sequence[Toll], free_at: Sequence[float], now: float) -> Answer:

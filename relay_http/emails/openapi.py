@@ -8,7 +8,6 @@ from relay_http.schemas import (
     BASE64,
     EMAIL,
     FLAG,
-    IDEMPOTENCY_KEY,
     NEEDED_TEXT,
     NUMBER,
     TEXT,
@@ -169,7 +168,6 @@ PATHS: dict[str, object] = {
             "Send an email",
             _answer(202, "EmailsAccepted", _ACCEPTED),
             (*_SENDING, 415, 422),
-            parameters=[IDEMPOTENCY_KEY],
             requestBody={"required": True, "content": json_of("EmailsRequest", _SENT)},
         ),
         "get": _operation(
@@ -208,7 +206,7 @@ PATHS: dict[str, object] = {
             "Send an email once more, to all of its recipients",
             _answer(202, "EmailsAccepted", {**_ACCEPTED, "status": "queued", "scheduled_at": None}),
             (*_SENDING, 404, 410),
-            parameters=[_PATH, IDEMPOTENCY_KEY],
+            parameters=[_PATH],
         )
     },
 }

@@ -14,6 +14,7 @@ from relay_http.emails.errors import EMAILS
 from relay_http.emails.request import read_email
 from relay_http.emails.shown import DELIVERING, STATUSES, detailed, listed, status_word
 from relay_http.iso import write_time
+from relay_http.once import Sends
 from relay_http.outgoing import Outgoing
 from relay_http.problem import Problem, Refusal, Why, busy, not_found
 from relay_http.readers import number_of
@@ -26,7 +27,7 @@ LIMIT, LIMIT_MOST, OFFSET_MOST = 50, 100, 10_000
 _encode = msgspec.json.Encoder().encode
 
 
-class Emails:
+class Emails(Sends):
     """`/emails`."""
 
     def __init__(self, door: Door) -> None:
@@ -107,7 +108,7 @@ class Cancel:
         _answer(resp, listed(shown, word))
 
 
-class Resend:
+class Resend(Sends):
     """`/emails/{id}/resend`."""
 
     def __init__(self, door: Door) -> None:

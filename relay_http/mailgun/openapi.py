@@ -129,7 +129,6 @@ def _in(where: str, name: str, schema: Json, description: str = "") -> Json:
 
 
 _DOMAIN = _in("path", "domain", _text(pattern=r"^[^/]*\.[^/]*$"), "A domain of the tenant, or one below it.")
-_IDEMPOTENCY = _in("header", "Idempotency-Key", _text(minLength=1, maxLength=256, pattern="^[!-~]+$"))
 
 
 def _operation(name: str, summary: str, parameters: list[Json], responses: Json, **more: object) -> Json:
@@ -210,7 +209,7 @@ PATHS: Json = {
         "post": _operation(
             "Messages",
             "Send a message",
-            [_DOMAIN, _IDEMPOTENCY],
+            [_DOMAIN],
             _responses(_ref("Queued"), _QUEUED, _WRITING),
             requestBody=_body({URLENCODED: _ref("Letter"), MULTIPART: _ref("LetterWithFiles")}, _EXAMPLE),
         )
@@ -219,7 +218,7 @@ PATHS: Json = {
         "post": _operation(
             "Mime",
             "Send a message that is MIME already",
-            [_DOMAIN, _IDEMPOTENCY],
+            [_DOMAIN],
             _responses(_ref("Queued"), _QUEUED, _WRITING),
             requestBody=_body(
                 {MULTIPART: _ref("Mime"), URLENCODED: _ref("Mime")},

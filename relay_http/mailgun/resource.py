@@ -15,6 +15,7 @@ from relay_http.mailgun.errors import MAILGUN
 from relay_http.mailgun.own import require_domain
 from relay_http.mailgun.request import read_letter
 from relay_http.mailgun.translate import Asked, translate
+from relay_http.once import Sends
 from relay_http.sending import Order
 from relay_http.writing import Named
 
@@ -24,7 +25,7 @@ type_read = Callable[[Sequence[FormPart], float], Asked]
 """Reads a form at a time in absolute seconds."""
 
 
-class Sending:
+class Sending(Sends):
     """A resource that sends what `read` makes of a form."""
 
     def __init__(self, door: Door, name: str, read: type_read) -> None:

@@ -10,6 +10,7 @@ from mta.queue.answer import Answer
 from mta.queue.standing import find
 from relay_http.body import Request
 from relay_http.door import Door
+from relay_http.once import Sends
 from relay_http.outgoing import Outgoing
 from relay_http.own.answers import Changed, Outcome, Result
 from relay_http.own.errors import OWN
@@ -75,7 +76,7 @@ class Rescheduling:
         answer(resp, Changed(id_, tuple(results)))
 
 
-class Resending:
+class Resending(Sends):
     """POST /v1/mail/{id}/resend."""
 
     def __init__(self, door: Door) -> None:

@@ -122,11 +122,6 @@ _FORESEEN = {
 }
 
 _ID_PATH = in_path("id", "The message's ID.", _ID)
-_IDEMPOTENCY = in_header(
-    "Idempotency-Key",
-    "Whoever asks the same again within 24 hours is answered as the first time, and nothing more is sent.",
-    {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[!-~]+$"},
-)
 _TIME: dict[str, object] = {
     "anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "format": "date-time", "maxLength": 40}]
 }
@@ -148,9 +143,6 @@ _FILTERS = [
     in_query("cursor", "The `next` of the page before."),
 ]
 _ETAG: dict[str, object] = {"ETag": {"description": "Changes with what is shown.", "schema": {"type": "string"}}}
-_REPLAYED: dict[str, object] = {
-    "Idempotent-Replayed": {"description": "true: this is the first answer.", "schema": {"type": "string"}}
-}
 
 PATHS: dict[str, object] = {
     "/v1/mail": {
@@ -161,13 +153,11 @@ PATHS: dict[str, object] = {
                 summary="Send a message",
                 says="Accepted is durable: the receipt says up to where. With `dry_run` it says what would come of it,"
                 " and sends nothing.",
-                parameters=[_IDEMPOTENCY],
                 body=Body(schema="OwnMail", example=_MAIL),
                 answers={
                     200: Body(schema="OwnForeseen", example=_FORESEEN),
                     202: Body(schema="OwnSentOne", example=_SENT),
                 },
-                headers={202: _REPLAYED},
                 refusals=[each for each in WRITING if each != 404],
             )
         ),
@@ -189,7 +179,6 @@ PATHS: dict[str, object] = {
                 name="sendBatch",
                 tag=_TAG,
                 summary="Send several messages, all or none",
-                parameters=[_IDEMPOTENCY],
                 body=Body(
                     schema="OwnBatch",
                     example={
@@ -210,7 +199,6 @@ PATHS: dict[str, object] = {
                         },
                     )
                 },
-                headers={202: _REPLAYED},
                 refusals=[each for each in WRITING if each != 404],
             )
         )
@@ -306,10 +294,9 @@ PATHS: dict[str, object] = {
                 name="resendMail",
                 tag=_TAG,
                 summary="Send the same content once more, as a new message",
-                parameters=[_ID_PATH, _IDEMPOTENCY],
+                parameters=[_ID_PATH],
                 body=Body(schema="OwnResend", example={"to": ["ann@example.net"]}),
                 answers={202: Body(schema="OwnSentOne", example=_SENT)},
-                headers={202: _REPLAYED},
                 refusals=(*WRITING, 410),
             )
         )

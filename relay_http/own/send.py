@@ -15,6 +15,7 @@ from mta.queue.submission import Submission
 from relay_http.answer import Answer
 from relay_http.body import Held, Request
 from relay_http.door import Door
+from relay_http.once import Sends
 from relay_http.outgoing import Outgoing
 from relay_http.own.answers import Accepted, Durability, Foreseen, SentMany, SentOne
 from relay_http.own.errors import OWN
@@ -30,7 +31,7 @@ _SHOWN = 256 << 10  # octets of a dry run's message
 _encode = msgspec.json.Encoder().encode
 
 
-class SendOne:
+class SendOne(Sends):
     """POST /v1/mail."""
 
     def __init__(self, door: Door) -> None:
@@ -76,7 +77,7 @@ class SendOne:
         return Answer(status=200, body=_encode(foreseen), headers={"Cache-Control": "no-store"})
 
 
-class SendMany:
+class SendMany(Sends):
     """POST /v1/mail/batch."""
 
     def __init__(self, door: Door) -> None:

@@ -6,7 +6,6 @@ from relay_http.postmark.shown import STATUSES
 from relay_http.schemas import (
     BASE64,
     FLAG,
-    IDEMPOTENCY_KEY,
     NEEDED_TEXT,
     NUMBER,
     TEXT,
@@ -188,7 +187,6 @@ PATHS: dict[str, object] = {
             "Send a message",
             ("PostmarkResult", _DONE),
             _SENDING,
-            parameters=[IDEMPOTENCY_KEY],
             requestBody=_body("PostmarkEmail", _SENT),
         )
     },
@@ -198,7 +196,6 @@ PATHS: dict[str, object] = {
             "Send those messages that are right, and say of each what came of it",
             ("PostmarkResults", [_DONE]),
             _SENDING,
-            parameters=[IDEMPOTENCY_KEY],
             requestBody=_body("PostmarkBatch", [_SENT]),
         )
     },

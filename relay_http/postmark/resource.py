@@ -12,6 +12,7 @@ from relay_http.answer import Answer, put_json
 from relay_http.body import BODY_LIMIT, Held, Request
 from relay_http.door import Door
 from relay_http.iso import read_day, write_time
+from relay_http.once import Sends
 from relay_http.outgoing import Outgoing
 from relay_http.parameters import Parameters
 from relay_http.postmark.errors import POSTMARK, error
@@ -36,7 +37,7 @@ type_wrong = dict[int, dict[str, object]]
 """What is wrong with messages of a batch, by their place in it."""
 
 
-class Email:
+class Email(Sends):
     """`/email`."""
 
     def __init__(self, door: Door) -> None:
@@ -56,7 +57,7 @@ class Email:
         answer.put(resp)
 
 
-class Batch:
+class Batch(Sends):
     """`/email/batch`."""
 
     def __init__(self, door: Door) -> None:

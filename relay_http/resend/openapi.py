@@ -7,7 +7,6 @@ from relay_http.schemas import (
     BASE64,
     EMAIL,
     FLAG,
-    IDEMPOTENCY_KEY,
     NEEDED_TEXT,
     NUMBER,
     TEXT,
@@ -164,7 +163,6 @@ PATHS: dict[str, object] = {
             "Send an email",
             ("ResendAccepted", {"id": _ID}),
             _SENDING,
-            parameters=[IDEMPOTENCY_KEY],
             requestBody=_body("ResendEmail", _SENT),
         ),
         "get": _operation(
@@ -185,7 +183,7 @@ PATHS: dict[str, object] = {
             "Send several emails",
             ("ResendAcceptedBatch", {"data": [{"id": _ID}]}),
             _SENDING,
-            parameters=[IDEMPOTENCY_KEY, _VALIDATION],
+            parameters=[_VALIDATION],
             requestBody=_body("ResendBatch", [_SENT]),
         )
     },

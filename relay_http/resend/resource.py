@@ -14,6 +14,7 @@ from mta.queue.views import MessageShown, Search, WrongCursor
 from relay_http.answer import Answer, put_json
 from relay_http.body import Request
 from relay_http.door import Door
+from relay_http.once import Sends
 from relay_http.outgoing import Outgoing
 from relay_http.problem import Problem, Refusal, Why, busy, not_found
 from relay_http.readers import number_of
@@ -32,7 +33,7 @@ STRICT, PERMISSIVE = "strict", "permissive"
 _encode = msgspec.json.Encoder().encode
 
 
-class Emails:
+class Emails(Sends):
     """`/emails`."""
 
     def __init__(self, door: Door) -> None:
@@ -75,7 +76,7 @@ class Emails:
         put_json(resp, {"object": "list", "has_more": bool(page.next), "data": [listed(each) for each in messages]})
 
 
-class Batch:
+class Batch(Sends):
     """`/emails/batch`."""
 
     def __init__(self, door: Door) -> None:

@@ -4,7 +4,6 @@ from relay_http.schemas import (
     BASE64,
     EMAIL,
     FLAG,
-    IDEMPOTENCY_KEY,
     NEEDED_TEXT,
     NUMBER,
     TEXT,
@@ -175,7 +174,6 @@ PATHS: dict[str, object] = {
             "Send a message",
             ("SendarixQueued", _ANSWER),
             (400, 401, 403, 409, 413, 415, 422, 429, 503, 507),
-            parameters=[IDEMPOTENCY_KEY],
             requestBody={"required": True, "content": json_of("SendarixRequest", _SENT)},
         ),
         "get": _operation(

@@ -9,6 +9,7 @@ import msgspec
 from mta.content.compose import Attachment, Mailbox
 from mta.spool.records import MessageClass
 from relay_http.fields import Fields, Problems, without_empty
+from relay_http.kept import is_key
 from relay_http.outgoing import NO_HEADERS, Outgoing
 from relay_http.problem import Refusal
 from relay_http.readers import (
@@ -20,7 +21,6 @@ from relay_http.readers import (
     read_release,
     refuse_unknown,
 )
-from relay_http.sending import is_key
 from relay_http.values import wrong_header
 
 COPIES_LIMIT = 100  # of each of cc, bcc and reply_to

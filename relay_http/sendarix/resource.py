@@ -12,6 +12,7 @@ from relay_http.answer import JSON, Answer
 from relay_http.body import Request
 from relay_http.door import Door
 from relay_http.iso import read_day, write_time
+from relay_http.once import Sends
 from relay_http.problem import Problem, Refusal, Why, busy, invalid, not_found
 from relay_http.readers import number_of
 from relay_http.scheduled import Cancelling, cancel_scheduled, is_message_id
@@ -27,7 +28,7 @@ LIMIT, LIMIT_MOST = 25, 100
 _encode = msgspec.json.Encoder().encode
 
 
-class Messages:
+class Messages(Sends):
     """`/messages`."""
 
     def __init__(self, door: Door) -> None:

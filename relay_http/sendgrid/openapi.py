@@ -7,7 +7,6 @@ from mta.accounts.particulars import NAME_LIMIT
 from relay_http.sendgrid.openapi_mail import EXAMPLE, MAIL
 from relay_http.sendgrid.query import LENGTH
 from relay_http.sendgrid.routes import MOUNTS
-from relay_http.sending import KEY_CHARS
 
 _ID = "AaH7ugABdbWHsNpfu8EmnA"
 _KEY_ID = "AaH7ugABdbWHsNpfu8EmnB"
@@ -100,16 +99,11 @@ def _in_path(name: str, description: str, example: str) -> list[object]:
     ]
 
 
-def _in_header(name: str, description: str, schema: type_schema) -> dict[str, object]:
-    return {"name": name, "in": "header", "description": description, "schema": schema}
-
-
 _SENT = {
     "202": {
         "description": "Accepted, and on disk",
         "headers": {
             "X-Message-Id": {"description": "The id of the request, and of its first message.", "schema": _TEXT},
-            "Idempotent-Replayed": {"description": "`true`: this was answered before.", "schema": _TEXT},
         },
     },
     "200": {"description": "Valid, in the sandbox: nothing is sent"},
@@ -197,13 +191,12 @@ SCHEMAS: dict[str, object] = {
 
 _BATCH = _in_path("batch", "The id of a batch.", _ID)
 _KEY_IN_PATH = _in_path("key_id", "The id of a key.", _KEY_ID)
-_IDEMPOTENCY = _in_header(
-    "Idempotency-Key",
-    "Asked again with the same key, the first answer is given again, and nothing is sent: for 24 hours, and for 24"
-    " hours after the send time.",
-    {"type": "string", "maxLength": KEY_CHARS, "pattern": "^[ -~]*$"},
-)
-_GZIP = _in_header("Content-Encoding", "The body may be gzip.", {"type": "string", "enum": ["gzip", "identity"]})
+_GZIP = {
+    "name": "Content-Encoding",
+    "in": "header",
+    "description": "The body may be gzip.",
+    "schema": {"type": "string", "enum": ["gzip", "identity"]},
+}
 _QUERY = {
     "name": "query",
     "in": "query",
@@ -221,7 +214,7 @@ def _paths(mount: str, mark: str) -> dict[str, object]:
         f"{mount}/mail/send": {
             "post": _operation(
                 f"{ids}mail_send", "Send mail", _SENT, (*_WRITING, 409),
-                parameters=[_IDEMPOTENCY, _GZIP], requestBody=_body(_ref("Mail"), EXAMPLE),
+                parameters=[_GZIP], requestBody=_body(_ref("Mail"), EXAMPLE),
             )
         },
         f"{mount}/mail/batch": {

@@ -12,6 +12,7 @@ from relay_http.answer import Answer
 from relay_http.body import Held, Request
 from relay_http.contents import LARGE
 from relay_http.door import Door
+from relay_http.once import Sends
 from relay_http.outgoing import Outgoing
 from relay_http.problem import invalid
 from relay_http.sendgrid.errors import SENDGRID
@@ -24,7 +25,7 @@ from relay_http.writing import Named
 _PLAIN = "text/plain; charset=utf-8"
 
 
-class MailSend:
+class MailSend(Sends):
     """The resource of mail/send, under all its paths."""
 
     def __init__(self, door: Door) -> None:

@@ -10,6 +10,7 @@ import pytest
 from openapi_spec_validator import validate
 from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
 
+from relay_http.app import dialect_of
 from relay_http.openapi import document, fragments
 
 VERBS = {"get", "post", "put", "patch", "delete"}
@@ -23,7 +24,7 @@ def named(path: str) -> str:
 
 @pytest.fixture(scope="module")
 def written() -> dict[str, Any]:
-    return dict(msgspec.json.decode(msgspec.json.encode(document())))
+    return dict(msgspec.json.decode(msgspec.json.encode(document(dialect_of))))
 
 
 def test_the_document_is_valid(written: dict[str, Any]) -> None:
