@@ -195,6 +195,7 @@ class Connection(HttpToolsProtocol):
         self._begun_at = 0.0
         self._expecting = False
         self._timer: TimerHandle | None = None
+        self._reading: TimerHandle | None = None
         self._replaying = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
@@ -211,9 +212,21 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         self._expecting = False
-        if self._timer is not None:
-            self._timer.cancel()
+        for each in (self._timer, self._reading):
+            if each is not None:
+                each.cancel()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read: some of its answer every `idle` seconds, which stays in memory until then."""
+        super().pause_writing()
+        self._await_reader()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        super().resume_writing()
+        if self._reading is not None:
+            self._reading.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Count what is not body, then parse."""
@@ -315,6 +328,17 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
         else:  # a head may begin meanwhile
             self._timer = self.loop.call_at(min(due, now + HEAD_TIME), self._check)
+
+    def _await_reader(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+        self._reading = self.loop.call_later(self._limits.idle, self._look_at_reader, unread)
+
+    def _look_at_reader(self, before: int) -> None:
+        if self.transport.get_write_buffer_size() < before:
+            self._await_reader()
+        else:
+            log.info("broken-off client=%s reason=does-not-read", (self.client or ("",))[0])
+            self.transport.abort()
 
     def _close_with(self, status: bytes, message: str) -> None:
         """Answer what never reaches the application, and close."""

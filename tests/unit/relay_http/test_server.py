@@ -327,6 +327,30 @@ def test_one_timer_serves_all_requests_of_a_connection_and_each_has_its_own_time
     assert (loop.due, closed) == ([10, 18, 40], [40])
 
 
+@pytest.mark.parametrize("reads", [True, False])
+async def test_who_does_not_read_the_answer_is_let_go(serve: Any, *, reads: bool) -> None:
+    running = await serve(limits=Limits(idle=0.2))
+    size = 16 << 20
+
+    class Much:
+        async def on_get(self, _: object, resp: Any) -> None:
+            resp.data = bytes(size)
+
+    running.api.app.add_route("/much", Much())
+    reader, writer = await running.connect()
+    writer.write(b"GET /much HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    got = 0
+    while reads and got < size:  # slowly, and longer than it may say nothing
+        got += len(await reader.readexactly(min(size - got, 2 << 20)))
+        await asyncio.sleep(0.05)
+    if not reads:
+        await asyncio.sleep(0.6)
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await reader.readexactly(size)
+    writer.close()
+
+
 @pytest.mark.parametrize("idle", [0.3, 60])
 async def test_a_head_that_drips_is_let_go(serve: Any, monkeypatch: pytest.MonkeyPatch, idle: float) -> None:
     """Red when it is looked for after `idle` alone, which is five minutes: a head had as long."""
