@@ -43,6 +43,10 @@ class Access:
         self._uses.note(key.id, now)
         return key
 
+    def prefix(self, req: Request) -> str:
+        """Return the scheme and host that the client asked: what links begin with."""
+        return self._proxies.prefix(req)
+
 
 def require(key: ApiKey, scope: str) -> None:
     """Refuse with 403 unless the key is good for a scope, or for what a dialect has a name for."""

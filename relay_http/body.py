@@ -22,7 +22,8 @@ class Request(falcon.asgi.Request):
     def __init__(self, scope: dict[str, Any], receive: Any, first_event: Any = None, options: Any = None) -> None:
         """Take what Falcon gives; `first_event` has the beginning of the body."""
         super().__init__(scope, receive, first_event, options)
-        self.client: str = next(iter(scope.get("client") or ()), "")  # "" on a unix socket
+        self.peer: str = next(iter(scope.get("client") or ()), "")  # "" on a unix socket
+        self.client = self.peer  # or for whom a proxy of ours asks, once that is known
         self.hung_up = False
         self._next = first_event
         self._ended = False
@@ -109,6 +110,11 @@ async def discard(req: Request) -> bool:
             return True
         left -= len(chunk)
     return False
+
+
+def encoding_of(req: Request) -> str:
+    """Return the content coding of the body, "" for none; in any case (RFC 9110 8.4.1)."""
+    return (req.get_header("Content-Encoding") or "").strip().lower()
 
 
 def inflate(data: bytes, held_to: int, limit: int = BODY_LIMIT) -> bytes:

@@ -13,7 +13,18 @@ from mta.queue.views import Views
 from mta.spool.interface import Spool
 from relay_http.access import Access, require
 from relay_http.audited import Audited
-from relay_http.body import BODY_LIMIT, Budget, Held, Request, decode, decoded_size, inflate, inflated_size, read
+from relay_http.body import (
+    BODY_LIMIT,
+    Budget,
+    Held,
+    Request,
+    decode,
+    decoded_size,
+    encoding_of,
+    inflate,
+    inflated_size,
+    read,
+)
 from relay_http.contents import LARGE
 from relay_http.dialect import Dialect
 from relay_http.problem import Problem, Refusal, Why
@@ -74,8 +85,8 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
         if media_type not in media_types:
             said = f"Content-Type should be {' or '.join(media_types)}."
             raise Refusal(415, Problem(said), why=Why.MEDIA_TYPE)
-        encoding = req.get_header("Content-Encoding")
-        if encoding not in (None, "identity", "gzip"):
+        encoding = encoding_of(req)
+        if encoding not in ("", "identity", "gzip"):
             raise Refusal(
                 415,
                 Problem("Content-Encoding should be gzip or none."),

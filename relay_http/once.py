@@ -17,7 +17,7 @@ from mta.clock import Clock
 from mta.spool.interface import KEPT_LIMIT, Keep, Spool, SpoolError, Terms
 from relay_http.access import Access
 from relay_http.answer import JSON, Answer, encode
-from relay_http.body import Budget, Request, inflate, inflated_size, read
+from relay_http.body import Budget, Request, encoding_of, inflate, inflated_size, read
 from relay_http.errors import type_of_path
 from relay_http.kept import KEPT_FOR, KEY, check_key, kept_name, replay, under_way
 
@@ -62,7 +62,7 @@ class Once:
         with self._budget.hold() as held:
             data = await read(req, held, _BODY_LIMIT)
             req.put_back(data)
-            if req.get_header("Content-Encoding") == "gzip":
+            if encoding_of(req) == "gzip":
                 size = inflated_size(data, _BODY_LIMIT)
                 held.add(size)
                 data = inflate(data, size, _BODY_LIMIT)

@@ -13,6 +13,7 @@ from mta.accounts.networks import network_of, within
 from mta.config import UNIX, type_proxy
 from relay_http.body import Request
 
+_SCHEMES = ("http", "https")
 _HOPS = 32  # that are looked at
 _FOR = re.compile(r'(?:^|;)\s*for\s*=\s*("?)([^";,\s]+)\1\s*(?=;|$)', re.IGNORECASE)
 _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
@@ -36,8 +37,8 @@ class Proxies:
 
     def client(self, req: Request) -> str:
         """Return the address of a request's client, "" if nobody can tell."""
-        peer = req.client
-        if not (within(peer, self._networks) if peer else self._unix):
+        peer = req.peer
+        if not self._trusts(peer):
             return peer
         several, one = req.get_header("X-Forwarded-For"), req.get_header("Forwarded")
         if several is None and one is None:
@@ -45,6 +46,14 @@ class Proxies:
         found = {self._read(text, named) for text, named in ((several, False), (one, True)) if text is not None}
         # Of two that differ one is the client's own, which its proxy has let through.
         return found.pop() if len(found) == 1 else ""
+
+    def prefix(self, req: Request) -> str:
+        """Return the scheme and host that the client asked, as far as a proxy of ours tells (X-Forwarded-Proto)."""
+        told = (req.get_header("X-Forwarded-Proto") or "").lower() if self._trusts(req.peer) else ""
+        return f"{told if told in _SCHEMES else req.scheme}://{req.netloc}"
+
+    def _trusts(self, peer: str) -> bool:
+        return within(peer, self._networks) if peer else self._unix
 
     def _last_stranger(self, text: str, named: bool) -> str:  # noqa: FBT001 - a part of the key of a cache
         address = ""

@@ -64,7 +64,7 @@ class Events:
         token = token or req.get_param("page", default="")
         place = _read_token(token, domain) if token else read_place(req, domain)
         page = await self._page(key, place)
-        path = f"{req.prefix}/v3"
+        path = f"{self._door.access.prefix(req)}/v3"
         messages = f"{path}/domains/{domain}/messages"
         items = [event_item(each, place.search.recipient, messages) for each in page.events]
         links = {name: f"{path}/{domain}/events/{to}?page={to}" for name, to in _links(place, page).items()}

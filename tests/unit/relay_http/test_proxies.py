@@ -15,7 +15,7 @@ NETWORKS = [ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("2001:db8::
 
 def client(peer: str, trusted=(), **headers: str) -> str:
     fields = {name.replace("_", "-").lower(): value for name, value in headers.items()}
-    req = SimpleNamespace(client=peer, get_header=lambda name: fields.get(name.lower()))
+    req = SimpleNamespace(peer=peer, get_header=lambda name: fields.get(name.lower()))
     return Proxies(trusted or NETWORKS).client(req)  # type: ignore[arg-type]
 
 
@@ -105,3 +105,19 @@ def test_no_text_is_too_much(text):
 )
 def test_who_may_have_the_connections_of_many(peer, many):
     assert Proxies(NETWORKS).many(peer) is many
+
+
+@pytest.mark.parametrize(
+    ("peer", "told", "begins"),
+    [
+        ("10.0.0.1", "https", "https://mail.test:8025"),
+        ("10.0.0.1", "HTTPS", "https://mail.test:8025"),
+        ("10.0.0.1", None, "http://mail.test:8025"),
+        ("10.0.0.1", "javascript", "http://mail.test:8025"),
+        ("192.0.2.7", "https", "http://mail.test:8025"),  # anybody can write that
+        ("", "https", "http://mail.test:8025"),
+    ],
+)
+def test_links_begin_with_what_the_client_asked(peer: str, told: str | None, begins: str) -> None:
+    req = SimpleNamespace(peer=peer, get_header=lambda _: told, scheme="http", netloc="mail.test:8025")
+    assert Proxies(NETWORKS).prefix(req) == begins  # type: ignore[arg-type]
