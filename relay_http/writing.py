@@ -149,7 +149,7 @@ def named(messages: Sequence[Outgoing], hostname: str, *, one_message_id: bool) 
         id_ = new_message_id()
         given = ""
         if each.headers:
-            given = next((value for name, value in each.headers.items() if name.lower() == _MESSAGE_ID), "")
+            given = {name.lower(): value for name, value in each.headers.items()}.get(_MESSAGE_ID, "")
         message_id = given or shared or f"<{id_}@{hostname}>"
         if one_message_id and not shared:
             shared = message_id

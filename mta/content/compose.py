@@ -66,7 +66,8 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
 class Head(msgspec.Struct, frozen=True, kw_only=True):
     """The fields of one message. `headers` are the caller's own: unstructured text, or plain ASCII left as it is.
 
-    A Message-ID or Date among them stands in place of ours. There is no Bcc: who is not named stays so.
+    A Message-ID or Date among them stands in place of ours; of names that differ in case alone the last counts.
+    There is no Bcc: who is not named stays so.
     """
 
     id: str
@@ -83,7 +84,7 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
 def head(what: Head) -> bytes:
     """Write trace and header fields, without the blank line; ValueError on names and addresses that are none."""
     date = format_date(what.date)
-    given = {name.lower() for name in what.headers}
+    given = {name.lower(): (name, value) for name, value in what.headers.items()}
     fields = [_trace(what.id, what.hostname, date)]
     for name, mailboxes in (("From", (what.sender,)), ("To", what.to), ("Cc", what.cc), ("Reply-To", what.reply_to)):
         if mailboxes:
@@ -93,7 +94,7 @@ def head(what: Head) -> bytes:
         fields.append(_field("Date", date))
     if "message-id" not in given:
         fields.append(_field("Message-ID", f"<{what.id}@{what.hostname}>"))
-    fields.extend(_field(name, value) for name, value in what.headers.items())
+    fields.extend([_field(name, value) for name, value in given.values()])
     return b"".join(fields)
 
 

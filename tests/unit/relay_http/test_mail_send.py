@@ -122,7 +122,8 @@ async def test_text_html_attachments_and_reply_to(api: Any, mail: Json) -> None:
 
 
 async def test_the_callers_message_id_is_kept(api: Any, mail: Json) -> None:
-    mail["headers"] = {"message-id": "<mine@shop.test>", "MIME-Version": "1.0", "List-Unsubscribe": "<mailto:u@x.test>"}
+    mail["headers"] = {"MIME-Version": "1.0", "List-Unsubscribe": "<mailto:u@x.test>"}
+    mail["headers"] |= {"Message-ID": "<other@shop.test>", "message-id": "<mine@shop.test>"}
     assert (await api.send(mail)).status_code == 202
     message = parsed(api.queue.only.content)
     assert message.get_all("Message-ID") == ["<mine@shop.test>"]
