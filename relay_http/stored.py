@@ -4,6 +4,7 @@ import asyncio
 
 import msgspec
 
+from mta.accounts.keys import ApiKey
 from mta.content.compose import Mailbox
 from mta.content.texts import Texts, read_texts
 from mta.mail import headers
@@ -17,6 +18,8 @@ from relay_http.outgoing import Outgoing
 from relay_http.problem import Problem, Refusal, Why
 from relay_http.values import mailbox
 
+SEES_CONTENT = "content.read"
+"""What a key has to be good for to see what messages say, in all dialects."""
 TEXTS_LIMIT = 8 << 20  # octets of content: of more, no texts are shown
 _NEW = (b"date", b"message-id")  # receivers that saw the first would take the same for a copy of it
 
@@ -42,9 +45,12 @@ async def read_stored(spool: Spool, tenant: str, message_id: str, held: Held) ->
         raise
 
 
-async def read_stored_texts(spool: Spool, budget: Budget, shown: MessageShown) -> Texts:
-    """Read the texts of a message that is stored, off the event loop when it is large; none of one over TEXTS_LIMIT."""
-    if shown.size > TEXTS_LIMIT:
+async def read_stored_texts(spool: Spool, budget: Budget, key: ApiKey, shown: MessageShown) -> Texts:
+    """Read the texts of a message that is stored, off the event loop when it is large.
+
+    None of one over TEXTS_LIMIT, and none for a key that may not see contents.
+    """
+    if shown.size > TEXTS_LIMIT or not key.allows(SEES_CONTENT):
         return Texts()
     with budget.hold() as held:
         stored = await read_stored(spool, shown.tenant, shown.id, held)

@@ -78,7 +78,7 @@ class Email:
         shown = await _found(door, key, id_)
         in_flight = [id_ for _, claim in await door.spool.entries(id_) if claim is not None]
         events = [event for _, event in await door.views.timeline(key.tenant, id_)]
-        texts = await read_stored_texts(door.spool, door.budget, shown)
+        texts = await read_stored_texts(door.spool, door.budget, key, shown)
         _answer(resp, detailed(shown, status_word(shown, in_flight), events, texts))
 
 

@@ -9,13 +9,14 @@ from mta.content.texts import read_texts
 from mta.mail import headers
 from mta.mail.ids import message_id_bytes
 from mta.queue.views import MessageShown
+from relay_http.access import require
 from relay_http.body import Request
 from relay_http.door import Door
 from relay_http.mailgun.errors import MAILGUN
 from relay_http.mailgun.own import require_domain
 from relay_http.mailgun.shown import Json
 from relay_http.problem import Problem, Refusal, Why, not_found
-from relay_http.stored import read_stored
+from relay_http.stored import SEES_CONTENT, read_stored
 
 _COPIES = 2  # of the content, beside it, that an answer is made of
 _MIME = "message/rfc2822"
@@ -31,6 +32,7 @@ class Stored:
         """Show a message: read, or with `Accept: message/rfc2822` as it is."""
         door = self._door
         asking = await door.enter(req, MAILGUN, "read")
+        require(asking, SEES_CONTENT)
         await require_domain(door, asking, domain)
         try:
             message_id_bytes(key)

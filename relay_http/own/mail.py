@@ -19,7 +19,7 @@ from relay_http.own.errors import OWN
 from relay_http.own.kinds import Moment
 from relay_http.parameters import Parameters
 from relay_http.problem import Problem, Refusal, Why, invalid, not_found
-from relay_http.stored import read_stored
+from relay_http.stored import SEES_CONTENT, read_stored
 
 PAGE, LONGEST_PAGE = 50, 500
 SEVERAL = ("id", "status")
@@ -100,7 +100,7 @@ class Raw:
     async def on_get(self, req: Request, resp: falcon.asgi.Response, id_: str) -> None:
         """Return the octets of a message while it lives, to keys that may see contents."""
         key = await enter(self._door, req, "read")
-        require(key, "content.read")
+        require(key, SEES_CONTENT)
         message = await found(self._door, key, id_)
         with self._door.budget.hold() as held:
             stored = await read_stored(self._door.spool, message.tenant, message.id, held)

@@ -129,7 +129,7 @@ class Details:
         if shown is None:
             raise not_found("This message was not found.")
         events = [event for _, event in await door.views.timeline(key.tenant, shown.id)]
-        put_json(resp, detailed(shown, await read_stored_texts(door.spool, door.budget, shown), events))
+        put_json(resp, detailed(shown, await read_stored_texts(door.spool, door.budget, key, shown), events))
 
 
 async def _sender(door: Door, req: Request) -> ApiKey | None:

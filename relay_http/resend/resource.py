@@ -130,7 +130,7 @@ class Email:
         door = self._door
         key = await door.enter(req, RESEND, "read")
         shown = await _found(door, key, id_)
-        put_json(resp, detailed(shown, await read_stored_texts(door.spool, door.budget, shown)))
+        put_json(resp, detailed(shown, await read_stored_texts(door.spool, door.budget, key, shown)))
 
     async def on_patch(self, req: Request, resp: falcon.asgi.Response, id_: str) -> None:
         """Give a scheduled email another time; the same once more changes nothing."""

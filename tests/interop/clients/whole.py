@@ -24,7 +24,7 @@ if not settings.configured:
 
 def key_of(site: Installation, *more: str) -> str:
     """Make a key that may send and read, and what more there is."""
-    scopes = [option for scope in ("send", "read", *more) for option in ("--scope", scope)]
+    scopes = [option for scope in ("send", "read", "content.read", *more) for option in ("--scope", scope)]
     return str(site.relay.tell("keys", "create", "--tenant", TENANT, *scopes)["key"])
 
 

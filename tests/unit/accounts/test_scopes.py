@@ -46,3 +46,9 @@ def test_a_name_is_good_for_itself_and_for_nothing_else():
 def test_full_access_is_all_of_it():
     assert not allowed("full_access", ["manage", "read"], [])
     assert allowed("full_access", SCOPES, [])
+
+
+def test_a_vendors_name_can_say_more_than_its_scope() -> None:
+    assert allowed("content.read", ["read"], ["emails:read"])
+    assert not allowed("content.read", ["read"], ["messages.read", "read"])
+    assert allowed("content.read", ["manage"], [])

@@ -190,7 +190,7 @@ class Api:
         await domains.add(self.spool, "shop.test", "shop", NOW)  # type: ignore[arg-type]
         await domains.add(self.spool, "other.test", "other", NOW)  # type: ignore[arg-type]
         _, self.key = await keys.create(self.spool, "shop", ["send"], NOW)  # type: ignore[arg-type]
-        _, self.read_key = await keys.create(self.spool, "shop", ["read"], NOW)  # type: ignore[arg-type]
+        _, self.read_key = await keys.create(self.spool, "shop", ["read", "content.read"], NOW)  # type: ignore[arg-type]
 
     async def _delivery(self) -> msgspec.Struct:
         return Delivery()

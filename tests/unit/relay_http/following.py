@@ -83,7 +83,7 @@ class Relay:
         for tenant in ("shop", "other"):
             await tenants.create(self.spool, tenant, 0.0)
             await domains.add(self.spool, f"{tenant}.test", tenant, 0.0)
-            _, self.keys[tenant] = await keys.create(self.spool, tenant, ["send", "read"], 0.0)
+            _, self.keys[tenant] = await keys.create(self.spool, tenant, ["send", "read", "content.read"], 0.0)
         for scope in ("send", "read"):
             _, self.keys[scope] = await keys.create(self.spool, "shop", [scope], 0.0)
 

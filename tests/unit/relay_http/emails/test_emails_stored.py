@@ -58,6 +58,14 @@ async def test_a_detail_has_bodies_attachments_and_times(relay: Relay) -> None:
     }
 
 
+async def test_texts_are_for_keys_that_may_see_contents(relay: Relay) -> None:
+    id_ = await send(relay)
+    seen = await relay.get(f"{PATH}/{id_}")
+    assert seen["html"] or seen["text"]
+    watched = await relay.get(f"{PATH}/{id_}", "read")
+    assert (watched["html"], watched["text"]) == (None, None)
+
+
 async def test_attempts_are_told_and_texts_go_with_the_content(relay: Relay) -> None:
     id_ = await send(relay)
     await relay.attempt(id_, LATER)

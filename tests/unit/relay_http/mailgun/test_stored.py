@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mta.accounts import domains
+from mta.accounts import domains, keys
 from mta.accounts.domains import Selector, State
 from mta.mail.ids import new_message_id
 from mta.mail.summary import FileShown, Summary
@@ -50,6 +50,11 @@ def id_(client: Client, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(client.spool, "content", content, raising=False)
     monkeypatch.setattr(client, "kept", kept, raising=False)
     return id_
+
+
+async def test_to_keys_that_may_see_contents_alone(client: Client, id_: str) -> None:
+    _, blind = await keys.create(client.spool, "shop", ["read"], 0.0)  # type: ignore[arg-type]
+    assert (await client.get(f"/v3/domains/shop.test/messages/{id_}", blind)).status_code == 403
 
 
 async def test_a_message_read(client: Client, id_: str) -> None:
