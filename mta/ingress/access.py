@@ -97,6 +97,9 @@ class Access(Protocol):
     async def authenticate(self, user: str, password: str, client: Client) -> Identity | None:
         """Return who that is, None for any wrong credential, in the same time whichever part was wrong."""
 
+    async def good(self, login: Identity) -> bool:
+        """Tell whether a login that was good still is."""
+
     async def standing(self, tenant: str, from_domains: Sequence[str]) -> Standing:
         """Tell how a tenant stands to the domains of a From field."""
 
@@ -133,6 +136,14 @@ class Accounts:
             return Identity(key.tenant, f"{user}:{key.id}", key.once, key.id, rate, key.sandbox)
         credential = await credentials.authenticate(self._spool, user, password)
         return Identity(credential.tenant, credential.user, credential.once) if credential else None
+
+    async def good(self, login: Identity) -> bool:
+        """Look up the credential or key once more, which may have ended since."""
+        if login.key:
+            key = await keys.find(self._spool, login.key)
+            return key is not None and key.good(self._clock.now()) and SEND_SCOPE in key.scopes
+        credential = await credentials.find(self._spool, login.user)
+        return credential is not None and not credential.revoked_at
 
     async def standing(self, tenant: str, from_domains: Sequence[str]) -> Standing:
         """Look up who owns the domains."""

@@ -226,7 +226,10 @@ class Arrival:
         header, rest = content[:length], content[length:]
         if headers.count(header, b"received") > self._intake.limits.received:  # RFC 5321 6.3
             return replies.LOOP
-        self._likeness = likeness_of(self._from.login, header)
+        login = self._from.login
+        if login is not None and not await self._intake.access.good(login):
+            return replies.LOGIN_ENDED
+        self._likeness = likeness_of(login, header)
         if self._likeness is not None:
             self._likeness.add(content)
         submitted = self._from.origin is Origin.SUBMISSION

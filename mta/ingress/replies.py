@@ -59,6 +59,7 @@ AUTH_UNKNOWN = Reply(504, "5.5.4", "Authentication mechanism not supported; use 
 AUTH_MALFORMED = Reply(501, "5.5.2", "Malformed authentication response")
 AUTH_CANCELLED = Reply(501, "5.7.0", "Authentication cancelled")
 AUTH_FAILED = Reply(535, "5.7.8", "Authentication credentials invalid")
+LOGIN_ENDED = Reply(451, "4.7.0", "This login is not good any more: connect and log in again")
 AUTH_UNAVAILABLE = Reply(454, "4.7.0", "Authentication is not possible just now, try again later")
 
 # Content

@@ -131,12 +131,13 @@ class Store:
 class People:
     """Alice and Bob are tenants, each with a domain and a user of the same name; passwords are "secret".
 
-    `once` and `sandbox` are of all logins, `rates` are the tenants'.
+    `once` and `sandbox` are of all logins, those who have `ended` are not good any more, `rates` are the tenants'.
     """
 
     def __init__(self) -> None:
         self.failure: SpoolError | None = None
         self.once = 0.0
+        self.ended: set[str] = set()
         self.sandbox = False
         self.rates: dict[str, Rate] = {}
 
@@ -146,6 +147,9 @@ class People:
         if user not in ("alice", "bob") or password != "secret":
             return None
         return Identity(user, user, self.once, sandbox=self.sandbox)
+
+    async def good(self, login: Identity) -> bool:
+        return login.user not in self.ended
 
     async def rate(self, tenant: str) -> Rate | None:
         if self.failure is not None:

@@ -109,6 +109,31 @@ async def test_a_key_is_no_password_from_elsewhere_or_when_it_has_ended(spool: L
     assert await accounts.authenticate("apikey", secret, CLIENT) is None
 
 
+async def test_a_login_that_has_ended_since(spool: LmdbSpool):
+    clock = FakeClock()
+    now = clock.now()
+    _, password = await credentials.create(spool, "alice", "printer", now)
+    plain, secret = await keys.create(spool, "bob", ["send"], now)
+    _, timed = await keys.create(spool, "bob", ["send"], now, Particulars(expires_at=now + 60))
+    accounts = Accounts(spool, clock)
+    logins = [
+        await accounts.authenticate(user, given, CLIENT)
+        for user, given in (("printer", str(password)), ("apikey", secret), ("apikey", timed))
+    ]
+
+    async def good() -> list[bool]:
+        return [await accounts.good(each) for each in logins if each is not None]
+
+    assert await good() == [True, True, True]
+    await clock.advance(60)
+    assert await good() == [True, True, False]
+    await keys.revoke(spool, plain.id, clock.now())
+    assert await good() == [True, False, False]
+    await credentials.revoke(spool, "printer", clock.now())
+    assert await good() == [False, False, False]
+    assert not await accounts.good(Identity("bob", "nobody"))
+
+
 async def test_a_sandbox_key_says_so(spool: LmdbSpool):
     _, secret = await keys.create(spool, "bob", ["send"], 0.0, Particulars(sandbox=True))
     found = await Accounts(spool, FakeClock()).authenticate("apikey", secret, CLIENT)

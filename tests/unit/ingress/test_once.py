@@ -111,6 +111,15 @@ async def test_a_rate_that_is_taken_up_puts_the_message_off_and_keeps_nothing_of
     assert (await send(door, content + b"more\r\n")).startswith(b"250 ")
 
 
+@pytest.mark.parametrize("content", [DATED + PLAIN + BODY, LARGE], ids=["small", "large"])
+async def test_a_login_that_ends_in_its_session_sends_nothing_more(serve, make_listener, content: bytes):
+    door = await serve(make_listener("submission"))
+    door.people.ended.add("alice")
+    assert await send(door, content) == b"451 4.7.0 This login is not good any more: connect and log in again\r\n"
+    assert door.queue.accepted == []
+    assert all(each.aborted for each in door.store.writers)
+
+
 async def test_rates_that_cannot_be_read_put_the_message_off(serve):
     door = await serve()
     door.people.failure = Unavailable("sick")
