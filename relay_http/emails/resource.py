@@ -1,6 +1,6 @@
 """The resources: send, list, detail, cancel, resend."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import falcon.asgi
 import msgspec
@@ -12,7 +12,7 @@ from relay_http.body import Held, Request
 from relay_http.door import Door
 from relay_http.emails.errors import EMAILS
 from relay_http.emails.request import read_email
-from relay_http.emails.shown import DELIVERING, STATUSES, detailed, listed, status_word
+from relay_http.emails.shown import DELIVERING, STATUSES, WAITING, detailed, listed, status_word
 from relay_http.iso import write_time
 from relay_http.once import Sends
 from relay_http.outgoing import Outgoing
@@ -53,14 +53,13 @@ class Emails(Sends):
         if asked and asked not in STATUSES:
             raise _wrong("status", f"This is none of {', '.join(STATUSES)}.")
         limit, offset = _number(req, "limit", LIMIT, 1, LIMIT_MOST), _number(req, "offset", 0, 0, OFFSET_MOST)
-        in_flight = await _in_flight(door, key)
-        ids = in_flight if asked == DELIVERING else ()
+        ids = await _in_flight(door, key) if asked == DELIVERING else ()
         items: list[dict[str, object]] = []
         more = False
         if ids or asked != DELIVERING:
             search = Search(sent_in=EMAILS.name, statuses=STATUSES.get(asked, ()), ids=ids)
             page = await door.views.messages(key.tenant, search, limit=limit, offset=offset)
-            shown = [(each, status_word(each, in_flight)) for each in page.messages]
+            shown = [(each, status_word(each, await _claimed(door, each))) for each in page.messages]
             items, more = [listed(*each) for each in shown if asked in ("", each[1])], bool(page.next)
         _answer(resp, {"items": items, "limit": limit, "offset": offset, "has_more": more})
 
@@ -76,10 +75,9 @@ class Email:
         door = self._door
         key = await door.enter(req, EMAILS, "read")
         shown = await _found(door, key, id_)
-        in_flight = [id_ for _, claim in await door.spool.entries(id_) if claim is not None]
         events = [event for _, event in await door.views.timeline(key.tenant, id_)]
         texts = await read_stored_texts(door.spool, door.budget, key, shown)
-        _answer(resp, detailed(shown, status_word(shown, in_flight), events, texts))
+        _answer(resp, detailed(shown, status_word(shown, await _claimed(door, shown)), events, texts))
 
 
 class Cancel:
@@ -162,7 +160,15 @@ async def _found(door: Door, key: ApiKey, id_: str) -> MessageShown:
     return shown
 
 
+async def _claimed(door: Door, shown: MessageShown) -> Collection[str]:
+    """Return the message's ID if it is being delivered at this moment."""
+    if shown.status not in WAITING:
+        return ()
+    return [shown.id for _, claim in await door.spool.entries(shown.id) if claim is not None]
+
+
 async def _in_flight(door: Door, key: ApiKey) -> tuple[str, ...]:
+    """Return the IDs of all that is being delivered: none is in the views, which know what has happened alone."""
     claims = await door.spool.claims()
     return tuple({due.message.id for due, _ in claims if due.message.tenant == key.tenant})
 

@@ -9,7 +9,7 @@ from relay_http.iso import write_time
 
 _ATTEMPTS_SHOWN = 1000  # the last
 DELIVERING = "delivering"  # at this moment: the claims tell it, all else the events
-_WAITING = (Status.QUEUED, Status.DEFERRED)
+WAITING = (Status.QUEUED, Status.DEFERRED)
 _WORDS = {
     Status.SCHEDULED: "scheduled",
     Status.QUEUED: "queued",
@@ -21,13 +21,13 @@ _WORDS = {
     Status.DELIVERED: "delivered",
 }
 STATUSES = {word: tuple([each for each in _WORDS if _WORDS[each] == word]) for word in _WORDS.values()}
-STATUSES[DELIVERING] = _WAITING
+STATUSES[DELIVERING] = WAITING
 _OUTCOMES = {EventType.DEFERRED: "deferred", EventType.DELIVERED: "delivered", EventType.BOUNCED: "bounced"}
 
 
 def status_word(shown: MessageShown, in_flight: Collection[str] = ()) -> str:
     """Say how a message stands; `in_flight` are those being delivered at this moment."""
-    return DELIVERING if shown.status in _WAITING and shown.id in in_flight else _WORDS[shown.status]
+    return DELIVERING if shown.status in WAITING and shown.id in in_flight else _WORDS[shown.status]
 
 
 def listed(shown: MessageShown, word: str) -> dict[str, object]:

@@ -137,10 +137,10 @@ def main() -> int:
         found.failures.append(str(error))
     except (KeyboardInterrupt, asyncio.CancelledError):
         found.failures.append("interrupted")
+    print(f"bench: {save(found, began)}", file=sys.stderr)
     print("\n\n".join(found.tables()))
     for failure in found.failures:
         print(f"bench: {failure}", file=sys.stderr)
-    print(f"bench: {save(found, began)}", file=sys.stderr)
     return 1 if found.failures else 0
 
 

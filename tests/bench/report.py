@@ -169,7 +169,7 @@ def _dialect_row(each: Dialect, rival: Dialect) -> tuple[str, ...]:
         f"{rate / rivals:.2f}",
         *([f"{each.p50:.1f}", f"{each.p99:.1f}"] if each.rate else ["", ""]),
         f"{each.cpu:,.0f}",
-        f"{each.cpu / rival.cpu:.2f}",
+        f"{each.cpu / rival.cpu:.2f}" if rival.cpu else "",  # the clock has ticks of 10 ms
         f"{each.load / each.accepted:.0%}",
     )
 

@@ -100,6 +100,8 @@ def test_a_dialect_is_compared_with_a_handler_that_does_nothing() -> None:
     ours, nothing = ([cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:])
     assert ours == ["Fairlead", "1", "all it takes", "2,500", "0.25", "", "", "300", "3.00", "25%"]
     assert nothing[4] == "1.00"
+    table, _ = Found([], [], {}, {}, [], [runs[0], dialect(0, server=runs[1].server)]).tables()  # within a tick
+    assert table.splitlines()[2].split("|")[9].strip() == ""
 
 
 def test_tables_are_markdown_in_columns() -> None:
