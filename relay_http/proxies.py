@@ -15,6 +15,7 @@ from relay_http.body import Request
 
 _SCHEMES = ("http", "https")
 _HOPS = 32  # that are looked at
+_CHARS = 2048  # of these
 _FOR = re.compile(r'(?:^|;)\s*for\s*=\s*("?)([^";,\s]+)\1\s*(?=;|$)', re.IGNORECASE)
 _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 
@@ -43,7 +44,9 @@ class Proxies:
         several, one = req.get_header("X-Forwarded-For"), req.get_header("Forwarded")
         if several is None and one is None:
             return peer  # the proxy itself
-        found = {self._read(text, named) for text, named in ((several, False), (one, True)) if text is not None}
+        found = {
+            self._read(text[-_CHARS:], named) for text, named in ((several, False), (one, True)) if text is not None
+        }
         # Of two that differ one is the client's own, which its proxy has let through.
         return found.pop() if len(found) == 1 else ""
 

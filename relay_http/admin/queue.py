@@ -115,6 +115,8 @@ class _One:
         """Show a message with its entries, or one entry."""
         who = await who_asks(req, self._door)
         found = await _found(self._door.desk, id_, who)
+        if not found:
+            raise _not_there(id_)
         answer(resp, entry_detail(found[0][0].entry, found[0][1]) if "." in id_ else message_detail(found))
 
 
@@ -194,7 +196,9 @@ class _Each(_Changing):
         asked = await read_asked(req, self._door.budget, self._fields)
         action, desk = self._make(self._door, who, asked), self._door.desk
         cancels = self._name == "cancel"  # which knows of those that are not in the queue, too
-        standing = [] if cancels else await _found(desk, id_, who)
+        standing = await _found(desk, id_, who)
+        if not standing and not cancels:
+            raise _not_there(id_)
         tenant = who.tenant or next((due.message.tenant for due, _ in standing), "")
         async with self._door.audit.doing(req, f"queue.{self._name}", tenant, id_) as underway:
             if cancels:
@@ -208,10 +212,7 @@ class _Each(_Changing):
         answer(resp, {"results": found})
 
     async def _cancelled(self, id_: str, who: Who) -> list[dict[str, str]]:
-        try:
-            found = await self._door.desk.cancel(id_, who)
-        except NoId as error:
-            raise not_found(str(error)) from None
+        found = await self._door.desk.cancel(id_, who)
         if not found:
             raise _not_there(id_)
         return [{"entry": entry, "recipient": to, "result": result} for (entry, to), result in found.items()]
@@ -256,12 +257,9 @@ def action_fields() -> dict[str, tuple[str, ...]]:
 
 async def _found(desk: Desk, id_: str, who: Who) -> list[actions.Standing]:
     try:
-        found = await find(desk.spool, id_, who.tenant)
+        return await find(desk.spool, id_, who.tenant)
     except NoId as error:
         raise not_found(str(error)) from None
-    if not found:
-        raise _not_there(id_)
-    return found
 
 
 def _word(answer: Answer) -> str:

@@ -294,8 +294,11 @@ async def test_each_change_is_on_record_with_who_and_from_where_and_no_secret(ho
     message = await house.accept("a@one.test")
     await house.post(f"/queue/{message}/hold", {}, "acme")
     await house.post("/queue/drop", {"where": ["tenant=acme"], "confirm": 1})
+    other = await house.accept("b@one.test")
+    await house.post(f"/queue/{other}/cancel", {})
     ann, operator = f"key {id_of(house.keys['acme'])}", f"key {id_of(house.keys['operator'])}"
     assert await house.actions() == [
+        ("queue.cancel", operator, "acme", other, "cancelled=1"),
         ("queue.drop", operator, None, "tenant=acme", "changed=1"),
         ("queue.hold", ann, "acme", message, "changed=1"),
         ("keys.create", f"key {id_of(house.keys['bound'])}", "acme", "", await refusal(house)),
