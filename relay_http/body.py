@@ -138,7 +138,7 @@ def inflated_size(data: bytes, limit: int = BODY_LIMIT) -> int:
 
 def decoded_size(data: bytes) -> int:
     """Bound the octets that JSON becomes beside its strings: `[],` over and over would be twenty times itself."""
-    return _OBJECT_SIZE * (len(data) - len(data.translate(None, b",[{")))
+    return _OBJECT_SIZE * (data.count(b",") + data.count(b"[") + data.count(b"{"))
 
 
 def decode(data: bytes) -> object:

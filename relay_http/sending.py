@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from mta.accounts.keys import ApiKey
-from mta.accounts.senders import standing
+from mta.accounts.senders import Standings
 from mta.clock import Clock
 from mta.mail.address import domain_of
 from mta.queue.gate import type_refusal
@@ -93,6 +93,7 @@ class Sender:
         self._clock = clock
         self._hostname = hostname
         self._rates = rates
+        self._standings = Standings(spool, clock)
         self._in_flight: set[str] = set()  # names of what is kept; a process that dies takes them with it
 
     def admit(self, tenant: str) -> None:
@@ -206,8 +207,8 @@ class Sender:
         outcome: Taken | Kept | Throttled | BaseException
         try:
             submissions = await contents.submissions(drafts)
-            # Shielded: whatever ends this request, a commit that was begun is not to be cut off.
-            outcome = await asyncio.shield(self._take(submissions, terms))
+            # Whatever ends this request, a commit that was begun goes on, and keeps what is then given up.
+            outcome = await self._take(submissions, terms)
         except BaseException as error:  # noqa: BLE001 - raised again below
             outcome = error
         if isinstance(outcome, Taken):
@@ -231,7 +232,7 @@ class Sender:
                 domain = domain_of(address) if address else ""
                 if domain in found or not address:
                     continue
-                stands = await standing(self._spool, order.key.tenant, [domain])
+                stands = await self._standings.of(order.key.tenant, (domain,))
                 if stands.foreign:
                     raise Refusal(403, Problem(FOREIGN, "from"), why=Why.FOREIGN_SENDER)
                 found[domain] = stands.sign_domain, stands.note
@@ -268,7 +269,10 @@ _encode_asked = msgspec.msgpack.Encoder(order="deterministic").encode
 
 def _digest(order: Order) -> bytes:
     """Hash what is asked for, as it was translated: framing, compression and the order of JSON members differ."""
-    digest = blake2b(digest_size=16)
+    digest = blake2b(b"sandbox" if order.sandbox else b"", digest_size=16)
+    if len(order.messages) == 1:
+        digest.update(_encode_asked(order.messages[0]))
+        return digest.digest()
     seen: dict[int, bytes] = {}
     for each in order.messages:
         bare = msgspec.structs.replace(each, parts=(), attachments=())
@@ -278,7 +282,6 @@ def _digest(order: Order) -> bytes:
             if found is None:
                 found = seen[id(shared)] = blake2b(_encode_asked(shared), digest_size=16).digest()
             digest.update(found)
-    digest.update(b"sandbox" if order.sandbox else b"")
     return digest.digest()
 
 

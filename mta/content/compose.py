@@ -186,13 +186,21 @@ def _is_html(part: Part) -> bool:
 
 
 def _field(name: str, value: str) -> bytes:
+    """Write an unstructured field. PERF: a short one as it is, which takes 0.4 instead of 0.8 µs (compiled)."""
+    if len(name) + 2 + len(value) <= FOLD and _PLAIN.fullmatch(value) and "=?" not in value:
+        _check_name(name)
+        return f"{name}: {value}\r\n".encode()
     return _fold(name, _unstructured(value))
+
+
+def _check_name(name: str) -> None:
+    if len(name) > _NAME_LIMIT or not _FIELD_NAME.fullmatch(name):
+        raise ValueError(f"not a field name: {name[:64]!r}")
 
 
 def _fold(name: str, words: Iterable[bytes]) -> bytes:
     """Write a field, its words (the spaces in front of them included) on lines of 76 octets where they fit."""
-    if len(name) > _NAME_LIMIT or not _FIELD_NAME.fullmatch(name):
-        raise ValueError(f"not a field name: {name[:64]!r}")
+    _check_name(name)
     lines = []
     line = name.encode() + b":"
     for word in words:
@@ -274,26 +282,36 @@ def _pieces(text: str, limit: int, octets: Callable[[str], bytes]) -> Iterator[s
 
 
 def _text(part: Part) -> list[bytes]:
-    charset = "; charset=utf-8" if part.media_type.lower().startswith("text/") else ""
     text = part.text.replace("\r\n", "\n").replace("\r", "\n").encode()
     special = len(text.translate(None, _LITERAL))
     if special * 2 > len(text) * 0.3:  # quoted-printable would grow by more than 1.3
         encoding, content = b"base64", _rows(b64encode(text.replace(b"\n", b"\r\n")))
     elif not special and _is_literal(text):
-        encoding, content = b"quoted-printable", text.replace(b"\n", b"\r\n")
+        encoding, content = b"quoted-printable", b"\r\n".join(map(_broken, text.split(b"\n")))
     else:
         encoding, content = b"quoted-printable", b2a_qp(text).replace(b"\n", b"\r\n")
-    return [_media_type(part.media_type + charset), b"Content-Transfer-Encoding: %b\r\n\r\n" % encoding, content]
+    return [_text_type(part.media_type), b"Content-Transfer-Encoding: %b\r\n\r\n" % encoding, content]
+
+
+@lru_cache(maxsize=64)
+def _text_type(media_type: str) -> bytes:
+    return _media_type(media_type + ("; charset=utf-8" if media_type.lower().startswith("text/") else ""))
 
 
 def _is_literal(text: bytes) -> bool:
-    """Tell whether quoted-printable would leave a text of literal octets as it is (RFC 2045 6.7).
+    """Tell whether quoted-printable would leave the octets of a text of literal ones as they are (RFC 2045 6.7).
 
-    PERF: the standard library takes more than twice as long to write it (84 and 36 µs for 2 KB on a busy machine).
+    PERF: the standard library takes three times as long to write it (7 and 2 µs for a KB in lines of 76).
     """
-    if b" \n" in text or b"\t\n" in text or text.endswith((b" ", b"\t")):
-        return False
-    return max(map(len, text.split(b"\n"))) <= FOLD and b"\n.\n" not in b"\n%b\n" % text
+    return not (b" \n" in text or b"\t\n" in text or text.endswith((b" ", b"\t")) or b"\n.\n" in b"\n%b\n" % text)
+
+
+def _broken(line: bytes) -> bytes:
+    """Break a long line softly (RFC 2045 6.7 (5))."""
+    if len(line) <= FOLD:
+        return line
+    ends = range(FOLD - 1, len(line) - 1, FOLD - 1)  # what is left for the last row fits without a mark at its end
+    return b"=\r\n".join([*[line[end - FOLD + 1 : end] for end in ends], line[ends[-1] :]])
 
 
 def _file(file: Attachment) -> list[bytes]:

@@ -23,6 +23,7 @@ TO = (Mailbox("ann@example.test"),)
 lines = st.text(st.sampled_from("ab. \t\r\n"), min_size=1, max_size=40) | st.text(
     st.sampled_from("abcdefgh. \t=é\n"), min_size=70, max_size=160
 )
+lines |= st.text(st.sampled_from("abcdefgh."), min_size=70, max_size=400)
 anything = st.text(st.characters(blacklist_categories=["Cs"]), max_size=200)
 shown = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=200)
 mostly_ascii = st.text(st.sampled_from('abc  ,;:"\\<>@=?_-.()é€😀'), min_size=1, max_size=300)

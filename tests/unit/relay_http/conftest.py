@@ -119,6 +119,9 @@ class MemoryQueue:
         return self.turned.get(tenant)
 
     async def accept(self, *submissions: Submission) -> list[Receipt]:
+        return await asyncio.shield(self._commit(submissions))  # goes on without who asked, as the spool's does
+
+    async def _commit(self, submissions: tuple[Submission, ...]) -> list[Receipt]:
         self.waiting.set()
         await self.gate.wait()
         if self.error is not None:

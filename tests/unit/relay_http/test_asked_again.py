@@ -1,5 +1,6 @@
 """Who asks again with an idempotency key: the same answer, whatever the time is by then, and nothing sent twice."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -42,6 +43,32 @@ async def test_times_that_are_over_meanwhile(relay: Relay, path: str, asked: dic
     dry = await relay.ask("POST", "/v1/mail", {**MAIL, "deliver_by": NOW + 60, "dry_run": True})
     assert dry.status_code == 400
     assert await accepted(relay) == 1
+
+
+@pytest.mark.parametrize("headers", [{}, KEY])
+@pytest.mark.parametrize("text", ["Hi", "Hi " * 200_000], ids=["small", "large"])
+async def test_a_cancelled_request_does_not_cancel_its_commit(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], text: str
+) -> None:
+    begun = asyncio.Event()
+    for name in ("accept", "accept_on"):
+        commit = getattr(relay.spool, name)
+
+        async def noted(*asked: Any, commit: Any = commit) -> Any:
+            asyncio.get_running_loop().call_soon(begun.set)
+            return await commit(*asked)
+
+        monkeypatch.setattr(relay.spool, name, noted)
+    request = asyncio.create_task(relay.ask("POST", "/v1/mail", {**MAIL, "text": text}, headers=headers))
+    await begun.wait()
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    async with asyncio.timeout(5):
+        while not await accepted(relay):
+            await asyncio.sleep(0.01)
+    ((_, event),) = await relay.spool.events_after(0, 100)
+    assert text[:9].encode() in await relay.content(event.message)
 
 
 async def test_members_in_another_order(relay: Relay) -> None:

@@ -398,19 +398,6 @@ async def test_one_line_is_logged_for_each_request_and_no_secret(
     assert not any(secret in line or "SG.wrong" in line or "\n" in line for line in lines)
 
 
-async def test_a_cancelled_request_does_not_cancel_its_commit(api: Any, mail: Json) -> None:
-    api.queue.gate.clear()
-    request = asyncio.create_task(api.send(mail))
-    await api.queue.waiting.wait()
-    request.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await request
-    api.queue.gate.set()
-    for _ in range(3):
-        await asyncio.sleep(0)
-    assert len(api.queue.calls) == 1
-
-
 async def test_many_who_ask_the_same_at_once(api: Any, mail: Json) -> None:
     body, key, queue = msgspec.json.encode(mail), {"Idempotency-Key": "k"}, api.queue
     queue.gate.clear()
