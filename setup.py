@@ -22,7 +22,7 @@ from pathlib import Path
 from setuptools import setup
 
 COMPILED = {
-    "mta/accounts": "known senders uses",
+    "mta/accounts": "known senders",
     "mta/content": "compose",
     "mta/mail": "address dsn event_line headers ids reply tls_required",
     "mta/ingress": "arrival body connection dialog once parameters questions replies server session trace",
@@ -30,7 +30,7 @@ COMPILED = {
     "turns window",
     "mta/delivery": "attempt canonical dispatcher gate letter lookout pool signing smtp underway wire",
     "mta/spool/lmdb": "apart commit content keys log spool steps terms view writer",
-    "relay_http": "access contents door fields kept once outgoing rates sending values writing",
+    "relay_http": "access contents door fields kept outgoing rates sending values writing",
     "relay_http/sendgrid": "request resource settings translate values",
 }
 

@@ -45,6 +45,7 @@ async def test_times_that_are_over_meanwhile(relay: Relay, path: str, asked: dic
     assert await accepted(relay) == 1
 
 
+@pytest.mark.tampers
 @pytest.mark.parametrize("headers", [{}, KEY])
 @pytest.mark.parametrize("text", ["Hi", "Hi " * 200_000], ids=["small", "large"])
 async def test_a_cancelled_request_does_not_cancel_its_commit(

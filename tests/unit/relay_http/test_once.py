@@ -110,6 +110,7 @@ async def test_a_day_later_it_is_done_again(relay: Relay) -> None:
     assert (again.status_code, "idempotent-replayed" in again.headers) == (201, False)
 
 
+@pytest.mark.tampers
 async def test_what_cannot_be_kept_is_done_all_the_same(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: object) -> None:
         raise Unavailable("full")
