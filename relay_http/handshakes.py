@@ -69,7 +69,11 @@ class Handshakes:
         limit = min(HANDSHAKE, self._limits.idle)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                protocol, accepted, ssl=self.certificate.context(), ssl_handshake_timeout=limit
+                protocol,
+                accepted,
+                ssl=self.certificate.context(),
+                ssl_handshake_timeout=limit,
+                ssl_shutdown_timeout=limit,
             )
         except OSError as error:  # ssl.SSLError and time-outs are OSErrors too
             log.info("refused client=%s problem=%r", client, f"TLS handshake: {error}")

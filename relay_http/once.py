@@ -62,7 +62,7 @@ class Once:
         with self._budget.hold() as held:
             data = await read(req, held, _BODY_LIMIT)
             req.put_back(data)
-            if encoding_of(req) == "gzip":
+            if data and encoding_of(req) == "gzip":
                 size = inflated_size(data, _BODY_LIMIT)
                 held.add(size)
                 data = inflate(data, size, _BODY_LIMIT)
@@ -107,7 +107,7 @@ class Once:
 
 def _digest(req: Request, key: ApiKey, data: bytes) -> bytes:
     """Hash what is asked for; the order of JSON members and compression differ between requests."""
-    with suppress(ValueError, RecursionError):  # whoever reads it says what is wrong with it
+    with suppress(ValueError, OverflowError, RecursionError):  # whoever reads it says what is wrong with it
         data = _encode_asked(msgspec.json.decode(data))
     asked = _encode_asked((key.id, req.query_string, data))
     return blake2b(asked, digest_size=16).digest()

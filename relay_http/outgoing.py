@@ -9,8 +9,10 @@ from mta.spool.records import MessageClass
 NO_HEADERS: dict[str, str] = {}
 
 
-class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One message. What is the same object in several of a request (`parts`, `attachments`) is written and stored once.
+
+    Written for a digest it is without what nobody asked for, so that a new field changes none.
 
     Addresses have passed mta.mail.address with their domains in ASCII; nothing has CR, LF or NUL where a header or a
     command could be ended. `raw` is a whole message (header and body) that is sent as it is, but for trace and what it

@@ -44,9 +44,11 @@ class Proxies:
         several, one = req.get_header("X-Forwarded-For"), req.get_header("Forwarded")
         if several is None and one is None:
             return peer  # the proxy itself
-        found = {
-            self._read(text[-_CHARS:], named) for text, named in ((several, False), (one, True)) if text is not None
-        }
+        found = set[str]()
+        if several is not None:
+            found.add(self._read(several[-_CHARS:], False))  # noqa: FBT003 - as a key of the cache
+        if one is not None:  # cut anywhere, what is quoted in it could be taken for its end
+            found.add(self._read(one, True) if len(one) <= _CHARS else "")  # noqa: FBT003
         # Of two that differ one is the client's own, which its proxy has let through.
         return found.pop() if len(found) == 1 else ""
 

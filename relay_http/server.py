@@ -201,6 +201,8 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Take a connection, or say that there are too many."""
         super().connection_made(transport)
+        if self.scheme == "http":  # TLS has a buffer of its own below
+            transport.set_write_buffer_limits(0)  # pause_writing is called for whatever is not sent
         clients = (each.client[0] for each in self.connections if isinstance(each, Connection) and each.client)
         if len(self.connections) > self._limits.connections or (
             self.client and crowded(self.client[0], clients, self._limits.connections_per_client, self._proxies)
@@ -218,7 +220,11 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Wait for the client to read: some of its answer every `idle` seconds, which stays in memory until then."""
+        """Wait for the client to read: some of its answer every `idle` seconds, which stays in memory until then.
+
+        Not called under TLS, which takes all at once: who does not read there is waited for until the next request is
+        due, and for as long as TLS has to end.
+        """
         super().pause_writing()
         self._await_reader()
 
@@ -338,6 +344,8 @@ class Connection(HttpToolsProtocol):
             self._await_reader()
         else:
             log.info("broken-off client=%s reason=does-not-read", (self.client or ("",))[0])
+            if self.cycle is not None:
+                self.cycle.disconnected = True
             self.transport.abort()
 
     def _close_with(self, status: bytes, message: str) -> None:

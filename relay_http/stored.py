@@ -77,6 +77,8 @@ async def read_again(spool: Spool, shown: MessageShown, held: Held) -> Outgoing:
         categories=record.categories,
         custom_args=record.custom_args,
         message_class=record.message_class,
+        retry_intervals=record.retry_intervals,
+        lifetime=0.0 if record.deliver_by else record.expires_at - record.release_at,
         tls_required=record.tls_required,
         envelope_sender=record.sender,
     )

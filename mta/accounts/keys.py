@@ -17,7 +17,7 @@ import msgspec
 from mta.accounts import tenants, uses
 from mta.accounts.networks import outside
 from mta.accounts.particulars import NO_PARTICULARS, Particulars, checked, scope_faults
-from mta.accounts.scopes import allowed, granted
+from mta.accounts.scopes import allowed, granted, meant
 from mta.accounts.tenants import AccountError, Fault
 from mta.accounts.tolls import Rate, rate_of
 from mta.mail.ids import MESSAGE_ID_CHARS, new_message_id
@@ -206,7 +206,7 @@ def beyond(maker: ApiKey, made: ApiKey) -> list[Fault]:
         faults.append(Fault("tenant", "a key makes keys of its own tenant alone"))
     if not maker.operator:
         for number, name in enumerate(made.grants or made.scopes):
-            if not maker.allows(name):
+            if not all(maker.allows(each) for each in meant((name,))):
                 faults.append(Fault(f"scopes.{number}", f"your key has not the scope {name} itself"))
     if maker.networks and (away := outside(made.networks or _ANYWHERE, maker.networks)):
         faults.append(Fault("networks", f"your key may not be used from {away} itself"))

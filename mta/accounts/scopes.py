@@ -63,6 +63,11 @@ ENOUGH = (
 _SAYS_MORE = {"emails:read": ("content.read",)}  # than its scope, to the vendor's users
 
 
+def meant(names: Iterable[str]) -> list[str]:
+    """Return names with those that they say, too."""
+    return [each for name in names for each in (name, *_SAYS_MORE.get(name, ()))]
+
+
 def granted(names: Iterable[str]) -> tuple[str, ...]:
     """Return the scopes that names give; AccountError naming the first that is unknown."""
     found = set[str]()
@@ -77,6 +82,4 @@ def allowed(name: str, scopes: Collection[str], grants: Collection[str]) -> bool
     """Tell whether scopes, or the names that a key was asked for with, are good for what has this name."""
     if name == "full_access":
         return all(each in scopes for each in SCOPES)
-    if name in scopes or name in grants or ENOUGH.get(name) in scopes:
-        return True
-    return any(name in _SAYS_MORE.get(each, ()) for each in grants)
+    return name in scopes or name in meant(grants) or ENOUGH.get(name) in scopes

@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from mta.accounts import credentials, keys
-from mta.accounts.credentials import API_KEY_USER
+from mta.accounts.credentials import API_KEY_USER, Credential
 from mta.accounts.networks import within
 from mta.accounts.senders import Standing, Standings
 from mta.accounts.tolls import Rate, TenantRates, rate_of
@@ -75,7 +75,7 @@ def certified(listener: Listener, names: Sequence[str]) -> bool:
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who has logged in.
+    """Who has logged in, with a credential that was made `since` (absolute seconds) or with a key.
 
     The same message is not sent again within `once` seconds. `key` is the API key that it was, of which `rate` is;
     what is sent with a `sandbox` key is not delivered.
@@ -87,6 +87,7 @@ class Identity(msgspec.Struct, frozen=True):
     key: str = ""
     rate: Rate | None = None
     sandbox: bool = False
+    since: float = 0.0
 
 
 class Access(Protocol):
@@ -130,7 +131,7 @@ class Accounts:
             rate = rate_of(key.rate, key.per)
             return Identity(key.tenant, f"{user}:{key.id}", key.once, key.id, rate, key.sandbox)
         credential = await credentials.authenticate(self._spool, user, password)
-        return Identity(credential.tenant, credential.user, credential.once) if credential else None
+        return _identity(credential) if credential else None
 
     async def good(self, login: Identity) -> bool:
         """Look up the credential or key once more, which may have ended since."""
@@ -138,7 +139,7 @@ class Accounts:
             key = await keys.find(self._spool, login.key)
             return key is not None and key.good(self._clock.now()) and SEND_SCOPE in key.scopes
         credential = await credentials.find(self._spool, login.user)
-        return credential is not None and not credential.revoked_at
+        return credential is not None and not credential.revoked_at and credential.created_at == login.since
 
     async def standing(self, tenant: str, from_domains: Sequence[str]) -> Standing:
         """Look up who owns the domains."""
@@ -147,3 +148,7 @@ class Accounts:
     async def rate(self, tenant: str) -> Rate | None:
         """Tell a tenant's rate."""
         return await self._rates.of(tenant)
+
+
+def _identity(credential: Credential) -> Identity:
+    return Identity(credential.tenant, credential.user, credential.once, since=credential.created_at)

@@ -134,6 +134,9 @@ class Arrival:
                 if isinstance(opened, Reply):
                     return opened
                 content = opened
+            elif await self._has_ended():
+                await self.abandon()
+                return replies.LOGIN_ENDED
             elif self._likeness is not None:
                 self._likeness.add(content)
             self._size += len(content)
@@ -226,10 +229,9 @@ class Arrival:
         header, rest = content[:length], content[length:]
         if headers.count(header, b"received") > self._intake.limits.received:  # RFC 5321 6.3
             return replies.LOOP
-        login = self._from.login
-        if login is not None and not await self._intake.access.good(login):
+        if await self._has_ended():
             return replies.LOGIN_ENDED
-        self._likeness = likeness_of(login, header)
+        self._likeness = likeness_of(self._from.login, header)
         if self._likeness is not None:
             self._likeness.add(content)
         submitted = self._from.origin is Origin.SUBMISSION
@@ -249,6 +251,11 @@ class Arrival:
         subject, from_, to = headers.firsts(header, b"subject", b"from", b"to")
         self._summary = of_header(subject, from_, to)
         return received_field(self._from.trace, self._intake.hostname, self.id, envelope, now) + header + rest
+
+    async def _has_ended(self) -> bool:
+        """Tell whether the login that the message comes by is not good any more."""
+        login = self._from.login
+        return login is not None and not await self._intake.access.good(login)
 
     async def _judge_sender(self, header: bytes) -> Reply | None:
         """Find out for which domain the message is signed (promise 9).

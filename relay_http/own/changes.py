@@ -5,9 +5,11 @@ from typing import cast
 import falcon.asgi
 import msgspec
 
+from mta.accounts.keys import ApiKey
 from mta.queue import actions
 from mta.queue.answer import Answer
 from mta.queue.standing import find
+from relay_http.access import require
 from relay_http.body import Request
 from relay_http.door import Door
 from relay_http.once import Sends
@@ -19,7 +21,7 @@ from relay_http.own.mail import answer, enter, found, known_id, who
 from relay_http.own.reading import read
 from relay_http.own.send import receipted, send, times_of
 from relay_http.problem import Problem, Refusal, Why, invalid, not_found
-from relay_http.stored import read_again
+from relay_http.stored import SEES_CONTENT, read_again
 
 _OUTCOMES: dict[Answer, Outcome] = {
     Answer.DONE: "rescheduled",
@@ -98,7 +100,7 @@ class Resending(Sends):
             except Refusal as refusal:
                 gone = refusal
             if gone is None:
-                sent = await send(door, req, key, endpoint, _addressed(again, asked), held)
+                sent = await send(door, req, key, endpoint, _addressed(again, asked, key), held)
             else:  # who asks again is answered as before, whatever has become of the content
                 kept = await door.sender.replayed(key.tenant, endpoint, req.get_header("Idempotency-Key") or "")
                 if kept is None:
@@ -107,13 +109,17 @@ class Resending(Sends):
         sent.put(resp)
 
 
-def _addressed(again: Outgoing, asked: Resend) -> Outgoing:
+def _addressed(again: Outgoing, asked: Resend, key: ApiKey) -> Outgoing:
+    """Say whom it is for; to show it to others is for keys that may see it themselves."""
     boxes = given(asked.to, None)
     if boxes is None:
         return again
     if not boxes:
         raise invalid("At least one recipient.", "to")
-    return msgspec.structs.replace(again, to=tuple([each.mailbox for each in boxes]))
+    to = tuple([each.mailbox for each in boxes])
+    if not {each.address for each in to} <= {each.address for each in again.recipients}:
+        require(key, SEES_CONTENT)
+    return msgspec.structs.replace(again, to=to)
 
 
 def _released() -> Refusal:

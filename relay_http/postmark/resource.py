@@ -82,7 +82,7 @@ class Batch(Sends):
         answer.put(resp)
 
 
-class Templates:
+class Templates(Sends):
     """`/email/withTemplate` and `/email/batchWithTemplates`."""
 
     def __init__(self, door: Door) -> None:

@@ -303,6 +303,7 @@ def test_an_operators_key_makes_any_tenants_key_within_its_own_bounds(maker, mad
     [
         ({}, {"tenant": "other"}, ["tenant"]),
         ({"scopes": ("read", "manage")}, {"grants": ("read", "mail.send")}, ["scopes.1"]),
+        ({"scopes": ("read",), "grants": ("read", "api_keys.create")}, {"grants": ("emails:read",)}, ["scopes.0"]),
         ({"networks": ("10.0.0.0/8",)}, {}, ["networks"]),
         ({"networks": ("10.0.0.0/8",)}, {"networks": ("10.1.0.0/16", "10.0.0.0/7")}, ["networks"]),
         ({"rate": 100, "per": 1}, {}, ["rate"]),

@@ -132,6 +132,8 @@ async def test_a_login_that_has_ended_since(spool: LmdbSpool):
     await credentials.revoke(spool, "printer", clock.now())
     assert await good() == [False, False, False]
     assert not await accounts.good(Identity("bob", "nobody"))
+    await credentials.create(spool, "alice", "printer", clock.now())  # with another password
+    assert await good() == [False, False, False]
 
 
 async def test_a_sandbox_key_says_so(spool: LmdbSpool):

@@ -120,6 +120,20 @@ async def test_a_login_that_ends_in_its_session_sends_nothing_more(serve, make_l
     assert all(each.aborted for each in door.store.writers)
 
 
+async def test_a_login_that_ends_while_a_large_message_comes(serve, make_listener, monkeypatch):
+    door = await serve(make_listener("submission"))
+    asked = 0
+
+    async def good(_: Identity) -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == 1
+
+    monkeypatch.setattr(door.people, "good", good)
+    assert (await send(door, LARGE)).startswith(b"451 4.7.0 ")
+    assert (asked, door.queue.accepted, [each.aborted for each in door.store.writers]) == (2, [], [True])
+
+
 async def test_rates_that_cannot_be_read_put_the_message_off(serve):
     door = await serve()
     door.people.failure = Unavailable("sick")

@@ -122,3 +122,16 @@ async def test_what_cannot_be_kept_is_done_all_the_same(relay: Relay, monkeypatc
 async def test_a_body_has_a_bound(relay: Relay) -> None:
     refused = await relay.ask("POST", "/v3/api_keys", b" " * ((1 << 20) + 1), "one", KEY)
     assert refused.status_code == 413
+
+
+async def test_numbers_that_no_digest_can_have(relay: Relay) -> None:
+    asked = b'{"where": ["domain=*"], "confirm": 99999999999999999999999999}'
+    answers = [await relay.ask("POST", "/admin/v1/queue/hold", asked, "one", KEY) for _ in range(2)]
+    assert [each.status_code for each in answers] == [200, 200]
+    assert answers[1].headers["idempotent-replayed"] == "true"
+
+
+async def test_a_coding_of_nothing(relay: Relay) -> None:
+    made = await relay.ask("POST", "/v3/api_keys", ASKED, "one")
+    path, headers = f"/v3/api_keys/{made.json['api_key_id']}", {**KEY, "Content-Encoding": "gzip"}
+    assert (await relay.ask("DELETE", path, key="one", headers=headers)).status_code == 204

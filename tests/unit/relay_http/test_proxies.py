@@ -107,6 +107,11 @@ def test_who_may_have_the_connections_of_many(peer, many):
     assert Proxies(NETWORKS).many(peer) is many
 
 
+def test_what_is_too_long_to_be_looked_at() -> None:
+    assert client("10.0.0.1", X_Forwarded_For=f"{'x' * 5000}, 192.0.2.7") == "192.0.2.7"
+    assert client("10.0.0.1", Forwarded=f'for=6.6.6.6;host="{"a" * 3000};for=192.0.2.1;b"') == ""
+
+
 @pytest.mark.parametrize(
     ("peer", "told", "begins"),
     [

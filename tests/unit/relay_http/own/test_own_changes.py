@@ -108,7 +108,8 @@ async def test_what_is_no_time(post: Any, body: object) -> None:
 
 
 async def test_the_same_once_more(post: Any) -> None:
-    id_ = await post.send(to=["ann@example.test", "bob@example.test"], tags=["order"])
+    retry = {"intervals": [30, 300], "lifetime": 3600}
+    id_ = await post.send(to=["ann@example.test", "bob@example.test"], tags=["order"], retry=retry)
     post.views.shown = [message_shown(id_, "ann@example.test", "bob@example.test")]
     result = await post.ask("POST", f"/{id_}/resend", {}, key="send")
     assert result.status_code == 202, result.text
@@ -117,6 +118,7 @@ async def test_the_same_once_more(post: Any) -> None:
     assert again["receipt"]["position"] > 0
     message = await post.spool.message(again["id"])
     assert (message.categories, message.header_message_id) == (("order",), again["message_id"])
+    assert (message.retry_intervals, message.expires_at - message.release_at) == ((30, 300), 3600)
     content = message_from_bytes(await post.spool.content(message))
     assert (content["Message-ID"], content["Subject"]) == (again["message_id"], "Hi")
     recipients = [each.recipient.address for each in (await post.spool.entry(f"{again['id']}.1")).recipients]
@@ -129,6 +131,9 @@ async def test_once_more_to_others(post: Any) -> None:
     again = (await post.ask("POST", f"/{id_}/resend", {"to": ["Carl <carl@example.test>"]})).json
     (state,) = (await post.spool.entry(f"{again['id']}.1")).recipients
     assert state.recipient.address == "carl@example.test"
+    asked = {"to": ["mallory@example.test", "ann@example.test"]}
+    assert await post.refused("POST", f"/{id_}/resend", asked, key="send") == (403, [])  # it would see what it may not
+    assert (await post.ask("POST", f"/{id_}/resend", {"to": ["ann@example.test"]}, key="send")).status_code == 202
     assert await post.refused("POST", f"/{id_}/resend", {"to": []}) == (400, ["to"])
     assert await post.refused("POST", f"/{id_}/resend", {"to": ["x"], "n": 1}) == (400, ["to.0", "n"])
 
