@@ -39,6 +39,7 @@ _REFUSALS = (
     under_way(),
     Refusal(413, Problem("content too large"), why=Why.TOO_LARGE),
 )
+_HEAD_TOO_LARGE = Refusal(431, Problem("request header too large"))
 _HEALTH = {
     "/healthz": {
         "get": describing.described(
@@ -92,7 +93,7 @@ def document(dialect_of: type_of_path) -> dict[str, object]:
             "version": version("fairlead"),
             "description": "A self-hosted SMTP relay and MTA. What is accepted is durable when it is answered.",
         },
-        "paths": {path: _with_idempotency(paths[path], dialect_of(path)) for path in sorted(paths)},
+        "paths": {path: _completed(paths[path], dialect_of(path)) for path in sorted(paths)},
         "components": {
             "parameters": {"IdempotencyKey": _KEY},
             "schemas": dict(sorted(schemas.items())),
@@ -106,23 +107,34 @@ def document(dialect_of: type_of_path) -> dict[str, object]:
     }
 
 
-def _with_idempotency(operations: dict[str, Any], dialect: Dialect) -> dict[str, object]:
-    """Say of every write that it takes an idempotency key, and what that may be answered in the dialect's words."""
-    return {verb: _once(each, dialect) if verb in _WRITES else each for verb, each in operations.items()}
+def _completed(operations: dict[str, Any], dialect: Dialect) -> dict[str, object]:
+    """Say what holds of all operations but those for everybody: refusals and idempotency, in a dialect's words."""
+    return {
+        verb: _once(each, dialect) if verb in _WRITES else _refusing(each, dialect) if each["security"] else each
+        for verb, each in operations.items()
+    }
 
 
-def _once(operation: dict[str, Any], dialect: Dialect) -> dict[str, object]:
-    responses: dict[str, Any] = {
+def _once(operation: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
+    """Say that a write takes an idempotency key."""
+    responses = {
         status: each | {"headers": _REPLAYED | each.get("headers", {})} if status.startswith("2") else each
         for status, each in operation["responses"].items()
     }
+    parameters = [*operation.get("parameters", ()), {"$ref": "#/components/parameters/IdempotencyKey"}]
+    return _refusing(operation | {"parameters": parameters, "responses": responses}, dialect, *_REFUSALS)
+
+
+def _refusing(operation: dict[str, Any], dialect: Dialect, *refusals: Refusal) -> dict[str, Any]:
+    """Say what may be refused, and that a head may be too large, which whoever reads it does not ask the dialect."""
+    responses = dict(operation["responses"])
     ((_, as_others),) = responses["401"]["content"].items()
-    for refusal in _REFUSALS:
+    for refusal in (*refusals, _HEAD_TOO_LARGE):
         status, body, media_type = dialect.refused(refusal)
+        status = refusal.status if refusal is _HEAD_TOO_LARGE else status
         content = {media_type: {"schema": as_others["schema"], "example": msgspec.json.decode(body)}}
         responses.setdefault(str(status), {"description": HTTPStatus(status).phrase, "content": content})
-    parameters = [*operation.get("parameters", ()), {"$ref": "#/components/parameters/IdempotencyKey"}]
-    return operation | {"parameters": parameters, "responses": responses}
+    return operation | {"responses": responses}
 
 
 class _Page(msgspec.Struct, frozen=True):

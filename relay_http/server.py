@@ -21,11 +21,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mta.certificate import OwnCertificate
 from mta.config import Config, HostPort, Limits, UnixPath
-from relay_http.app import App
+from relay_http.app import App, dialect_of
 from relay_http.handshakes import Handshakes
 from relay_http.problem import Problem, Refusal
 from relay_http.proxies import Proxies
-from relay_http.sendgrid.errors import SENDGRID
 
 HEAD_LIMIT = 64 << 10  # octets of a request that are not its body
 HEAD_TIME = 60.0  # seconds from its first octet to its last; longer is no client of ours (slowloris)
@@ -244,7 +243,10 @@ class Connection(HttpToolsProtocol):
         try:
             self._parse(data)
         except httptools.HttpParserError:
-            self._close_with(b"400 Bad Request", "not an HTTP request")
+            if len(self._target) >= HEAD_LIMIT:  # of more the parser knows no parts
+                self._head = len(self._target) + 1
+            else:
+                self._close_with(b"400 Bad Request", "not an HTTP request")
         if self._head > HEAD_LIMIT and not self.transport.is_closing():
             self._close_with(b"431 Request Header Fields Too Large", "request header too large")
         if not self._expecting and self._answered:
@@ -310,6 +312,11 @@ class Connection(HttpToolsProtocol):
         self._replaying = False
 
     @property
+    def _target(self) -> bytes:
+        """The target of the request, as far as it was read."""
+        return cast("bytes", getattr(self, "url", b""))
+
+    @property
     def _answered(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
@@ -352,9 +359,10 @@ class Connection(HttpToolsProtocol):
         """Answer what never reaches the application, and close."""
         log.info("refused status=%s client=%s problem=%r", status[:3].decode(), (self.client or ("",))[0], message)
         if self._answered:  # else the client would take this for the answer to a request in flight
-            _, body, _ = SENDGRID.refused(Refusal(int(status[:3]), Problem(message)))
+            path = self._target.partition(b"?")[0].decode("latin-1")
+            _, body, media_type = dialect_of(path).refused(Refusal(int(status[:3]), Problem(message)))
             self.transport.write(
-                b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-                % (status, len(body), body)
+                b"HTTP/1.1 %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+                % (status, media_type.encode("ascii"), len(body), body)
             )
         self.transport.close()

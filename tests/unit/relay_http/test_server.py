@@ -223,9 +223,20 @@ async def test_what_is_no_request_gets_an_error(serve: Any, line: bytes) -> None
     writer.write(line + b"\r\n")
     status, body = await answer(reader)
     assert status == 400
-    assert msgspec.json.decode(body)["errors"]
+    assert msgspec.json.decode(body)["detail"]
     assert await reader.read() == b""
     writer.close()
+
+
+async def test_a_target_that_is_too_long_is_refused_in_the_words_of_its_path(serve: Any) -> None:
+    running = await serve()
+    for path, kind in ((b"/admin/v1/queue", b"problem+json"), (b"/v3/messages", b"json")):
+        reader, writer = await running.connect()
+        writer.write(b"GET %b?where=%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % (path, b"a" * 66_000))
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert head.startswith(b"HTTP/1.1 431 ")
+        assert b"content-type: application/%b\r\n" % kind in head
+        writer.close()
 
 
 @pytest.mark.parametrize("flood", [b"X-A: b\r\n", b"x"], ids=["fields", "one field"])
