@@ -13,6 +13,7 @@ from typing import get_args
 
 import uvloop
 
+from tests.bench import cpu
 from tests.bench.contest import Bench, contest
 from tests.bench.dialect import dialects
 from tests.bench.figures import Cell, Expiry
@@ -72,8 +73,9 @@ async def _measure(given: argparse.Namespace, found: Found) -> None:
         bench = Bench(load, sink, rounds, shrink, with_haraka=given.all)
         if "client" in given.only:
             print("bench: delivery/smtp alone", file=sys.stderr)
-            for connections in (1, 20) * rounds:
-                found.clients.setdefault(connections, []).append(await _client(sink, connections, shrink))
+            with cpu.awake():
+                for connections in (1, 20) * rounds:
+                    found.clients.setdefault(connections, []).append(await _client(sink, connections, shrink))
         if "expiry" in given.only:
             print("bench: deadlines", file=sys.stderr)
             for sender in ("-", "app@bench.test") * rounds:
