@@ -470,7 +470,7 @@ async def test_a_policy_nobody_uses_expires_and_goes(bench: Bench, monkeypatch: 
     async with Running(bench):
         await pass_rounds(bench, 4 * DAY, step=DAY / 8)
         renewed = bench.fetches()
-        assert 3 < renewed < 6
+        assert 3 <= renewed < 6  # a third renewal may be due just after the three days, or a step late
         await pass_rounds(bench, 4 * DAY, step=DAY)  # it has expired by now
         assert [kept.policy.domain for kept in await bench.policies.kept()] == ["a.test"]
         await pass_rounds(bench, 2 * DAY, step=DAY)
