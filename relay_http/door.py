@@ -20,9 +20,8 @@ from relay_http.body import (
     Request,
     decode,
     decoded_size,
+    decompressed,
     encoding_of,
-    inflate,
-    inflated_size,
     read,
 )
 from relay_http.contents import LARGE
@@ -85,20 +84,14 @@ class Door(msgspec.Struct, frozen=True, kw_only=True):
         if media_type not in media_types:
             said = f"Content-Type should be {' or '.join(media_types)}."
             raise Refusal(415, Problem(said), why=Why.MEDIA_TYPE)
-        encoding = encoding_of(req)
-        if encoding not in ("", "identity", "gzip"):
+        if encoding_of(req) not in ("", "identity", "gzip"):
             raise Refusal(
                 415,
                 Problem("Content-Encoding should be gzip or none."),
                 why=Why.MEDIA_TYPE,
                 headers={"Accept-Encoding": "gzip"},
             )
-        data = await read(req, held, limit)
-        if encoding == "gzip":
-            size = inflated_size(data, limit)
-            held.add(size)
-            data = await asyncio.to_thread(inflate, data, size, limit)
-        return data
+        return await decompressed(req, await read(req, held, limit), held, limit)
 
 
 def _interpreted(interpret: Callable[[object], _Read], data: bytes) -> _Read:

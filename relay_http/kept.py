@@ -4,12 +4,18 @@ import msgspec
 
 from mta.spool.interface import Kept
 from relay_http.answer import Answer, decode
+from relay_http.body import Request
 from relay_http.problem import Problem, Refusal, Why, invalid
 
 KEY = "Idempotency-Key"
 """The header field."""
 KEY_CHARS = 256
 KEPT_FOR = 86_400.0  # seconds that an answer is kept for whoever asks the same again
+
+
+def key_of(req: Request) -> str:
+    """Return the idempotency key of a request, "" for none."""
+    return req.get_header(KEY) or ""
 
 
 def is_key(text: str) -> bool:

@@ -17,9 +17,9 @@ from mta.clock import Clock
 from mta.spool.interface import KEPT_LIMIT, Keep, Spool, SpoolError, Terms
 from relay_http.access import Access
 from relay_http.answer import JSON, Answer, encode
-from relay_http.body import Budget, Request, encoding_of, inflate, inflated_size, read
+from relay_http.body import Budget, Request, decompressed, read
 from relay_http.errors import type_of_path
-from relay_http.kept import KEPT_FOR, KEY, check_key, kept_name, replay, under_way
+from relay_http.kept import KEPT_FOR, check_key, kept_name, key_of, replay, under_way
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Once:
         self, req: Request, resp: falcon.asgi.Response, resource: object, _params: object
     ) -> None:
         """Answer what was asked before; Refusal 400, 401, 403, 409, 413."""
-        text = req.get_header(KEY)
+        text = key_of(req)
         if not text or req.method not in _WRITES or isinstance(resource, Sends):
             return
         check_key(text)
@@ -62,10 +62,8 @@ class Once:
         with self._budget.hold() as held:
             data = await read(req, held, _BODY_LIMIT)
             req.put_back(data)
-            if data and encoding_of(req) == "gzip":
-                size = inflated_size(data, _BODY_LIMIT)
-                held.add(size)
-                data = inflate(data, size, _BODY_LIMIT)
+            if data:
+                data = await decompressed(req, data, held, _BODY_LIMIT)
             digest = _digest(req, key, data)
         name = kept_name(key.tenant or f"key {key.id}", f"{req.method} {req.path}", text)
         if name in self._in_flight:

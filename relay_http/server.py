@@ -240,14 +240,14 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._received_at = self.loop.time()
         self._head += len(data)
+        too_long = False
         try:
             self._parse(data)
         except httptools.HttpParserError:
-            if len(self._target) >= HEAD_LIMIT:  # of more the parser knows no parts
-                self._head = len(self._target) + 1
-            else:
+            too_long = len(self._target) >= HEAD_LIMIT  # of such a target the parser knows no parts
+            if not too_long:
                 self._close_with(b"400 Bad Request", "not an HTTP request")
-        if self._head > HEAD_LIMIT and not self.transport.is_closing():
+        if (too_long or self._head > HEAD_LIMIT) and not self.transport.is_closing():
             self._close_with(b"431 Request Header Fields Too Large", "request header too large")
         if not self._expecting and self._answered:
             self._expect_request()  # blank lines between requests have stopped uvicorn's timer

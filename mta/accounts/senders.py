@@ -13,8 +13,6 @@ from mta.clock import Clock
 from mta.spool.interface import Spool
 
 FROM_DOMAINS_LIMIT = 100  # different ones in a message; each costs look-ups on the door's event loop
-
-
 _KNOWN_FOR = 1.0  # seconds
 _KNOWN_LIMIT = 4096
 

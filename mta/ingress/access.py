@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from mta.accounts import credentials, keys
-from mta.accounts.credentials import API_KEY_USER, Credential
+from mta.accounts.credentials import API_KEY_USER
 from mta.accounts.networks import within
 from mta.accounts.senders import Standing, Standings
 from mta.accounts.tolls import Rate, TenantRates, rate_of
@@ -131,7 +131,9 @@ class Accounts:
             rate = rate_of(key.rate, key.per)
             return Identity(key.tenant, f"{user}:{key.id}", key.once, key.id, rate, key.sandbox)
         credential = await credentials.authenticate(self._spool, user, password)
-        return _identity(credential) if credential else None
+        if credential is None:
+            return None
+        return Identity(credential.tenant, credential.user, credential.once, since=credential.created_at)
 
     async def good(self, login: Identity) -> bool:
         """Look up the credential or key once more, which may have ended since."""
@@ -148,7 +150,3 @@ class Accounts:
     async def rate(self, tenant: str) -> Rate | None:
         """Tell a tenant's rate."""
         return await self._rates.of(tenant)
-
-
-def _identity(credential: Credential) -> Identity:
-    return Identity(credential.tenant, credential.user, credential.once, since=credential.created_at)

@@ -1,6 +1,6 @@
 """The resources: send, list, detail, cancel, resend."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import falcon.asgi
 import msgspec
@@ -14,6 +14,7 @@ from relay_http.emails.errors import EMAILS
 from relay_http.emails.request import read_email
 from relay_http.emails.shown import DELIVERING, STATUSES, WAITING, detailed, listed, status_word
 from relay_http.iso import write_time
+from relay_http.kept import key_of
 from relay_http.once import Sends
 from relay_http.outgoing import Outgoing
 from relay_http.problem import Problem, Refusal, Why, busy, not_found
@@ -59,7 +60,7 @@ class Emails(Sends):
         if ids or asked != DELIVERING:
             search = Search(sent_in=EMAILS.name, statuses=STATUSES.get(asked, ()), ids=ids)
             page = await door.views.messages(key.tenant, search, limit=limit, offset=offset)
-            shown = [(each, status_word(each, await _claimed(door, each))) for each in page.messages]
+            shown = [(each, status_word(each, in_flight=await _claimed(door, each))) for each in page.messages]
             items, more = [listed(*each) for each in shown if asked in ("", each[1])], bool(page.next)
         _answer(resp, {"items": items, "limit": limit, "offset": offset, "has_more": more})
 
@@ -77,7 +78,8 @@ class Email:
         shown = await _found(door, key, id_)
         events = [event for _, event in await door.views.timeline(key.tenant, id_)]
         texts = await read_stored_texts(door.spool, door.budget, key, shown)
-        _answer(resp, detailed(shown, status_word(shown, await _claimed(door, shown)), events, texts))
+        word = status_word(shown, in_flight=await _claimed(door, shown))
+        _answer(resp, detailed(shown, word, events, texts))
 
 
 class Cancel:
@@ -118,7 +120,7 @@ class Resend(Sends):
         key = await door.enter(req, EMAILS, "send")
         shown = await _found(door, key, id_)
         endpoint = f"emails/{id_}/resend"
-        replayed = await door.sender.replayed(key.tenant, endpoint, req.get_header("Idempotency-Key") or "")
+        replayed = await door.sender.replayed(key.tenant, endpoint, key_of(req))
         if replayed is not None:  # the content may be gone by now
             replayed.answer.put(resp)
             return
@@ -149,7 +151,7 @@ def _order(req: Request, key: ApiKey, outgoing: Outgoing, endpoint: str, now: fl
         dialect=EMAILS.name,
         messages=[outgoing],
         respond=accepted,
-        idempotency_key=req.get_header("Idempotency-Key") or "",
+        idempotency_key=key_of(req),
     )
 
 
@@ -160,11 +162,11 @@ async def _found(door: Door, key: ApiKey, id_: str) -> MessageShown:
     return shown
 
 
-async def _claimed(door: Door, shown: MessageShown) -> Collection[str]:
-    """Return the message's ID if it is being delivered at this moment."""
+async def _claimed(door: Door, shown: MessageShown) -> bool:
+    """Tell whether a message is being delivered at this moment, by its claims if it can have any."""
     if shown.status not in WAITING:
-        return ()
-    return [shown.id for _, claim in await door.spool.entries(shown.id) if claim is not None]
+        return False
+    return any(claim is not None for _, claim in await door.spool.entries(shown.id))
 
 
 async def _in_flight(door: Door, key: ApiKey) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """What lists and details show: messages of the views in the words of the Emails API. Pure."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from mta.content.texts import Texts
 from mta.mail.event import Event, EventType
@@ -25,9 +25,9 @@ STATUSES[DELIVERING] = WAITING
 _OUTCOMES = {EventType.DEFERRED: "deferred", EventType.DELIVERED: "delivered", EventType.BOUNCED: "bounced"}
 
 
-def status_word(shown: MessageShown, in_flight: Collection[str] = ()) -> str:
-    """Say how a message stands; `in_flight` are those being delivered at this moment."""
-    return DELIVERING if shown.status in WAITING and shown.id in in_flight else _WORDS[shown.status]
+def status_word(shown: MessageShown, *, in_flight: bool = False) -> str:
+    """Say how a message stands; `in_flight`: it is being delivered at this moment."""
+    return DELIVERING if shown.status in WAITING and in_flight else _WORDS[shown.status]
 
 
 def listed(shown: MessageShown, word: str) -> dict[str, object]:

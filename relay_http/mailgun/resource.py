@@ -11,6 +11,7 @@ from relay_http.body import Request
 from relay_http.contents import LARGE
 from relay_http.door import Door
 from relay_http.forms import MULTIPART, URLENCODED, FormPart, read_form
+from relay_http.kept import key_of
 from relay_http.mailgun.errors import MAILGUN
 from relay_http.mailgun.own import require_domain
 from relay_http.mailgun.request import read_letter
@@ -50,7 +51,7 @@ class Sending(Sends):
                 messages=asked.messages,
                 respond=_queued,
                 sandbox=asked.sandbox,
-                idempotency_key=req.get_header("Idempotency-Key") or "",
+                idempotency_key=key_of(req),
                 one_message_id=asked.batch,
             )
             sent = await door.sender.send(req, order, held)

@@ -12,6 +12,7 @@ from mta.queue.standing import find
 from relay_http.access import require
 from relay_http.body import Request
 from relay_http.door import Door
+from relay_http.kept import key_of
 from relay_http.once import Sends
 from relay_http.outgoing import Outgoing
 from relay_http.own.answers import Changed, Outcome, Result
@@ -102,7 +103,7 @@ class Resending(Sends):
             if gone is None:
                 sent = await send(door, req, key, endpoint, _addressed(again, asked, key), held)
             else:  # who asks again is answered as before, whatever has become of the content
-                kept = await door.sender.replayed(key.tenant, endpoint, req.get_header("Idempotency-Key") or "")
+                kept = await door.sender.replayed(key.tenant, endpoint, key_of(req))
                 if kept is None:
                     raise gone
                 sent = receipted(kept)

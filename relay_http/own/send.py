@@ -15,6 +15,7 @@ from mta.queue.submission import Submission
 from relay_http.answer import Answer
 from relay_http.body import Held, Request
 from relay_http.door import Door
+from relay_http.kept import key_of
 from relay_http.once import Sends
 from relay_http.outgoing import Outgoing
 from relay_http.own.answers import Accepted, Durability, Foreseen, SentMany, SentOne
@@ -134,7 +135,7 @@ def _order(
         messages=messages,
         respond=respond,
         sandbox=sandbox,
-        idempotency_key=req.get_header("Idempotency-Key") or "",
+        idempotency_key=key_of(req),
     )
 
 

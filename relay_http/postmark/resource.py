@@ -12,6 +12,7 @@ from relay_http.answer import Answer, put_json
 from relay_http.body import BODY_LIMIT, Held, Request
 from relay_http.door import Door
 from relay_http.iso import read_day, write_time
+from relay_http.kept import key_of
 from relay_http.once import Sends
 from relay_http.outgoing import Outgoing
 from relay_http.parameters import Parameters
@@ -154,7 +155,7 @@ async def _sent(
         dialect=POSTMARK.name,
         messages=emails,
         respond=respond,
-        idempotency_key=req.get_header("Idempotency-Key") or "",
+        idempotency_key=key_of(req),
     )
     return (await door.sender.send(req, order, held)).answer
 

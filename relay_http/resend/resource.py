@@ -14,6 +14,7 @@ from mta.queue.views import MessageShown, Search, WrongCursor
 from relay_http.answer import Answer, put_json
 from relay_http.body import Request
 from relay_http.door import Door
+from relay_http.kept import key_of
 from relay_http.once import Sends
 from relay_http.outgoing import Outgoing
 from relay_http.problem import Problem, Refusal, Why, busy, not_found
@@ -183,7 +184,7 @@ def _order(req: Request, key: ApiKey, endpoint: str, messages: Sequence[Outgoing
         dialect=RESEND.name,
         messages=messages,
         respond=respond,
-        idempotency_key=req.get_header("Idempotency-Key") or "",
+        idempotency_key=key_of(req),
     )
 
 

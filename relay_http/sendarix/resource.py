@@ -12,6 +12,7 @@ from relay_http.answer import JSON, Answer
 from relay_http.body import Request
 from relay_http.door import Door
 from relay_http.iso import read_day, write_time
+from relay_http.kept import key_of
 from relay_http.once import Sends
 from relay_http.problem import Problem, Refusal, Why, busy, invalid, not_found
 from relay_http.readers import number_of
@@ -114,7 +115,7 @@ def _responding(send: Send, now: float) -> type_respond:
 
 
 def _idempotency_key(req: Request, send: Send) -> str:
-    given = req.get_header("Idempotency-Key") or ""
+    given = key_of(req)
     if given and send.idempotency_key not in ("", given):
         raise Refusal(422, Problem("This is not the key of the header Idempotency-Key.", "headers.X-Idempotency-Key"))
     return given or send.idempotency_key

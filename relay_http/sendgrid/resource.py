@@ -12,6 +12,7 @@ from relay_http.answer import Answer
 from relay_http.body import Held, Request
 from relay_http.contents import LARGE
 from relay_http.door import Door
+from relay_http.kept import key_of
 from relay_http.once import Sends
 from relay_http.outgoing import Outgoing
 from relay_http.problem import invalid
@@ -46,7 +47,7 @@ class MailSend(Sends):
                 messages=await _substituted(request, held) if request.substitutes else translate(request),
                 respond=_accepted if not request.sandbox else _valid,
                 sandbox=request.sandbox,
-                idempotency_key=req.get_header("Idempotency-Key") or "",
+                idempotency_key=key_of(req),
             )
             sent = await door.sender.send(req, order, held)
         sent.answer.put(resp)
