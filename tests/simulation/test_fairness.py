@@ -64,7 +64,8 @@ def waits(seed: int) -> int:
     world = World(random.Random(seed))
     world.deliver(_WARM)
     site = min(world.sites, key=lambda each: world.at_work[each] / world.limits[each])
-    world.limits[site] = max(world.limits[site], world.at_work[site] + 1)
+    # for all who wait there, too: with less it is the site's own turns that he waits for, be it a slow one's
+    world.limits[site] = max(world.limits[site], world.at_work[site] + len(world.at[site]) + 1)
     world.turns.look(site)
     world.weights["late"], world.recipients["late"] = 1, 1
     world.work("late", site)
