@@ -45,15 +45,19 @@ class Shares(Generic[Member]):
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def enter(self, member: Member) -> None:
-        """Have it served in its turn from now on."""
+    def enter(self, member: Member, *, kept_waiting: bool = False) -> None:
+        """Have it served in its turn from now on.
+
+        `kept_waiting`: what it left for was no want of work, and its turn may have gone by; it comes before all who
+        stand at the same point.
+        """
         if member in self._waiting:
             return
         self.first()  # which brings `now` up to where the furthest back stands
         stood = self._points.get(member, -1.0)
         point = self._points[member] = max(self._now, stood)
-        level = stood >= self._now or self._came_at == self._now
-        if not level:
+        level = not kept_waiting and (stood >= self._now or self._came_at == self._now)
+        if not level and not kept_waiting:
             self._came_at = self._now
         self._places += 1
         self._waiting[member] = self._places

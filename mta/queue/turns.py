@@ -328,14 +328,14 @@ class Turns(Generic[Site]):
         if len(held) <= FEW:
             for who in sorted(held, key=lambda each: place.shares.point(each[0])):
                 self._let_go(who)
-                self._may_have_room(*who)
+                self._may_have_room(*who, kept_waiting=True)
         elif (tenant := place.shares.first()) is not None:
             message_class = place.work[tenant].classes.first()
             assert message_class is not None
             who = (tenant, message_class, site)
             if self._held_by.get(who, _NOTHING) == site:
                 self._let_go(who)
-                self._may_have_room(*who)
+                self._may_have_room(*who, kept_waiting=True)
 
     def look_at_all(self) -> None:
         """Let in whoever is next everywhere: limits have changed."""
@@ -389,7 +389,7 @@ class Turns(Generic[Site]):
         self._passed_over -= self._lanes_of(who)
         self._tried[who] = by
         self._places[site].shares.enter(tenant)
-        self._may_have_room(tenant, message_class, site)
+        self._may_have_room(tenant, message_class, site, kept_waiting=True)
 
     def _lanes_of(self, who: tuple[str, MessageClass, Site]) -> int:
         tenant, message_class, site = who
@@ -405,12 +405,12 @@ class Turns(Generic[Site]):
         if not place.at_work and not place.work:
             del self._places[site]
 
-    def _may_have_room(self, tenant: str, message_class: MessageClass, site: Site) -> None:
+    def _may_have_room(self, tenant: str, message_class: MessageClass, site: Site, *, kept_waiting: bool = False) -> None:
         """Have a site come in a tenant's turns."""
         own = self._tenants[tenant]
         own.sites(message_class).enter(site)
         own.classes.enter(message_class)
-        self._shares.enter(tenant)
+        self._shares.enter(tenant, kept_waiting=kept_waiting)
 
     def _has_no_room(self, tenant: str, message_class: MessageClass, site: Site) -> None:
         """Have a site come in a tenant's turns no more."""

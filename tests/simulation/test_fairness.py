@@ -16,20 +16,22 @@ from mta.queue.turns import STAYS, Turns
 from tests.simulation.world import World
 
 WORLDS = 60
+# In these somebody got next to nothing for hundreds of deliveries, when who was held came back behind all others.
+_FOUND = (742061021, 2630463310, 3667960064)
 _WARM = 1000  # deliveries before anything is measured
 _MEASURED = 4000
 _ENOUGH = 20  # deliveries due, below which what one gets is chance
 # In the middle a tenant has what it is due at a site. Where slots and the places of a site are scarce at once it can be
-# less, never nothing (of 600 worlds the least was 0.22, and one part in a hundred under 0.89).
+# less, never nothing (of 3,000 worlds the least was 0.17, and one part in a hundred under 0.92).
 _LEAST = 0.1
 _LEAST_IN_ALL = 0.5
 _WITHIN_LEAST = 0.02  # of all
 
 
 def seeds() -> list[int]:
-    """Those of this run."""
+    """Those of this run: what was found once, and fresh ones."""
     given = os.environ.get("FAIRLEAD_SIMULATION_SEED")
-    return [int(given)] if given else [random.SystemRandom().randrange(1 << 32) for _ in range(WORLDS)]
+    return [int(given)] if given else [*_FOUND, *(random.SystemRandom().randrange(1 << 32) for _ in range(WORLDS))]
 
 
 class Got(NamedTuple):

@@ -77,6 +77,25 @@ def test_nothing_is_forgotten_by_leaving_for_a_moment() -> None:
     assert abs(got["steady"] - got["hasty"]) <= 1
 
 
+def test_whoever_was_kept_waiting_comes_before_all_at_the_same_point() -> None:
+    shares = Shares[str]()
+    for each in ("a", "b", "held", "also held"):
+        shares.enter(each)
+    for _ in range(4):
+        shares.charge(shares.first() or "")
+    for each in ("held", "also held"):
+        shares.leave(each)
+    shares.enter("late")  # whose place it is, but for those who have waited
+    for each in ("held", "also held"):
+        shares.enter(each, kept_waiting=True)
+    served = []
+    for _ in range(10):
+        served.append(shares.first() or "")
+        shares.charge(served[-1])
+    assert served[:5] == ["late", "held", "also held", "a", "b"]
+    assert len(set(served[5:])) == 5  # once: then it comes in its turn as all others
+
+
 def test_a_weight_that_changes_holds_at_once() -> None:
     weights = {"a": 1.0, "b": 1.0}
     shares = Shares[str](weights.__getitem__)
