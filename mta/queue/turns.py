@@ -4,7 +4,8 @@ Two things are scarce: slots, and places at a site. The process's shares say who
 tenant has it at one of its own sites with room, whoever else waits there; so nobody is kept waiting by those who
 have a thousand sites. When a delivery ends, its place is offered at the same site first, to whom the site's own shares
 say; so a site that is full is shared by weight, and a connection is used again. Such a stay may be out of turn
-in the process: it is granted while it keeps nobody waiting for long (`STAYS`, `Shares.may_go`).
+in the process: it is granted while it keeps nobody waiting for long (`STAYS`, `Shares.may_go`). Otherwise whose turn
+it is has the slot, and the place as well if it has work there.
 
 Whoever finds no room is held by what is in the way: the site, or a limit on the tenant, there or wider. When one more
 may start, one of those whom it holds is let into the turns, and the next when that one has been served; and what is
@@ -199,7 +200,7 @@ class Turns(Generic[Site]):
         """
         if ended is None:
             return self._offered() or self._turn()
-        return self._offer(ended, stays=True) or self._offered() or self._turn() or self._offer(ended, stays=True)
+        return self._offer(ended, stays=True) or self._offered() or self._turn(ended) or self._offer(ended, stays=True)
 
     def _offered(self) -> tuple[Lane, Site, bool] | None:
         """Serve somebody at a site that has had no room, and may have some now."""
@@ -211,8 +212,8 @@ class Turns(Generic[Site]):
             del self._open[site]
         return None
 
-    def _turn(self) -> tuple[Lane, Site, bool] | None:
-        """Serve the tenant whose turn it is, at one of its sites with room."""
+    def _turn(self, ended: Site | None = None) -> tuple[Lane, Site, bool] | None:
+        """Serve the tenant whose turn it is, at one of its sites with room, be it the place of what ended."""
         while (tenant := self._shares.first()) is not None:
             own = self._tenants[tenant]
             message_class = own.classes.first()
@@ -220,11 +221,12 @@ class Turns(Generic[Site]):
             site = own.sites(message_class).first()
             assert site is not None
             place = self._places[site]
-            by = self._room(site, tenant, place.at_work, stays=False)
+            stays = site == ended
+            by = self._room(site, tenant, place.at_work - stays, stays=stays)
             if by is None:
                 self._stays = 0
-                place.at_work += 1
-                return self._serve(tenant, message_class, site, place), site, False
+                place.at_work += not stays
+                return self._serve(tenant, message_class, site, place), site, stays
             self._hold(tenant, message_class, site, by)
         return None
 
@@ -405,7 +407,9 @@ class Turns(Generic[Site]):
         if not place.at_work and not place.work:
             del self._places[site]
 
-    def _may_have_room(self, tenant: str, message_class: MessageClass, site: Site, *, kept_waiting: bool = False) -> None:
+    def _may_have_room(
+        self, tenant: str, message_class: MessageClass, site: Site, *, kept_waiting: bool = False
+    ) -> None:
         """Have a site come in a tenant's turns."""
         own = self._tenants[tenant]
         own.sites(message_class).enter(site)

@@ -373,22 +373,41 @@ def test_a_token_costs_the_same_however_many_wait_for_it(by: str, many: int, sta
     assert len(got) == many
 
 
+def test_whose_turn_it_is_may_go_on_where_one_ended() -> None:
+    """Red when the place of what ended counts as taken: "both" has nearly all, at its other site."""
+    turns = turns_of(limit=1)
+    for number in range(9):
+        turns.ready(Lane(f"t{number}", NORMAL, "x.test"), "x")
+    for site in ("x", "y"):
+        turns.ready(Lane("both", NORMAL, f"{site}.test"), site)
+    got, ended = Counter[str](), None
+    for _ in range(5000):
+        lane, ended = taken(turns, ended)
+        got[ended] += lane.tenant == "both"
+    assert got["x"] == pytest.approx(250, abs=10)  # of 500 of 5,000
+    assert got["y"] == pytest.approx(250, abs=10)
+
+
 def test_a_tenant_that_is_held_does_not_hold_up_others_where_it_is_first() -> None:
-    """Red when whoever is first at a site is asked alone: no delivery goes on where one ended."""
-    turns = Turns[str](lambda _: 1.0, lambda _site, tenant, _at_work, stays: "pause" if tenant == "paused" else None)
+    """Red when whoever is first at a site is asked alone: no delivery goes on where one ended, but in its turn."""
+    turns = Turns[str](
+        lambda tenant: 10.0 if tenant == "elsewhere" else 1.0,
+        lambda _site, tenant, _at_work, stays: "pause" if tenant == "paused" else None,
+    )
     turns.ready(Lane("paused", NORMAL, "a.test"), "x")
     turns.ready(Lane("paused", MessageClass.HIGH, "a.test"), "x")
     turns.ready(Lane("other", NORMAL, "b.test"), "x")
-    ended, stayed = taken(turns)[1], 0
-    for _ in range(10):
+    turns.ready(Lane("elsewhere", NORMAL, "c.test"), "y")
+    ended, got, went_on = taken(turns)[1], Counter[str](), 0
+    for _ in range(1100):
         turns.look("pause")  # so that it is first there again
-        found = turns.take(ended)
-        assert found is not None
-        assert found[0].tenant == "other"
-        stayed += found[2]
-        if not found[2]:
-            turns.leave(ended)
-    assert stayed == 8  # of ten: as for who is alone
+        lane, site = taken(turns, ended)
+        got[lane.tenant] += 1
+        went_on += site == ended == "x"
+        ended = site
+    assert got["other"] == pytest.approx(100, abs=10)
+    assert "paused" not in got
+    assert went_on >= 70  # several together, out of turn
     assert turns.passed_over == 2
 
 
