@@ -5,6 +5,7 @@ from mta.accounts.keys import ApiKey
 from mta.accounts.networks import within
 from mta.accounts.uses import Uses
 from mta.clock import Clock
+from mta.queue.actions import Who
 from mta.spool.interface import Spool
 from relay_http.body import Request
 from relay_http.dialect import Dialect
@@ -52,3 +53,15 @@ def require(key: ApiKey, scope: str) -> None:
     """Refuse with 403 unless the key is good for a scope, or for what a dialect has a name for."""
     if not key.allows(scope):
         raise Refusal(403, Problem(f"the key has not the scope {scope}"), why=Why.FORBIDDEN)
+
+
+def live(key: ApiKey) -> ApiKey:
+    """Return a key that may change what is delivered; Refusal 403 for one of the sandbox."""
+    if key.sandbox:
+        raise Refusal(403, Problem("the key is for the sandbox: it changes nothing that is sent"), why=Why.FORBIDDEN)
+    return key
+
+
+def who(key: ApiKey) -> Who:
+    """Say on whose word something is done with the queue."""
+    return Who(f"the operator, key {key.id}") if key.operator else Who(f"the tenant, key {key.id}", key.tenant)

@@ -6,7 +6,7 @@ of ours; whatever stands before it anybody can have written.
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from mta.accounts.networks import network_of, within
@@ -16,7 +16,8 @@ from relay_http.body import Request
 _SCHEMES = ("http", "https")
 _HOPS = 32  # that are looked at
 _CHARS = 2048  # of these
-_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*("?)([^";,\s]+)\1\s*(?=;|$)', re.IGNORECASE)
+_PAIR = re.compile(r'\s*([^\s",;=]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",;\\]+))\s*(?:;|$)')
+_ELEMENT = re.compile(f"(?:{_PAIR.pattern})+")
 _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 
 
@@ -62,20 +63,33 @@ class Proxies:
 
     def _last_stranger(self, text: str, named: bool) -> str:  # noqa: FBT001 - a part of the key of a cache
         address = ""
-        for hop in reversed(text.rsplit(",", _HOPS)[-_HOPS:]):
-            address = _forwarded(hop) if named else _address(hop.strip())
+        hops = reversed(text.rsplit(",", _HOPS)[-_HOPS:])
+        for address in map(_forwarded, _elements(hops)) if named else map(_address, hops):
             if not within(address, self._networks):
                 break
         return address
 
 
+def _elements(pieces: Iterator[str]) -> Iterator[str]:
+    """Put together what stands between two commas, from the end: a comma in quotes parts nothing."""
+    element: list[str] = []
+    for piece in pieces:
+        element.insert(0, piece)
+        if _ELEMENT.fullmatch(text := ",".join(element)):
+            yield text
+            element.clear()
+    if element:
+        yield ""
+
+
 def _forwarded(element: str) -> str:
-    found = _FOR.findall(element)
-    return _address(found[0][1]) if len(found) == 1 else ""
+    found = [quoted or plain for name, quoted, plain in _PAIR.findall(element) if name.lower() == "for"]
+    return _address(found[0]) if len(found) == 1 else ""
 
 
 def _address(text: str) -> str:
     """Return an address without port and brackets; "" for `unknown`, names that hide one, and anything else."""
+    text = text.strip()
     found = _WITH_PORT.fullmatch(text)
     bare = (found[1] or found[2]) if found else text
     try:

@@ -4,10 +4,10 @@ from enum import Enum, auto
 
 from mta.accounts.keys import ApiKey
 from mta.mail.ids import message_id_bytes
-from mta.queue.actions import Who
 from mta.queue.queue import is_scheduled
 from mta.queue.standing import find
 from mta.queue.views import Status
+from relay_http.access import live, who
 from relay_http.door import Door
 
 
@@ -31,7 +31,8 @@ def is_message_id(text: str) -> bool:
 
 
 async def cancel_scheduled(door: Door, key: ApiKey, message_id: str) -> Cancelling:
-    """Cancel a message of the key's tenant whose time has not come. Durable on return."""
+    """Cancel a message of the key's tenant whose time has not come. Durable on return; Refusal 403."""
+    live(key)
     if not is_message_id(message_id):
         return Cancelling.UNKNOWN
     found = await find(door.spool, message_id, key.tenant)
@@ -43,8 +44,7 @@ async def cancel_scheduled(door: Door, key: ApiKey, message_id: str) -> Cancelli
     now = door.clock.now()
     if not all(is_scheduled(due.entry, now) for due, _ in found):
         return Cancelling.RELEASED
-    who = Who(f"the tenant, key {key.id}", key.tenant)
-    results = set((await door.desk.cancel(message_id, who)).values())
+    results = set((await door.desk.cancel(message_id, who(key))).values())
     if "in_flight" in results:
         return Cancelling.IN_FLIGHT
     if "busy" in results:

@@ -15,7 +15,7 @@ from mta.accounts.tenants import AccountError
 from mta.accounts.tolls import Rate
 from mta.queue.actions import Who
 from mta.queue.where import Where, WhereError
-from relay_http.access import require
+from relay_http.access import live, require, who
 from relay_http.body import Budget, Request, read
 from relay_http.door import Door
 from relay_http.own.errors import OWN
@@ -47,17 +47,20 @@ _AT = re.compile(r"(?P<said>.*) - at `\$(?P<path>.*)`", re.DOTALL)
 
 async def who_asks(req: Request, door: Door) -> Who:
     """Return on whose word the request is: an operator's, or a tenant's; Refusal 401 or 403."""
+    return who(await _manager(req, door))
+
+
+async def who_changes(req: Request, door: Door) -> Who:
+    """Return on whose word mail in the queue is to be changed; Refusal 401 or 403."""
+    return who(live(await _manager(req, door)))
+
+
+async def _manager(req: Request, door: Door) -> ApiKey:
     key = await door.access.key(req, OWN)
     require(key, "manage")
-    return _who(key)
-
-
-def _who(key: ApiKey) -> Who:
-    if key.operator:
-        return Who(f"the operator, key {key.id}")
-    if not key.tenant:  # it would pass for an operator's
+    if not key.tenant and not key.operator:  # it would pass for an operator's
         raise Refusal(403, Problem("access forbidden"), why=Why.FORBIDDEN)
-    return Who(f"the tenant, key {key.id}", key.tenant)
+    return key
 
 
 async def operator_asks(req: Request, door: Door) -> None:

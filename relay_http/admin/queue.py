@@ -25,7 +25,7 @@ from mta.queue.shape import ROWS, By, Counting
 from mta.queue.shown import entry_detail, entry_record, message_detail
 from mta.queue.standing import NoId, find
 from mta.spool.records import MessageClass
-from relay_http.admin.asked import Asked, answer, read_asked, read_where, who_asks
+from relay_http.admin.asked import Asked, answer, read_asked, read_where, who_asks, who_changes
 from relay_http.body import Request
 from relay_http.door import Door
 from relay_http.parameters import Parameters
@@ -160,7 +160,7 @@ class _Changing:
 class _Many(_Changing):
     async def on_post(self, req: Request, resp: falcon.asgi.Response) -> None:
         """Count what is meant by conditions; with `confirm` act, unless there is more than was confirmed."""
-        who = await who_asks(req, self._door)
+        who = await who_changes(req, self._door)
         asked = await read_asked(req, self._door.budget, ("where", "confirm", *self._fields))
         if asked.where is UNSET:
             raise Refusal(400, Problem("say which entries: conditions", "where"))
@@ -192,7 +192,7 @@ class _Many(_Changing):
 class _Each(_Changing):
     async def on_post(self, req: Request, resp: falcon.asgi.Response, id_: str) -> None:
         """Act on a message's entries, or on one, and say of each what came of it."""
-        who = await who_asks(req, self._door)
+        who = await who_changes(req, self._door)
         asked = await read_asked(req, self._door.budget, self._fields)
         action, desk = self._make(self._door, who, asked), self._door.desk
         cancels = self._name == "cancel"  # which knows of those that are not in the queue, too

@@ -9,7 +9,7 @@ from mta.accounts.keys import ApiKey
 from mta.queue import actions
 from mta.queue.answer import Answer
 from mta.queue.standing import find
-from relay_http.access import require
+from relay_http.access import live, require, who
 from relay_http.body import Request
 from relay_http.door import Door
 from relay_http.kept import key_of
@@ -18,7 +18,7 @@ from relay_http.outgoing import Outgoing
 from relay_http.own.answers import Changed, Outcome, Result
 from relay_http.own.errors import OWN
 from relay_http.own.letter import Reschedule, Resend, given
-from relay_http.own.mail import answer, enter, found, known_id, who
+from relay_http.own.mail import answer, enter, found, known_id
 from relay_http.own.reading import read
 from relay_http.own.send import receipted, send, times_of
 from relay_http.problem import Problem, Refusal, Why, invalid, not_found
@@ -42,7 +42,7 @@ class Cancel:
     async def on_post(self, req: Request, resp: falcon.asgi.Response, id_: str) -> None:
         """Withdraw a message from everybody who has not got it yet, and say of each recipient what became of it."""
         key = await enter(self._door, req, "send")
-        results = await self._door.desk.cancel(known_id(id_), who(key))
+        results = await self._door.desk.cancel(known_id(id_), who(live(key)))
         if not results:
             raise not_found(f"{id_} is not known here")
         answer(resp, Changed(id_, tuple([Result(to, cast("Outcome", result)) for (_, to), result in results.items()])))
@@ -57,7 +57,7 @@ class Rescheduling:
     async def on_post(self, req: Request, resp: falcon.asgi.Response, id_: str) -> None:
         """Give a scheduled message another time; Refusal 409 when its time has come."""
         door = self._door
-        key = await enter(door, req, "send")
+        key = live(await enter(door, req, "send"))
         with door.budget.hold() as held:
             asked = await door.json(req, held, lambda plain: read(plain, Reschedule))
         at, times = asked.send_at.at, times_of(door)

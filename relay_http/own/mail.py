@@ -8,9 +8,8 @@ import msgspec
 
 from mta.accounts.keys import ApiKey
 from mta.mail.ids import message_id_bytes
-from mta.queue.actions import Who
 from mta.queue.views import MessageShown, Search, Status, WrongCursor
-from relay_http.access import require
+from relay_http.access import require, who
 from relay_http.answer import JSON
 from relay_http.body import Request
 from relay_http.door import Door
@@ -138,11 +137,6 @@ async def enter(door: Door, req: Request, scope: str) -> ApiKey:
 def tenant_of(key: ApiKey) -> str | None:
     """Say whose mail a key is for: None for everybody's."""
     return None if key.operator else key.tenant
-
-
-def who(key: ApiKey) -> Who:
-    """Say on whose word something is done."""
-    return Who(f"the operator, key {key.id}") if key.operator else Who(f"the tenant, key {key.id}", key.tenant)
 
 
 def known_id(id_: str) -> str:

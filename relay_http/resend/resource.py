@@ -7,10 +7,10 @@ import msgspec
 
 from mta.accounts.keys import ApiKey
 from mta.queue import actions
-from mta.queue.actions import Who
 from mta.queue.answer import Answer as Done
 from mta.queue.standing import find
 from mta.queue.views import MessageShown, Search, WrongCursor
+from relay_http.access import live, who
 from relay_http.answer import Answer, put_json
 from relay_http.body import Request
 from relay_http.door import Door
@@ -136,7 +136,7 @@ class Email:
     async def on_patch(self, req: Request, resp: falcon.asgi.Response, id_: str) -> None:
         """Give a scheduled email another time; the same once more changes nothing."""
         door = self._door
-        key = await door.enter(req, RESEND, "send")
+        key = live(await door.enter(req, RESEND, "send"))
         with door.budget.hold() as held:
             at = await door.json(req, held, lambda plain: read_update(plain, door.clock.now(), door.hold))
         standing = await find(door.spool, _known(id_), key.tenant)
@@ -145,8 +145,7 @@ class Email:
             raise _released()
         if 0 < standing[0][0].message.deliver_by <= at:
             raise _wrong("scheduled_at", "The email is to be delivered before that, or not at all.")
-        who = Who(f"the tenant, key {key.id}", key.tenant)
-        done = {each for _, each in await door.desk.act(standing, actions.reschedule(who, at))}
+        done = {each for _, each in await door.desk.act(standing, actions.reschedule(who(key), at))}
         if Done.BUSY in done:
             raise busy("The email was changed meanwhile, time and again: ask once more.", 1)
         if done != {Done.DONE}:

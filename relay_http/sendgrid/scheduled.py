@@ -13,6 +13,7 @@ from mta.queue.actions import Standing
 from mta.queue.batches import Word
 from mta.queue.standing import find
 from mta.queue.views import Search, Status
+from relay_http.access import live
 from relay_http.answer import put_json
 from relay_http.body import Request
 from relay_http.door import Door
@@ -105,6 +106,7 @@ class ScheduledSends:
             raise not_found()
 
     async def _say(self, req: Request, key: ApiKey, batch: str, word: Word) -> None:
+        live(key)
         try:
             async with self._door.audit.doing(req, f"batch.{word}", key.tenant, batch):
                 await batches.say(self._door.spool, key.tenant, batch, word, self._door.clock.now())

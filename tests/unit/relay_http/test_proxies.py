@@ -56,6 +56,15 @@ def test_the_last_of_the_list_who_is_no_proxy_of_ours(list_, found):
         ("by=192.0.2.7", ""),
         ('for="192.0.2.7', ""),
         ("xfor=192.0.2.7", ""),
+        # hosts and addresses that its client has told the proxy, and it us
+        ('for=192.0.2.7;host="a, for=198.51.100.9"', "192.0.2.7"),
+        ('for=192.0.2.7;host="a, for=198.51.100.9;b=";proto="https"', "192.0.2.7"),
+        (r'for=192.0.2.7;host="a, for=198.51.100.9;b=\"c";by="d\", for=198.51.100.9"', "192.0.2.7"),
+        ('for=192.0.2.7;host="a, b;for=198.51.100.9", for=10.0.0.2;host=c', "192.0.2.7"),
+        ('for=unknown;host="a;for=198.51.100.9"', ""),
+        ('host="a;for=198.51.100.9"', ""),
+        ('x="a, for=198.51.100.9;host="b", for=192.0.2.7;host="c"', "192.0.2.7"),
+        ('for=198.51.100.9;x=", for="[2001:db9::1]"', "2001:db9::1"),
     ],
 )
 def test_in_the_words_of_rfc_7239(list_, found):
