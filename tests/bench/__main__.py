@@ -73,7 +73,7 @@ async def _measure(given: argparse.Namespace, found: Found) -> None:
         bench = Bench(load, sink, rounds, shrink, with_haraka=given.all)
         if "client" in given.only:
             print("bench: delivery/smtp alone", file=sys.stderr)
-            with cpu.awake():
+            with cpu.alone():
                 for connections in (1, 20) * rounds:
                     found.clients.setdefault(connections, []).append(await _client(sink, connections, shrink))
         if "expiry" in given.only:

@@ -1,8 +1,6 @@
 """Processor time, as the kernel counts it: of the machine, and of families of processes. In seconds."""
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -46,18 +44,14 @@ def busy_share(seconds: float) -> float:
 
 
 @contextmanager
-def awake() -> Iterator[None]:
-    """Keep the processors from going to sleep, with processes that run while nobody else wants to.
+def alone() -> Iterator[None]:
+    """Keep this thread, and processes that it starts, on one processor.
 
-    Waking a virtual one takes tens of microseconds, which are put down to the process that it wakes up for.
+    Whoever wakes another up on a second virtual one pays for the interrupt there: tens of microseconds of his time.
     """
-    spin = f"import os\nwhile os.getppid() == {os.getpid()}: pass"
-    spinning = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(os.cpu_count() or 1)]
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
     try:
-        for each in spinning:
-            os.sched_setscheduler(each.pid, os.SCHED_IDLE, os.sched_param(0))
         yield
     finally:
-        for each in spinning:
-            each.kill()
-            each.wait()
+        os.sched_setaffinity(0, before)
