@@ -17,7 +17,7 @@ _SCHEMES = ("http", "https")
 _HOPS = 32  # that are looked at
 _CHARS = 2048  # of these
 _PAIR = re.compile(r'\s*([^\s",;=]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",;\\]+))\s*(?:;|$)')
-_ELEMENT = re.compile(f"(?:{_PAIR.pattern})+")
+_ELEMENT = re.compile(rf"(?:\s*;)*(?:{_PAIR.pattern}(?:\s*;)*)+")  # between two ; there may be nothing
 _WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 
 
@@ -96,5 +96,6 @@ def _address(text: str) -> str:
         ip = ipaddress.ip_address(bare)
     except ValueError:
         return ""
-    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    return str(mapped or ip)
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    return "" if ip.scope_id else str(ip.ipv4_mapped or ip)

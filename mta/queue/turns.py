@@ -376,11 +376,11 @@ class Turns(Generic[Site]):
         by = self._tried.pop(who, _NOTHING)
         if by is not _NOTHING:
             self._held[by].tried = None
-            if by != now_by:
-                self._let_in(by)
+            if by != now_by:  # not before all others: or in one turn a crowd could go from one limit to another
+                self._let_in(by, kept_waiting=now_by is None)
             self._clear_held(by)
 
-    def _let_in(self, by: Hashable) -> None:
+    def _let_in(self, by: Hashable, *, kept_waiting: bool = True) -> None:
         held = self._held.get(by)
         if held is None or held.tried is not None or not held:
             return
@@ -391,7 +391,7 @@ class Turns(Generic[Site]):
         self._passed_over -= self._lanes_of(who)
         self._tried[who] = by
         self._places[site].shares.enter(tenant)
-        self._may_have_room(tenant, message_class, site, kept_waiting=True)
+        self._may_have_room(tenant, message_class, site, kept_waiting=kept_waiting)
 
     def _lanes_of(self, who: tuple[str, MessageClass, Site]) -> int:
         tenant, message_class, site = who

@@ -18,6 +18,7 @@ from mta.accounts.rates import rate_text
 from mta.accounts.tenants import AccountError
 from mta.accounts.uses import last_used
 from mta.spool.interface import Spool
+from relay_http.access import live
 from relay_http.admin.asked import answer, read_fields, read_rate, refused, who_asks
 from relay_http.body import Request
 from relay_http.door import Door
@@ -134,6 +135,8 @@ class _Key:
     async def on_delete(self, req: Request, resp: falcon.asgi.Response, id_: str) -> None:
         """Revoke a key."""
         door, key = self._door, await _found(req, self._door, id_)
+        if not key.sandbox:
+            live(req.context.key)
         async with door.audit.doing(req, "keys.revoke", key.tenant, key.id):
             await keys.revoke(door.spool, key.id, door.clock.now())
         resp.status = 204

@@ -10,6 +10,7 @@ from mta.accounts import tenants
 from mta.accounts.rates import rate_text
 from mta.accounts.tenants import HEAVIEST, LONGEST_KEPT, AccountError, Tenant
 from mta.config import DEFAULT_POOL
+from relay_http.access import live
 from relay_http.admin.asked import answer, operator_asks, read_fields, read_rate, refused
 from relay_http.body import Request
 from relay_http.door import Door
@@ -62,6 +63,7 @@ class _Tenants:
         """Make a tenant."""
         door = self._door
         await operator_asks(req, door)
+        live(req.context.key)
         asked = await read_fields(req, door.budget, Asked)
         fields = _fields(asked, door.pools)
         try:
@@ -90,6 +92,7 @@ class _Tenant:
         """Change what is given; all roles know it within ten seconds."""
         door = self._door
         await self._find(req, name)
+        live(req.context.key)
         asked = await read_fields(req, door.budget, Changed)
         fields = _fields(asked, door.pools)
         if fields:

@@ -8,6 +8,7 @@ from mta.accounts.keys import ApiKey
 from mta.accounts.particulars import NAME_LIMIT, Particulars
 from mta.accounts.scopes import ENOUGH, SCOPES
 from mta.accounts.tenants import AccountError
+from relay_http.access import live
 from relay_http.answer import put_json
 from relay_http.body import Request
 from relay_http.door import Door
@@ -86,6 +87,8 @@ class ApiKeys:
         door = self._door
         maker = await _manager(door, req, "api_keys.delete")
         key = await self._found(maker, key_id)
+        if not key.sandbox:
+            live(maker)
         async with door.audit.doing(req, "keys.revoke", key.tenant, key.id):
             await keys.revoke(door.spool, key.id, door.clock.now(), maker.tenant)
         resp.status = 204

@@ -373,6 +373,48 @@ def test_a_token_costs_the_same_however_many_wait_for_it(by: str, many: int, sta
     assert len(got) == many
 
 
+def test_a_crowd_that_goes_from_one_limit_to_another_does_so_by_and_by() -> None:
+    """Red when whoever is let in because another found a further limit comes before all: one turn asks thousands."""
+    in_the_way = {"x": ""}
+    asked = 0
+
+    def room(site: str, _: str, __: int, *, stays: bool) -> Hashable:
+        nonlocal asked
+        del stays
+        asked += 1
+        return in_the_way.get(site) or None
+
+    turns = Turns[str](lambda _: 1.0, room)
+    for number in range(3100):
+        site = "x" if number >= 100 else f"y{number}"
+        turns.ready(Lane(f"t{number}", NORMAL, f"{site}.test"), site)
+    ended: str | None = None
+    for by, opened in (("wide", "none"), ("x", "wide"), ("wide", "x")):
+        in_the_way["x"] = by
+        turns.look(opened)
+        for _ in range(6000):
+            asked = 0
+            _, ended = taken(turns, ended)
+            if opened != "none":
+                assert asked <= 8 + FEW
+
+
+def test_a_place_that_stays_is_asked_for_as_that() -> None:
+    """Red when whose turn it is needs what a new connection does, where one is open: then its site is held."""
+    stayed = list[bool]()
+
+    def room(_: str, __: str, ___: int, *, stays: bool) -> Hashable:
+        stayed.append(stays)
+        return None if stays or len(stayed) == 1 else "connections"
+
+    turns = Turns[str](lambda _: 1.0, room)
+    turns.ready(Lane("t", NORMAL, "x.test"), "x")
+    _, ended = taken(turns)
+    for _ in range(20):  # more than may go on out of turn
+        assert turns.take(ended) == (Lane("t", NORMAL, "x.test"), "x", True)
+    assert all(stayed[1:])
+
+
 def test_whose_turn_it_is_may_go_on_where_one_ended() -> None:
     """Red when the place of what ended counts as taken: "both" has nearly all, at its other site."""
     turns = turns_of(limit=1)

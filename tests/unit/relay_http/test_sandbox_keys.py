@@ -65,3 +65,25 @@ async def test_what_was_said_of_a_batch_stays(trial: Relay) -> None:
         assert result.status_code == 403, result.text
     assert (await trial.get(path))[0]["status"] == "pause"
     assert (await trial.ask("DELETE", path, key="live")).status_code == 204
+
+
+async def test_keys_and_tenants_that_mail_depends_on(trial: Relay) -> None:
+    _, trial.keys["operator"] = await keys.create(trial.spool, None, ["manage"], 0.0, Particulars(sandbox=True))
+    live, mine = [
+        (await keys.create(trial.spool, "shop", ["send"], 0.0, Particulars(sandbox=sandbox)))[0].id
+        for sandbox in (False, True)
+    ]
+    asked: list[tuple[str, str, Any, str]] = [
+        ("DELETE", f"/admin/v1/keys/{live}", None, "trial"),
+        ("DELETE", f"/v3/api_keys/{live}", None, "trial"),
+        ("PATCH", "/admin/v1/tenants/shop", {"rate": "1/86400"}, "operator"),
+        ("POST", "/admin/v1/tenants", {"name": "third"}, "operator"),
+    ]
+    for method, path, body, key in asked:
+        result = await trial.ask(method, path, body, key, {"Content-Type": "application/json"})
+        assert result.status_code == 403, (path, result.text)
+    kept = await keys.find(trial.spool, live, "shop")
+    assert kept is not None
+    assert kept.good(trial.clock.now())
+    assert (await trial.ask("DELETE", f"/admin/v1/keys/{mine}", key="trial")).status_code == 204
+    assert (await trial.ask("DELETE", f"/v3/api_keys/{live}", key="live")).status_code == 204
