@@ -125,13 +125,16 @@ class Receivers:
                     results=(LATER,) * len(job.recipients), started_at=0, ended_at=0, site=site, counted=False
                 )
             del self._before_dot[job.entry.id]
-            await asyncio.sleep(seconds - dot)
+            try:
+                await asyncio.sleep(seconds - dot)
+            finally:  # by a crash, too
+                self.ended_at[job.entry.id] = self._clock.now()
         finally:
             come_to_dot.cancel()
             self._before_dot.pop(job.entry.id, None)
             self._at_work[site] -= 1
             self._begun[site].discard(start.begun)
-        now = self.ended_at[job.entry.id] = self._clock.now()
+        now = self._clock.now()
         refused, retry_after = self._refusal(site, self._clock.monotonic(), busy=busy)
         results = tuple(refused or self._result(site) for _ in job.recipients)
         if LATER in results or refused:
@@ -362,13 +365,13 @@ class World:
             deadline = self._waiting.pop((event.message, event.recipient), None)
             if deadline is None:
                 self._wrong = Wrong(f"ends: {event.recipient} of {event.message} ends twice")
-            elif event.at > max(self._to_end_by(deadline), self.receivers.ended_at.get(event.entry, 0.0)) + SLACK:
+            elif event.at > self._to_end_by(max(deadline, self.receivers.ended_at.get(event.entry, 0.0))) + SLACK:
                 self._wrong = Wrong(f"deadline: {event.entry} ends {event.at - deadline:.0f} s after it")
 
     def _to_end_by(self, deadline: float) -> float:
         """Tell when a recipient has to have ended; later if the deadline was over when delivery began (WallJumps).
 
-        Each process that begins meanwhile has to see for itself.
+        Each process that begins meanwhile has to see for itself. `deadline`, or the end of an attempt past its final dot.
         """
         end = deadline
         for crashed_at, began_at in self._down:
