@@ -371,7 +371,7 @@ class World:
     def _to_end_by(self, deadline: float) -> float:
         """Tell when a recipient has to have ended; later if the deadline was over when delivery began (WallJumps).
 
-        Each process that begins meanwhile has to see for itself. `deadline`, or the end of an attempt past its final dot.
+        Each process that begins meanwhile has to see for itself. `deadline`, or the end of an attempt past its dot.
         """
         end = deadline
         for crashed_at, began_at in self._down:
