@@ -64,7 +64,7 @@ class Proxies:
     def _last_stranger(self, text: str, named: bool) -> str:  # noqa: FBT001 - a part of the key of a cache
         address = ""
         hops = reversed(text.rsplit(",", _HOPS)[-_HOPS:])
-        for address in map(_forwarded, _elements(hops)) if named else map(_address, hops):
+        for address in map(_forwarded, _elements(hops)) if named else map(_address, map(str.strip, hops)):
             if not within(address, self._networks):
                 break
         return address
@@ -89,7 +89,6 @@ def _forwarded(element: str) -> str:
 
 def _address(text: str) -> str:
     """Return an address without port and brackets; "" for `unknown`, names that hide one, and anything else."""
-    text = text.strip()
     found = _WITH_PORT.fullmatch(text)
     bare = (found[1] or found[2]) if found else text
     try:

@@ -85,6 +85,31 @@ def test_whoever_comes_has_one_of_the_next_slots() -> None:
     assert waited[-1][0] <= (STAYS + 1) * World.TENANTS, waited[-1]
 
 
+def others_before(seed: int) -> tuple[int, int]:
+    """How many deliveries of others begin at a site with one place more, before the first of somebody who comes there.
+
+    And how many others have work there.
+    """
+    world = World(random.Random(seed))
+    world.deliver(_WARM)
+    site = min(world.sites, key=lambda each: world.at_work[each] / world.limits[each])
+    world.limits[site] = max(world.limits[site], world.at_work[site] + 1)
+    world.turns.look(site)
+    others = frozenset(world.at[site])
+    before = sum(world.got[each, site] for each in others)
+    world.weights["late"], world.recipients["late"] = 1, 1
+    world.work("late", site)
+    while not world.got["late", site]:
+        world.deliver(1)
+    return sum(world.got[each, site] for each in others) - before, len(others)
+
+
+def test_whoever_comes_to_a_site_is_behind_each_who_waits_there_once_at_most() -> None:
+    found = [(*others_before(seed), seed) for seed in seeds()]
+    assert all(before <= others for before, others, _ in found), found
+    assert sorted(found)[int(0.9 * len(found))][0] <= STAYS + 2, found
+
+
 _LOOKS = 5
 _leave, _charge = Turns.leave, Shares.charge
 

@@ -57,6 +57,7 @@ def test_the_last_of_the_list_who_is_no_proxy_of_ours(list_, found):
         ("by=192.0.2.7", ""),
         ('for="192.0.2.7', ""),
         ("xfor=192.0.2.7", ""),
+        ('for=" 192.0.2.7 "', ""),
         (";for=192.0.2.7;;proto=http;", "192.0.2.7"),
         # hosts and addresses that its client has told the proxy, and it us
         ('for=192.0.2.7;host="a, for=198.51.100.9"', "192.0.2.7"),
